@@ -1,0 +1,169 @@
+"""Resources of the application's scope: one per process (async ones: per event loop), opened on first touch.
+
+They are opened by the same rules as those of a Context, with the DataManager as argument instead, and closed by
+`DataManager.close`, after which they open anew.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .errors import AsyncResourceError
+from .kinds import NOTHING
+from .opening import CLOSED, OPEN, Opening
+from .resources import AsyncTouch, RegisteredResource
+from .unwinding import add_note, log
+from .waiting import running_asyncio
+
+
+class AppScope:
+    """The open resources of a process, or of one event loop in it."""
+
+    def __init__(self, thread: int | None = None) -> None:
+        self._state = OPEN
+        self._mutex = threading.RLock()
+        self._opening: list[Opening] | None = None
+        self._opened: list[Any] | None = None
+        self._values: dict[RegisteredResource, Any] = {}
+        self._thread = thread
+
+    @property
+    def _is_async(self) -> bool:
+        return running_asyncio() is not None or _in_trio()
+
+    def _is_elsewhere(self) -> bool:
+        return self._thread is not None and threading.get_ident() != self._thread
+
+    def _admit(self, wanted: str) -> None:
+        pass  # what is touched after a close opens anew
+
+    def _touched_while_not_open(self, resource: RegisteredResource) -> Any:
+        return NOTHING
+
+    def _closed_error(self, wanted: str) -> BaseException:
+        return GeneratorExit()
+
+    def _keep(self, resource: RegisteredResource, value: Any, handle: Any) -> bool:
+        if self._opened is None:
+            self._opened = []
+        self._opened += (resource, handle)
+        self._values[resource] = value
+        return True
+
+    def _value_of(self, resource: RegisteredResource) -> Any:
+        return self._values[resource]
+
+    def _forget(self, resource: RegisteredResource) -> None:
+        self._values.pop(resource, None)
+
+    def _next_to_close(self) -> Any:
+        with self._mutex:
+            if not self._opened:
+                return None
+            handle = self._opened.pop()
+            return self._opened.pop().end_step(self, handle)
+
+
+class AppResource(RegisteredResource):
+    """A resource of the application's scope, found by its name on contexts and on the manager."""
+
+    __slots__ = ()
+
+    def __get__(self, owner: Any, owner_type: Any = None) -> Any:
+        if owner is None:
+            return self
+        if owner._state is not OPEN:
+            owner._touched_while_not_open(self)
+        return owner._data_manager._app.touch(self, owner._data_manager)
+
+
+class AppScopes:
+    """All application scopes of one DataManager."""
+
+    def __init__(self) -> None:
+        self._process = AppScope()
+        self._loops: WeakKeyDictionary[Any, AppScope] = WeakKeyDictionary()
+        self._inherited: list[Any] = []
+
+    def touch(self, resource: RegisteredResource, data_manager: Any) -> Any:
+        """The value of a resource, opened now if it was not; an awaitable of it if it is async."""
+        if resource.kind.is_async:
+            return resource.async_touch(self._loop_scope(resource.name), data_manager)
+        value = self._process._values.get(resource, NOTHING)
+        if value is NOTHING:
+            value = resource.open(self._process, data_manager)
+            if type(value) is AsyncTouch:  # seen only now, when a callable had made it
+                value._owner = self._loop_scope(resource.name)
+        return value
+
+    def _loop_scope(self, name: str) -> AppScope:
+        asyncio = running_asyncio()
+        if asyncio is not None:
+            loop = asyncio.get_running_loop()
+        elif _in_trio():
+            loop = sys.modules["trio"].lowlevel.current_trio_token()
+        else:
+            raise AsyncResourceError(name, "needs a running event loop; await it from async code")
+        scope = self._loops.get(loop)
+        if scope is None:
+            scope = self._loops.setdefault(loop, AppScope(threading.get_ident()))
+        return scope
+
+    def close(self) -> None:
+        """Close what is open, in reverse of opening; the first error is raised when all are closed."""
+        first: BaseException | None = None
+        while (step := self._process._next_to_close()) is not None:
+            try:
+                step.call(None)
+            except BaseException as error:
+                first = _first(first, error, step.where)
+        if any(scope._opened for scope in self._loops.values()) and first is None:
+            first = AsyncResourceError("of the application", "is still open: close the manager with 'await dm.aclose()'")
+        if first is not None:
+            raise first
+
+    async def aclose(self) -> None:
+        """Close those of the running event loop, then those of the process."""
+        first: BaseException | None = None
+        scope = self._loop_scope("of the application")
+        while (step := scope._next_to_close()) is not None:
+            try:
+                await step.call(None)
+            except BaseException as error:
+                first = _first(first, error, step.where)
+        self._loops.pop(next(loop for loop, found in self._loops.items() if found is scope), None)
+        try:
+            self.close()
+        except BaseException as error:
+            first = _first(first, error, "closing the application's resources")
+        if first is not None:
+            raise first
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the parent's stay untouched, and referenced, so that no finalizer closes them."""
+        self._inherited.append((self._process, list(self._loops.values())))
+        self._process = AppScope()
+        self._loops = WeakKeyDictionary()
+
+
+def _in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _first(first: BaseException | None, error: BaseException, where: str) -> BaseException:
+    if first is None:
+        add_note(error, f"while {where}")
+        return error
+    add_note(first, f"while {where}: {type(error).__name__}: {error}")
+    log.error("error while %s", where, exc_info=error)
+    return first

@@ -1,0 +1,338 @@
+"""Every error that Polydatum raises itself.
+
+::
+
+    PolydatumError
+    ├─ ConfigurationError   AlreadyRegisteredError · InvalidResourceError · InvalidMiddlewareError · InvalidServiceError
+    ├─ ContextError         NoActiveContextError(RuntimeError) · ContextReusedError(RuntimeError)
+    │                       · ContextClosedError(RuntimeError) · AsyncResourceError(TypeError)
+    ├─ ResourceError        UnknownResourceError(AttributeError) · ResourceSetupError · ResourceTimeoutError(TimeoutError)
+    │                       · ResourceCycleError
+    ├─ MiddlewareError      MiddlewareSetupError
+    ├─ SettleError          RolledBack · RollbackOnlyError · CommitOutcomeUnknown
+    ├─ CommandError         InvalidCommandPath(ValueError) · UnknownCommand(LookupError)
+    ├─ MetaError            MetaReadOnlyError(AttributeError) · MetaKeyError(AttributeError, KeyError, ValueError)
+    └─ ServiceError(code)   NotFound(404)   raised by users' services
+
+Errors of users' code and of drivers are raised as they are; ours stand only where there is no original. A message says
+what happened, where, and what to do about it; it never holds a value from meta, arguments or SQL. The second bases let
+code written for the built-in classes, and for polydatum 0.9.1, keep working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def shown(name: object) -> str:
+    """A name for a message: quoted, with odd characters escaped, cut at 80 characters."""
+    text = str(name)
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+class PolydatumError(Exception):
+    """Root of every error that Polydatum raises itself."""
+
+
+# --- Configuration: fix the code that registers -----------------------------------------------------------------------
+
+
+class ConfigurationError(PolydatumError):
+    """Something was registered or configured in a way that cannot work."""
+
+
+class AlreadyRegisteredError(ConfigurationError):
+    """A name is taken already."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind
+        self.name = name
+        super().__init__(f"{kind} {shown(name)} is registered already; use replace_{kind}() or dm.override() to change it")
+
+
+class InvalidResourceError(ConfigurationError):
+    """A resource, or its name, is of a shape that Polydatum does not know."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        super().__init__(f"resource {shown(name)}: {problem}")
+
+
+class InvalidMiddlewareError(ConfigurationError):
+    """A middleware is of a shape that Polydatum does not know, or does not fit what it surrounds."""
+
+    def __init__(self, middleware: str, problem: str) -> None:
+        self.middleware = middleware
+        super().__init__(f"middleware {shown(middleware)}: {problem}")
+
+
+class InvalidServiceError(ConfigurationError):
+    """A service cannot be registered: not a Service, a bad name, or bound to another live DataManager."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        super().__init__(f"service {shown(name)}: {problem}")
+
+
+# --- Contexts ---------------------------------------------------------------------------------------------------------
+
+
+class ContextError(PolydatumError):
+    """A Context was used in a way that its state does not allow."""
+
+
+class NoActiveContextError(ContextError, RuntimeError):
+    """Data was asked for outside of any Context."""
+
+    def __init__(self, wanted: str = "the DAL") -> None:
+        self.wanted = wanted
+        super().__init__(
+            f"no active context while using {wanted}. Open one with 'with dm.context():' or 'with dm.dal() as dal:'; "
+            "in a web request or task, check that the Polydatum adapter is installed"
+        )
+
+
+class ContextReusedError(ContextError, RuntimeError):
+    """A Context was opened a second time."""
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        super().__init__(f"this context is {state}: a context is used once; open a new one with dm.context()")
+
+
+class ContextClosedError(ContextError, RuntimeError):
+    """A Context was used after (or while) it ended.
+
+    A RuntimeError and not an AttributeError, because request proxies of some frameworks hide the latter.
+    """
+
+    def __init__(
+        self, wanted: str, *, state: str = "closed", outcome: str | None = None, status: int | None = None, hint: str = ""
+    ) -> None:
+        self.wanted = wanted
+        self.state = state
+        self.outcome = outcome
+        self.status = status
+        ended = ", ".join(
+            part for part in (f"status {status}" if status else "", f"outcome {outcome}" if outcome else "") if part
+        )
+        ended = f" ({ended})" if ended else ""
+        super().__init__(
+            f"cannot use {wanted}: its context is {state}{ended}; "
+            + (hint or "finish the work before it closes, or open a new one with dm.context()")
+        )
+
+
+class AsyncResourceError(ContextError, TypeError):
+    """An async resource (or middleware, or hook) was used where nothing can be awaited, or was not awaited."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        super().__init__(f"async resource {shown(name)} {problem}")
+
+
+# --- Resources and middleware -----------------------------------------------------------------------------------------
+
+
+class ResourceError(PolydatumError):
+    """A resource could not be opened or closed."""
+
+
+class UnknownResourceError(ResourceError, AttributeError):
+    """No resource of that name is registered. An AttributeError, so that ``hasattr`` works."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        names = sorted(known)
+        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"
+        super().__init__(f"no resource {shown(name)} is registered (registered: {listed}); see dm.register_resources()")
+        self.name = name
+
+
+class ResourceSetupError(ResourceError):
+    """A resource's generator ended without yielding a value."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"resource {shown(name)} never yielded; it has to yield its value exactly once")
+
+
+class ResourceCycleError(ResourceError):
+    """Resources wait for each other to open, or one for itself."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(
+            "resources wait for each other to open: " + " -> ".join(self.names) + "; let one of them open without the other"
+        )
+
+
+class ResourceTimeoutError(ResourceError, TimeoutError):
+    """A step of closing took longer than the teardown limit leaves it.
+
+    Attributes:
+        where: the step that was given up.
+        limit: the teardown limit of the DataManager, in seconds.
+    """
+
+    def __init__(self, where: str, limit: float) -> None:
+        self.where = where
+        self.limit = limit
+        super().__init__(f"gave up {where}: the teardown limit of {limit:g} s is used up (DataManager(teardown_timeout=...))")
+
+
+class MiddlewareError(PolydatumError):
+    """A context middleware broke its protocol."""
+
+
+class MiddlewareSetupError(MiddlewareError):
+    """A context middleware ended without yielding."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"context middleware {shown(name)} never yielded; it has to yield exactly once")
+
+
+class YieldedTwiceError(PolydatumError, RuntimeError):
+    """A generator that has to yield once yielded again."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} yielded more than once; code after the yield has to run to its end")
+
+
+# --- Settling ---------------------------------------------------------------------------------------------------------
+
+
+class SettleError(PolydatumError):
+    """The end of a Context was not a plain commit."""
+
+
+class RolledBack(SettleError):
+    """Thrown into resources and middleware when a Context rolls back although nothing was raised.
+
+    It lets ``try: yield / except: rollback; raise / else: commit`` work unchanged. The core swallows it afterwards:
+    the caller never sees it.
+
+    Attributes:
+        reason: why, in words.
+        status: the final HTTP status, if one was given.
+    """
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        self.reason = reason
+        self.status = status
+        super().__init__(f"rolled back: {reason}")
+
+
+class RollbackOnlyError(SettleError):
+    """A transaction was dead before its commit, usually because an error of the database was swallowed."""
+
+    def __init__(self, resource: str) -> None:
+        self.resource = resource
+        super().__init__(
+            f"the transaction of resource {shown(resource)} cannot commit: an earlier error made it rollback-only; "
+            "let that error escape, or run the statement in a savepoint"
+        )
+
+
+class CommitOutcomeUnknown(SettleError):
+    """The connection was lost while COMMIT was in flight: the data may or may not be there. Never retried by us."""
+
+    def __init__(self, resource: str) -> None:
+        self.resource = resource
+        super().__init__(
+            f"the connection of resource {shown(resource)} was lost while committing: whether the data was kept is unknown"
+        )
+
+
+# --- Commands ---------------------------------------------------------------------------------------------------------
+
+
+class CommandError(PolydatumError):
+    """A command cannot be resolved or run."""
+
+
+class InvalidCommandPath(CommandError, ValueError):
+    """A command path is not of the allowed form."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"invalid command path: {problem}")
+
+
+class UnknownCommand(CommandError, LookupError):
+    """A well-formed command path leads to no public service method."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        super().__init__(f"no command {shown(path)}: {problem}")
+
+
+# --- Meta -------------------------------------------------------------------------------------------------------------
+
+
+class MetaError(PolydatumError):
+    """Meta was used against its rules."""
+
+
+class MetaReadOnlyError(MetaError, AttributeError):
+    """Meta was written to."""
+
+    def __init__(self) -> None:
+        super().__init__("meta is read-only; pass meta={...} when you open the context")
+
+
+class MetaKeyError(MetaError, AttributeError, KeyError, ValueError):
+    """Meta has no such key."""
+
+    def __init__(self, key: object, known: Iterable[str]) -> None:
+        self.key = key
+        listed = ", ".join(sorted(known)) or "none"
+        self.message = f"meta has no {shown(key)} (keys: {listed}); pass it as meta={{...}} when you open the context"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message  # KeyError would show the repr
+
+
+# --- Users' services --------------------------------------------------------------------------------------------------
+
+
+class ServiceError(PolydatumError):
+    """Base of the errors that users' services raise on purpose.
+
+    An adapter answers ``400 <= code < 500`` as that HTTP status with ``str(exc)`` as the detail; other codes propagate
+    as ordinary exceptions. Either way the Context rolls back.
+
+    Example:
+        >>> class OutOfStock(ServiceError):
+        ...     code = 409
+        >>> OutOfStock("2 left").code
+        409
+    """
+
+    code: int = 500
+
+    def __init__(self, *args: object, code: int | None = None) -> None:
+        super().__init__(*args)
+        if code is not None:
+            self.code = code
+
+
+class NotFound(ServiceError):
+    """An object that the call relies on does not exist: 404."""
+
+    code = 404
+
+
+# --- Names of polydatum 0.9.1 -----------------------------------------------------------------------------------------
+
+PolydatumException = PolydatumError
+AlreadyExistsException = AlreadyRegisteredError
+MiddlewareException = MiddlewareError
+MiddlewareSetupException = MiddlewareSetupError
+ResourceException = ResourceError
+ResourceSetupException = ResourceSetupError
+
+
+class ErrorsOnClose(ResourceError):
+    """Kept for imports: an error while closing is raised, noted and logged as it is."""

@@ -1,0 +1,165 @@
+"""What a DataManager is made of, as plain data (`describe`), and what will go wrong with it (`problems`).
+
+Nothing is opened or called here.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+from .app_scope import AppResource
+from .errors import InvalidMiddlewareError
+from .kinds import ASYNC_GENERATOR, GENERATOR
+from .middleware import ContextMiddleware, MethodMiddleware, compose
+from .resources import VALUE, RegisteredResource
+from .services import Service, nested_services, public_methods
+
+
+class Problem(NamedTuple):
+    """Something that will go wrong: a short code, what it is about, and what to do."""
+
+    code: str
+    subject: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.subject}: {self.message}"
+
+
+def describe(
+    dal: Any,
+    resources: Iterable[RegisteredResource],
+    context_middleware: Iterable[ContextMiddleware],
+    method_middleware: Iterable[MethodMiddleware],
+) -> dict[str, Any]:
+    """Services with their methods, resources and middleware, as dicts, lists and text."""
+    return {
+        "services": {name: _service(service) for name, service in dal._services.items()},
+        "resources": {
+            resource.name: {
+                "kind": "value" if resource.kind is VALUE else type(resource.kind).__name__.removesuffix("Kind"),
+                "scope": "app" if isinstance(resource, AppResource) else "context",
+                "async": resource.kind.is_async,
+                "factory": _name(resource.factory),
+            }
+            for resource in resources
+        },
+        "context_middleware": [{"name": one.name, "async": one.kind.is_async} for one in context_middleware],
+        "method_middleware": [{"name": one.name, "spelling": one.spelling} for one in method_middleware],
+    }
+
+
+def _service(service: Service[Any]) -> dict[str, Any]:
+    return {
+        "class": type(service).__qualname__,
+        "doc": _first_line(service),
+        "methods": {
+            name: {
+                "signature": _signature(getattr(service, name)),
+                "async": inspect.iscoroutinefunction(getattr(service, name)),
+                "doc": _first_line(getattr(service, name)),
+            }
+            for name in public_methods(service)
+        },
+        "services": {name: _service(nested) for name, nested in nested_services(service)},
+    }
+
+
+def _name(factory: Any) -> str:
+    while isinstance(factory, partial):
+        factory = factory.func
+    return getattr(factory, "__qualname__", None) or type(factory).__qualname__
+
+
+def _first_line(thing: Any) -> str:
+    doc = inspect.getdoc(type(thing) if isinstance(thing, Service) else thing)
+    return (doc or "").partition("\n")[0]
+
+
+def _signature(method: Any) -> str:
+    try:
+        return str(inspect.signature(method))
+    except (TypeError, ValueError):
+        return "(...)"
+
+
+def problems(
+    dal: Any,
+    resources: Iterable[RegisteredResource],
+    context_middleware: Iterable[ContextMiddleware],
+    method_middleware: Iterable[MethodMiddleware],
+) -> list[Problem]:
+    """Everything that `DataManager.check` reports."""
+    found: list[Problem] = []
+    resources = list(resources)
+    for resource in resources:
+        if resource.name in dal._services:
+            found.append(
+                Problem("name-clash", f"resource {resource.name!r}", "a service has the same name; rename one of them")
+            )
+        if resource.kind in (GENERATOR, ASYNC_GENERATOR):
+            found += _unguarded(f"resource {resource.name!r}", resource.factory)
+    for middleware in context_middleware:
+        if middleware.kind in (GENERATOR, ASYNC_GENERATOR):
+            found += _unguarded(f"context middleware {middleware.name!r}", middleware.factory)
+    chain = tuple(method_middleware)
+    if chain:
+        for path, method in _methods(dal._services.items(), ""):
+            try:
+                compose(chain, method, path, lambda: None)
+            except InvalidMiddlewareError as error:
+                found.append(Problem("mismatched-middleware", f"method {path!r}", str(error)))
+    return found
+
+
+def _methods(services: Iterable[tuple[str, Service[Any]]], prefix: str) -> Iterable[tuple[str, Any]]:
+    for name, service in services:
+        for method in public_methods(service):
+            yield f"{prefix}{name}.{method}", getattr(service, method)
+        yield from _methods(nested_services(service), f"{prefix}{name}.")
+
+
+def _unguarded(subject: str, factory: Any) -> list[Problem]:
+    """Code after a yield that stands outside ``try`` and ``with`` does not run when the request fails."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    if not inspect.isroutine(factory):
+        factory = type(factory).__call__
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(factory)))
+    except (OSError, TypeError, SyntaxError):
+        return []  # no source to look at
+    function = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), None)
+    if function is None or not _runs_on_after_bare_yield(function.body):
+        return []
+    return [
+        Problem(
+            "unguarded-teardown",
+            subject,
+            "code after its yield does not run when a request fails: the exception is raised at the yield; "
+            "put the yield into 'try: ... finally:' or a 'with' block",
+        )
+    ]
+
+
+def _runs_on_after_bare_yield(body: list[ast.stmt]) -> bool:
+    """Whether statements follow a yield in one block, with no ``try`` or ``with`` around the yield."""
+    for number, statement in enumerate(body):
+        if isinstance(statement, ast.Expr | ast.Assign | ast.AnnAssign) and any(
+            isinstance(node, ast.Yield) for node in ast.walk(statement)
+        ):
+            return number + 1 < len(body)
+        if isinstance(statement, ast.If | ast.For | ast.While):
+            inner = [*statement.body, *statement.orelse]
+            if any(isinstance(node, ast.Yield) for node in ast.walk(statement)):
+                return number + 1 < len(body) and not _guarded(inner) or _runs_on_after_bare_yield(inner)
+    return False
+
+
+def _guarded(body: list[ast.stmt]) -> bool:
+    return any(isinstance(statement, ast.Try | ast.With | ast.AsyncWith) for statement in body)

@@ -1,0 +1,239 @@
+"""The shapes a resource or a context middleware may have, and how each is set up and ended.
+
+A *kind* opens a factory (``open`` gives the value and the handle to end it by) and later ends it with or without a
+cause. Which order things end in, and whose error wins, is not decided here but in `polydatum.unwinding`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+from .errors import YieldedTwiceError
+
+NOTHING: Any = object()
+"""What ``next`` gives for a generator that has ended: told apart from every value, at no cost on the good path."""
+
+TRANSACTION_KINDS = ("authority", "effect")
+
+
+class Kind:
+    """How one shape of factory is set up and ended.
+
+    ``end`` returns True if it swallowed the cause, and raises what the user's code raised unless that is the cause.
+    """
+
+    is_async = False
+
+    def open(self, factory: Callable[..., Any], subject: Any) -> Any:
+        """The (value, handle) of a new instance; an awaitable of that if ``is_async``. A value NOTHING: never yielded."""
+        raise NotImplementedError
+
+    def end(self, handle: Any, cause: BaseException | None) -> Any:
+        """End what ``open`` made; an awaitable if ``is_async``."""
+        raise NotImplementedError
+
+
+def is_rethrown(error: BaseException, cause: BaseException) -> bool:
+    """Whether an error that came out of a generator is the cause that was thrown in.
+
+    Python turns a StopIteration that leaves a generator into a RuntimeError (PEP 479), so that one is looked through.
+    """
+    if error is cause:
+        return True
+    return isinstance(cause, StopIteration | StopAsyncIteration) and error.__cause__ is cause
+
+
+class GeneratorKind(Kind):
+    """A generator function that yields once."""
+
+    def open(self, factory: Callable[..., Any], subject: Any) -> Any:
+        generator = factory(subject)
+        return next(generator, NOTHING), generator
+
+    def end(self, handle: Any, cause: BaseException | None) -> bool:
+        if cause is None:
+            if next(handle, NOTHING) is NOTHING:
+                return False
+        else:
+            traceback = cause.__traceback__
+            try:
+                handle.throw(cause)
+            except StopIteration as stop:
+                return stop is not cause
+            except BaseException as error:
+                if is_rethrown(error, cause):
+                    cause.__traceback__ = traceback
+                    return False
+                raise
+        self.refuse_second_yield(handle)
+
+    def refuse_second_yield(self, handle: Any) -> NoReturn:
+        handle.close()
+        raise YieldedTwiceError(f"generator {handle.__qualname__!r}")
+
+
+class AsyncGeneratorKind(Kind):
+    """An async generator function that yields once."""
+
+    is_async = True
+
+    async def open(self, factory: Callable[..., Any], subject: Any) -> Any:
+        generator = factory(subject)
+        try:
+            return await generator.__anext__(), generator
+        except StopAsyncIteration:
+            return NOTHING, generator
+
+    async def end(self, handle: Any, cause: BaseException | None) -> bool:
+        if cause is None:
+            try:
+                await handle.__anext__()
+            except StopAsyncIteration:
+                return False
+        else:
+            traceback = cause.__traceback__
+            try:
+                await handle.athrow(cause)
+            except StopAsyncIteration as stop:
+                return stop is not cause
+            except BaseException as error:
+                if is_rethrown(error, cause):
+                    cause.__traceback__ = traceback
+                    return False
+                raise
+        await self.refuse_second_yield(handle)
+
+    async def refuse_second_yield(self, handle: Any) -> NoReturn:
+        await handle.aclose()
+        raise YieldedTwiceError(f"async generator {handle.__qualname__!r}")
+
+
+class ManagerKind(Kind):
+    """A context manager."""
+
+    def open(self, factory: Callable[..., Any], subject: Any) -> Any:
+        manager = factory(subject)
+        return manager.__enter__(), manager
+
+    def end(self, handle: Any, cause: BaseException | None) -> bool:
+        if cause is None:
+            handle.__exit__(None, None, None)
+            return False
+        try:
+            return bool(handle.__exit__(type(cause), cause, cause.__traceback__))
+        except BaseException as error:
+            if error is cause:
+                return False
+            raise
+
+
+class AsyncManagerKind(Kind):
+    """An async context manager."""
+
+    is_async = True
+
+    async def open(self, factory: Callable[..., Any], subject: Any) -> Any:
+        manager = factory(subject)
+        return await manager.__aenter__(), manager
+
+    async def end(self, handle: Any, cause: BaseException | None) -> bool:
+        if cause is None:
+            await handle.__aexit__(None, None, None)
+            return False
+        try:
+            return bool(await handle.__aexit__(type(cause), cause, cause.__traceback__))
+        except BaseException as error:
+            if error is cause:
+                return False
+            raise
+
+
+class TransactionKind(Kind):
+    """A transactional object that a callable made: it is its own value, and ends with its own ``close``."""
+
+    def open(self, factory: Callable[..., Any], subject: Any) -> Any:
+        transaction = factory(subject)
+        return transaction, transaction
+
+    def end(self, handle: Any, cause: BaseException | None) -> bool:
+        handle.close()
+        return False
+
+
+class AsyncTransactionKind(Kind):
+    """A transactional object with async methods."""
+
+    is_async = True
+
+    async def open(self, factory: Callable[..., Any], subject: Any) -> Any:
+        transaction = factory(subject)
+        return transaction, transaction
+
+    async def end(self, handle: Any, cause: BaseException | None) -> bool:
+        closed = handle.close()
+        if inspect.isawaitable(closed):
+            await closed
+        return False
+
+
+class CallableKind(Kind):
+    """Any other callable: called first, then its result is judged by `judge`."""
+
+
+class Judged:
+    """The handle of something whose kind was seen only when it was made."""
+
+    __slots__ = ("handle", "kind")
+
+    def __init__(self, kind: Kind, handle: Any) -> None:
+        self.kind = kind
+        self.handle = handle
+
+
+GENERATOR = GeneratorKind()
+ASYNC_GENERATOR = AsyncGeneratorKind()
+MANAGER = ManagerKind()
+ASYNC_MANAGER = AsyncManagerKind()
+TRANSACTION = TransactionKind()
+ASYNC_TRANSACTION = AsyncTransactionKind()
+CALLABLE = CallableKind()
+
+
+def is_transactional(value: Any) -> bool:
+    """Whether a value follows the transactional protocol: its ``kind`` is "authority" or "effect"."""
+    kind = getattr(value, "kind", None)
+    return type(kind) is str and kind in TRANSACTION_KINDS
+
+
+def kind_of(factory: Any) -> Kind | None:
+    """The kind of a factory, seen on the object, its partial or its ``__call__``; None if it is not callable.
+
+    ``__wrapped__`` is never looked through: a wrapper may well have turned a generator into something else.
+    """
+    if not callable(factory):
+        return None
+    target = factory
+    while isinstance(target, partial):
+        target = target.func
+    if not isinstance(target, type) and not inspect.isroutine(target):
+        target = type(target).__call__
+    if inspect.isgeneratorfunction(target):
+        return GENERATOR
+    if inspect.isasyncgenfunction(target):
+        return ASYNC_GENERATOR
+    return CALLABLE
+
+
+def judge(made: Any, *, in_async: bool) -> Kind | None:
+    """The kind of what a callable made; an object that is both kinds of context manager follows the context's mode."""
+    if is_transactional(made):
+        steps = (made.prepare, made.commit, made.rollback, made.close)
+        return ASYNC_TRANSACTION if any(inspect.iscoroutinefunction(step) for step in steps) else TRANSACTION
+    has_sync = hasattr(type(made), "__enter__") and hasattr(type(made), "__exit__")
+    has_async = hasattr(type(made), "__aenter__") and hasattr(type(made), "__aexit__")
+    if has_async and (in_async or not has_sync):
+        return ASYNC_MANAGER
+    return MANAGER if has_sync else None

@@ -1,0 +1,240 @@
+"""The data access layer: the door to the services, by attribute or by path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+from .errors import InvalidServiceError, UnknownCommand
+from .middleware import MethodMiddleware, compose
+from .paths import split_path
+from .services import Service, bind, check_name, clone_class_services, nested_services, public_methods
+
+
+class DataAccessLayer:
+    """Base class of the user's DAL; its class attributes that are Services are what ``dal.items`` finds.
+
+    One DAL serves every context of its DataManager: it is shared, and each call runs in the context that is current.
+    Without method middleware ``dal.items`` is the service itself, at no cost.
+
+    Example:
+        >>> class ItemService(Service):
+        ...     def double(self, n):
+        ...         return 2 * n
+        >>> class ShopDAL(DataAccessLayer):
+        ...     items = ItemService()
+        >>> from polydatum import DataManager
+        >>> with DataManager(ShopDAL).dal() as dal:
+        ...     dal.items.double(4), dal["items.double"](5)
+        (8, 10)
+    """
+
+    _data_manager: Any = None
+    _subservices: dict[str, Service[Any]] | None = None
+    _services: dict[str, Service[Any]]
+    _resolved: dict[str, Callable[..., Any]]
+
+    def register_services(self, **services: Service[Any]) -> Self:
+        """Add services by name; returns self. What was registered keeps its identity.
+
+        Raises:
+            AlreadyRegisteredError: if a name is taken by another service.
+            InvalidServiceError: if it is not a Service, is bound to another live DataManager, or the name will not do.
+        """
+        for name, service in services.items():
+            check_name(self, name, service)
+            bind(service, name, self._data_manager)
+            self._add(name, service)
+        return self
+
+    def replace_service(self, name: str, service: Service[Any]) -> Service[Any]:
+        """Put another service in the place of one, for good (for a test use ``dm.override``); returns the former one.
+
+        Raises:
+            UnknownCommand: if there is no service of that name.
+            InvalidServiceError: if it is not a Service, or bound to another live DataManager.
+        """
+        former = self._services.get(name)
+        if former is None:
+            raise UnknownCommand(name, f"there is no such service (registered: {', '.join(self._services) or 'none'})")
+        if not isinstance(service, Service):
+            raise InvalidServiceError(name, "it is not a Service")
+        bind(service, name, self._data_manager)
+        self._add(name, service)
+        return former
+
+    def __getitem__(self, path: str) -> Callable[..., Any]:
+        """The service method that a path leads to, such as ``dal["items.get_item"]``; middleware included.
+
+        A path goes through registered services only and ends in a public method that the service's class defines.
+
+        Raises:
+            InvalidCommandPath: if the text is no such path.
+            UnknownCommand: if it leads nowhere.
+        """
+        resolved = self._resolved.get(path) if isinstance(path, str) else None
+        if resolved is None:
+            resolved = self._resolved[path] = self._resolve(path)
+        return resolved
+
+    def _resolve(self, path: str) -> Callable[..., Any]:
+        *names, method = split_path(path)
+        service: Any = self
+        shown: Any = self
+        for name in names:
+            service = dict(nested_services(service)).get(name)
+            if service is None:
+                raise UnknownCommand(path, f"there is no service {name!r} there")
+            shown = getattr(shown, name)
+        if method not in public_methods(service):
+            raise UnknownCommand(path, f"{type(service).__name__} has no public method {method!r}")
+        return getattr(shown, method)  # type: ignore[no-any-return]
+
+    def _add(self, name: str, service: Service[Any]) -> None:
+        registered = self._subservices
+        if registered is None:
+            registered = self._subservices = {}
+        registered[name] = service
+        self._services[name] = service
+        setattr(self, name, service)
+        self._data_manager._services_changed()
+
+    def _bind(self, data_manager: Any) -> None:
+        """Bind the services of the class to a manager; called once, by it."""
+        self._data_manager = data_manager
+        self._services = {}
+        self._resolved = {}
+        clone_class_services(self)
+        for name, service in list(nested_services(self)):
+            bind(service, name, data_manager)
+            self._services[name] = service
+
+    def _with_services(self, services: dict[str, Service[Any]]) -> Self:
+        """A DAL like this one with other services at some paths; what is not replaced stays the same object."""
+        other = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            object.__setattr__(other, name, value)
+        other._services = dict(self._services)
+        other._resolved = {}
+        for path, service in services.items():
+            *parents, last = path.split(".")
+            if last not in dict(nested_services(_at(self, parents, path))):
+                raise UnknownCommand(path, "there is no such service to override")
+            if not isinstance(service, Service):
+                raise InvalidServiceError(path, "it is not a Service")
+            bind(service, path, self._data_manager)
+            holder: Any = other
+            for name in parents:
+                clone = _shallow(dict(nested_services(holder))[name])
+                _put(holder, name, clone)
+                holder = clone
+            _put(holder, last, service)
+        return other
+
+    def _compose(self, middleware: Iterable[MethodMiddleware], current: Callable[[], Any]) -> None:
+        """Put the method middleware around every public method, or take it off again if there is none."""
+        middleware = tuple(middleware)
+        self._resolved.clear()
+        for name, service in self._services.items():
+            setattr(self, name, _proxied(service, name, middleware, current) if middleware else service)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(getattr(self, '_services', {}))}>"
+
+
+class DynamicDAL(DataAccessLayer):
+    """The DAL of ``DataManager()``: its services are registered by name, so type checkers see none of them."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def _at(dal: DataAccessLayer, names: Iterable[str], path: str) -> Any:
+    holder: Any = dal
+    for name in names:
+        holder = (holder._services if holder is dal else dict(nested_services(holder))).get(name)
+        if holder is None:
+            raise UnknownCommand(path, f"there is no service {name!r} there")
+    return holder
+
+
+def _shallow(service: Service[Any]) -> Service[Any]:
+    clone = type(service).__new__(type(service))
+    for name, value in vars(service).items():
+        object.__setattr__(clone, name, value)
+    if clone._subservices is not None:
+        clone._subservices = dict(clone._subservices)
+    return clone
+
+
+def _put(holder: Any, name: str, service: Service[Any]) -> None:
+    setattr(holder, name, service)
+    if isinstance(holder, DataAccessLayer):
+        holder._services[name] = service
+    if holder._subservices is not None and name in holder._subservices:
+        holder._subservices = {**holder._subservices, name: service}
+
+
+# --- Method middleware around services ---------------------------------------------------------------------------------
+
+_NOT_FORWARDED = frozenset(
+    ("__init__", "__new__", "__class__", "__dict__", "__weakref__", "__doc__", "__module__", "__slots__", "__qualname__")
+    + ("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__init_subclass__", "__class_getitem__")
+    + ("__annotations__", "__orig_bases__", "__parameters__", "__firstlineno__", "__static_attributes__", "__del__")
+)
+
+
+class ServiceProxy:
+    """A service as callers of the DAL see it: public methods go through the middleware, all else straight through."""
+
+    _service: Any
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._service)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._service, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._service, name)
+
+    def __dir__(self) -> Iterable[str]:
+        return dir(self._service)
+
+    def __repr__(self) -> str:
+        return repr(self._service)
+
+
+def _proxied(service: Service[Any], path: str, middleware: tuple[MethodMiddleware, ...], current: Callable[[], Any]) -> Any:
+    proxy = _proxy_type(type(service))()
+    put = object.__setattr__
+    put(proxy, "_service", service)
+    for name in public_methods(service):
+        put(proxy, name, compose(middleware, getattr(service, name), f"{path}.{name}", current))
+    for name, nested in nested_services(service):
+        put(proxy, name, _proxied(nested, f"{path}.{name}", middleware, current))
+    return proxy
+
+
+def _proxy_type(service_class: type) -> type[ServiceProxy]:
+    """A proxy class that forwards the special methods the service's class defines: Python looks those up on the type."""
+    special = {
+        name: _forward(name)
+        for cls in service_class.__mro__
+        if cls is not object and not issubclass(Service, cls)
+        for name in vars(cls)
+        if name.startswith("__") and name.endswith("__") and name not in _NOT_FORWARDED
+    }
+    return type("ServiceProxy", (ServiceProxy,), special)
+
+
+def _forward(name: str) -> Callable[..., Any]:
+    def forward(self: ServiceProxy, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._service, name)(*args, **kwargs)
+
+    return forward

@@ -1,0 +1,541 @@
+"""DataManager: the registry of services, resources and middleware, and the maker of Contexts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, overload
+
+from .app_scope import AppResource, AppScopes
+from .context import Context, managers
+from .errors import (
+    AlreadyRegisteredError,
+    ConfigurationError,
+    ContextClosedError,
+    InvalidResourceError,
+    NoActiveContextError,
+    UnknownResourceError,
+)
+from .inspection import Problem, describe, problems
+from .layer import DataAccessLayer, DynamicDAL
+from .meta import Meta
+from .middleware import ContextMiddleware, MethodMiddleware
+from .opening import CLOSED
+from .outcome import Outcome
+from .resources import RegisteredResource
+from .services import Service
+from .unwinding import RollbackRule
+
+DalT = TypeVar("DalT", bound=DataAccessLayer)
+DalT_co = TypeVar("DalT_co", covariant=True)
+ContextT = TypeVar("ContextT", bound=Context)
+FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
+
+PREPARED_NAMES = 20
+
+
+class DynamicContext(Context):
+    """The context of a manager without a ``context_class``, for type checkers: its resources have no types."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class DalBlock(Protocol[DalT_co]):
+    """What `DataManager.dal` returns: a context whose ``with`` (or ``async with``) gives the DAL."""
+
+    def __enter__(self) -> DalT_co: ...
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> bool: ...
+    async def __aenter__(self) -> DalT_co: ...
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None, /
+    ) -> bool: ...
+
+
+class DataManager(Generic[DalT, ContextT]):
+    """Holds services, resources and middleware, and opens Contexts over them. One per application, made at import time.
+
+    Args:
+        dal_class: the class of the DAL; without one, services are registered by name.
+        context_class: a Context subclass that declares the types of resources.
+        rollback_on: ``f(exc, status) -> bool``, asked once when a context closes, in place of the plain rule "an
+            exception or a status of 400 or more rolls back". Interrupts and cancellation always roll back, unasked.
+        teardown_timeout: seconds that all async steps of one close may take together.
+
+    Example:
+        >>> class Clock(Service):
+        ...     def now(self):
+        ...         return self._ctx.time
+        >>> class AppDAL(DataAccessLayer):
+        ...     clock = Clock()
+        >>> def time(context):
+        ...     yield "12:00"
+        >>> dm = DataManager(AppDAL)
+        >>> dm.register_resources(time=time)
+        >>> with dm.dal() as dal:
+        ...     dal.clock.now()
+        '12:00'
+    """
+
+    DataAccessLayer: ClassVar[type[DataAccessLayer]] = DynamicDAL
+    """The class of the DAL where none is passed; may be set on a subclass."""
+
+    @overload
+    def __init__(
+        self: DataManager[DynamicDAL, DynamicContext],
+        dal_class: None = None,
+        *,
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float = 5.0,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataManager[DynamicDAL, ContextT],
+        dal_class: None = None,
+        *,
+        context_class: type[ContextT],
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float = 5.0,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataManager[DalT, DynamicContext],
+        dal_class: type[DalT],
+        *,
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float = 5.0,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataManager[DalT, ContextT],
+        dal_class: type[DalT],
+        *,
+        context_class: type[ContextT],
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float = 5.0,
+    ) -> None: ...
+    def __init__(
+        self,
+        dal_class: Any = None,
+        *,
+        context_class: type[Context] = Context,
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float = 5.0,
+    ) -> None:
+        resource_manager = None
+        if dal_class is not None and not isinstance(dal_class, type):
+            dal_class, resource_manager = None, dal_class
+        dal_class = dal_class or self.DataAccessLayer
+        if not issubclass(dal_class, DataAccessLayer):
+            raise ConfigurationError(f"DataManager takes a subclass of DataAccessLayer, not {dal_class.__name__}")
+        if not issubclass(context_class, Context):
+            raise ConfigurationError(f"context_class has to be a subclass of Context, not {context_class.__name__}")
+        if not teardown_timeout > 0:
+            raise ConfigurationError("teardown_timeout is a number of seconds above 0")
+        self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
+        self._current: Callable[[], Any] = self._var.get
+        self._mutex = threading.RLock()
+        self._rollback_on = rollback_on
+        self._limit = teardown_timeout
+        self._resources: dict[str, RegisteredResource] = {}
+        self._context_middleware: list[ContextMiddleware] = []
+        self._method_middleware: list[MethodMiddleware] = []
+        self._app = AppScopes()
+        self._context_class = context_class
+        self._generated_types: dict[type, type[Context]] = {}
+        self._stale = True
+        self._asks_for_resources = type(self).get_resource is not DataManager.get_resource
+        self._asks_for_middleware = type(self).get_middleware is not DataManager.get_middleware
+        self._dal: Any = dal_class()
+        self._dal._bind(self)
+        managers.add(self)
+        self._generate()
+        if resource_manager is not None:
+            self.register_resources(**dict(resource_manager))
+
+    # --- Contexts -----------------------------------------------------------------------------------------------------
+
+    def context(self, meta: Mapping[str, Any] | Meta | None = None) -> ContextT:
+        """A new Context, not open yet; use it with ``with`` or ``async with``. Inside another one it is independent.
+
+        Args:
+            meta: the read-only facts of the context, such as ``{"user": ..., "request": ...}``.
+
+        Raises:
+            ConfigurationError: at the first context after a registration, if method middleware does not fit a method.
+        """
+        if self._stale:
+            self._compose()
+        return self._context_type(self, meta)  # type: ignore[return-value]
+
+    def dal(self, meta: Mapping[str, Any] | Meta | None = None) -> DalBlock[DalT]:
+        """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""
+        if self._stale:
+            self._compose()
+        return self._dal_context_type(self, meta)
+
+    def get_dal(self) -> DalT:
+        """The DAL. It is shared by all contexts: a call runs in the context that is current."""
+        if self._stale:
+            self._compose()
+        return self._dal  # type: ignore[no-any-return]
+
+    def get_active_context(self) -> ContextT | None:
+        """The context that is current in this thread or task, or None if there is none or it has closed."""
+        context = self._current()
+        return None if context is None or context._state is CLOSED else context
+
+    def require_active_context(self) -> ContextT:
+        """The context that is current in this thread or task.
+
+        Raises:
+            NoActiveContextError: if there is none.
+            ContextClosedError: if it has closed.
+        """
+        context = self._current()
+        if context is None:
+            raise NoActiveContextError("the DataManager")
+        if context._state is CLOSED:
+            raise context._closed_error("the DataManager")
+        return context  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        resource = self.__dict__.get("_resources", {}).get(name)
+        if isinstance(resource, AppResource):
+            return self._app.touch(resource, self)
+        if resource is None and (name.startswith("_") or not self._asks_for_resources):
+            raise UnknownResourceError(name, self.__dict__.get("_resources", ()))
+        return getattr(self.require_active_context(), name)
+
+    # --- Services -----------------------------------------------------------------------------------------------------
+
+    def register_services(self, **services: Service[Any]) -> None:
+        """Register services on the DAL: ``dm.register_services(items=ItemService())``. What is registered is not copied.
+
+        Raises:
+            AlreadyRegisteredError: if a name is taken.
+            InvalidServiceError: if it is not a Service, or is bound to another live DataManager.
+        """
+        self._dal.register_services(**services)
+
+    def replace_service(self, name: str, service: Service[Any]) -> Service[Any]:
+        """Put another service in the place of one, for good; returns the former one. For tests see `override`."""
+        return self._dal.replace_service(name, service)  # type: ignore[no-any-return]
+
+    def _services_changed(self) -> None:
+        self._stale = True
+
+    # --- Resources ----------------------------------------------------------------------------------------------------
+
+    def register_resources(self, **resources: Any) -> None:
+        """Register resources by name: generator functions, context-manager factories, ... (see the guide on resources).
+
+        Each is opened at most once per context, on first touch, with the context as argument.
+
+        Raises:
+            AlreadyRegisteredError: if a name is taken.
+            InvalidResourceError: if the name is reserved, or the object is of no known shape.
+        """
+        for name, factory in resources.items():
+            self._add_resource(RegisteredResource(name, factory))
+
+    def register_app_resources(self, **resources: Any) -> None:
+        """Register resources of the application's scope: one per process, async ones per event loop.
+
+        Each is opened on first touch, with this manager as argument, and closed by `close` or `aclose`. A forked child
+        opens its own.
+
+        Raises:
+            AlreadyRegisteredError: if a name is taken.
+            InvalidResourceError: if the name is reserved, or the object is of no known shape.
+        """
+        for name, factory in resources.items():
+            self._add_resource(AppResource(name, factory))
+
+    def replace_resource(self, name: str, resource: Any) -> None:
+        """Put another resource in the place of one, for good and for contexts opened later. For tests see `override`.
+
+        Raises:
+            UnknownResourceError: if there is no resource of that name.
+            InvalidResourceError: if the object is of no known shape.
+        """
+        former = self._resources.get(name)
+        if former is None:
+            raise UnknownResourceError(name, self._resources)
+        self._resources[name] = type(former)(name, resource)
+        self._generate()
+
+    def get_resource(self, name: str) -> Any:
+        """The resource registered under a name, as it was registered.
+
+        A subclass may override it to supply resources that are registered nowhere; then unknown attributes of a context
+        are asked for here.
+
+        Raises:
+            UnknownResourceError: if there is none of that name.
+        """
+        resource = self._resources.get(name)
+        if resource is None:
+            raise UnknownResourceError(name, self._resources)
+        return resource.factory
+
+    def resource(self, factory: FactoryT) -> FactoryT:
+        """Decorator: register a function as the resource of its name."""
+        self.register_resources(**{factory.__name__: factory})
+        return factory
+
+    def _add_resource(self, resource: RegisteredResource) -> None:
+        name = resource.name
+        if name in self._resources:
+            raise AlreadyRegisteredError("resource", name)
+        if not name.isidentifier() or name.startswith("_"):
+            raise InvalidResourceError(name, "the name has to be a public identifier")
+        if hasattr(self._context_class, name) or hasattr(type(self), name):
+            raise InvalidResourceError(name, "Context or DataManager has an attribute of that name; choose another")
+        self._resources[name] = resource
+        for generated in self._generated_types.values():
+            _give(generated, resource, prepare=len(self._resources) <= PREPARED_NAMES)
+
+    # --- Middleware ---------------------------------------------------------------------------------------------------
+
+    def register_context_middleware(self, *middleware: Any) -> None:
+        """Register middleware that surrounds every context: generators of the context, the first outermost.
+
+        Raises:
+            InvalidMiddlewareError: if it is of no known shape.
+        """
+        self._context_middleware += [ContextMiddleware(one) for one in middleware]
+        self._generate_flags()
+
+    def context_middleware(self, factory: FactoryT) -> FactoryT:
+        """Decorator: register a context middleware."""
+        self.register_context_middleware(factory)
+        return factory
+
+    def get_middleware(self, context: Any) -> Iterable[Any]:
+        """The context middleware to set up for a context, outermost first. A subclass may override it to choose."""
+        return [one.factory for one in self._context_middleware]
+
+    def _middleware_for(self, context: Any) -> Iterable[ContextMiddleware]:
+        if not self._asks_for_middleware:
+            return self._context_middleware
+        known = {id(one.factory): one for one in self._context_middleware}
+        return [known.get(id(one)) or ContextMiddleware(one) for one in self.get_middleware(context)]
+
+    def register_method_middleware(self, *middleware: Any) -> None:
+        """Register middleware that surrounds every DAL call, the first outermost.
+
+        Raises:
+            InvalidMiddlewareError: if it is of no known shape. Whether it fits every method is seen at the first open.
+        """
+        self._method_middleware += [MethodMiddleware(one) for one in middleware]
+        self._stale = True
+
+    def method_middleware(self, fn: FactoryT) -> FactoryT:
+        """Decorator: register a method middleware."""
+        self.register_method_middleware(fn)
+        return fn
+
+    def _compose(self) -> None:
+        with self._mutex:
+            self._dal._compose(self._method_middleware, self._current)
+            self._stale = False
+
+    # --- Tests, start-up, shutdown ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def override(
+        self, *, services: Mapping[str, Service[Any]] | None = None, resources: Mapping[str, Any] | None = None
+    ) -> Iterator[None]:
+        """Use other services (by path) or resources (by name) inside the block: in the whole process, for contexts
+        opened in it. Contexts that are open already keep what they have. Blocks may nest.
+
+        Raises:
+            UnknownCommand: if there is no service at a path.
+            UnknownResourceError: if there is no resource of a name.
+
+        Example:
+            >>> dm = DataManager()
+            >>> dm.register_resources(rate=lambda context: contextlib.nullcontext(1))
+            >>> with dm.override(resources={"rate": lambda context: contextlib.nullcontext(2)}):
+            ...     with dm.context() as ctx:
+            ...         ctx.rate
+            2
+        """
+        former = (self._dal, self._resources, self._generated_types, self._context_type, self._dal_context_type)
+        overridden = dict(self._resources)
+        for name, factory in (resources or {}).items():
+            if name not in overridden:
+                raise UnknownResourceError(name, overridden)
+            overridden[name] = type(overridden[name])(name, factory)
+        self._dal = self._dal._with_services(dict(services or {}))
+        self._resources = overridden
+        self._generate()
+        try:
+            yield
+        finally:
+            self._dal, self._resources, self._generated_types, self._context_type, self._dal_context_type = former
+            self._stale = True
+
+    def check(self) -> list[Problem]:
+        """What will go wrong, found without opening anything: name clashes, middleware that does not fit a method,
+        generators whose code after the yield does not run when a request fails. Run it in a test or at start-up."""
+        return problems(self._dal, self._resources.values(), self._context_middleware, self._method_middleware)
+
+    def describe(self) -> dict[str, Any]:
+        """Services, methods, resources and middleware as plain data, for tools."""
+        return describe(self._dal, self._resources.values(), self._context_middleware, self._method_middleware)
+
+    def close(self) -> None:
+        """Close the resources of the application's scope. The manager can be used again: they open anew.
+
+        Raises:
+            AsyncResourceError: if async ones are open; the others have then been closed.
+            BaseException: the first error raised by one of them, when all are closed.
+        """
+        self._app.close()
+
+    async def aclose(self) -> None:
+        """The async twin of `close`: also closes the async resources of the running event loop."""
+        await self._app.aclose()
+
+    def __repr__(self) -> str:
+        return f"<DataManager of {self._dal!r}, {len(self._resources)} resources>"
+
+    # --- Generated Context classes ------------------------------------------------------------------------------------
+
+    def _generate(self) -> None:
+        """Make the Context classes anew; contexts made before keep theirs."""
+        self._generated_types = {}
+        self._context_type = self._generated(self._context_class)
+        self._dal_context_type: type[Any] = type(
+            self._context_class.__name__, (_GivesDal, self._context_type), {"__module__": self._context_class.__module__}
+        )
+        self._generated_types[self._dal_context_type] = self._dal_context_type
+        _prepare_names(self._dal_context_type, self._resources)
+        self._stale = True
+
+    def _generated(self, context_class: type[Context]) -> type[Context]:
+        """The subclass of a Context class that carries this manager's variable, DAL and resources."""
+        generated = self._generated_types.get(context_class)
+        if generated is not None:
+            return generated
+        members: dict[str, Any] = {
+            "__module__": context_class.__module__,
+            "__doc__": context_class.__doc__,
+            "dal": self._dal,
+            "_data_manager": self,
+            "_mutex": self._mutex,
+            "_get": self._var.get,
+            "_set": self._var.set,
+            "_reset": self._var.reset,
+            "_limit": self._limit,
+            "_rollback_on": None if self._rollback_on is None else staticmethod(self._rollback_on),
+        }
+        if context_class.__init__ is Context.__init__:
+            members["__init__"] = _fast_init
+        if self._asks_for_resources:
+            members["__getattr__"] = _ask_manager
+        generated = type(context_class.__name__, (context_class,), members)
+        generated.__qualname__ = context_class.__qualname__
+        self._generated_types[context_class] = generated
+        for resource in self._resources.values():
+            _give(generated, resource, prepare=False)
+        _prepare_names(generated, self._resources)
+        self._generate_flags()
+        return generated
+
+    def _generate_flags(self) -> None:
+        for generated in self._generated_types.values():
+            generated._sets_up = (
+                bool(self._context_middleware)
+                or self._asks_for_middleware
+                or generated._setup_hook is not Context._setup_hook
+            )
+            generated._settles = (
+                self._rollback_on is not None
+                or generated._teardown_hook is not Context._teardown_hook
+                or generated._final_hook is not Context._final_hook
+            )
+
+    def _after_fork(self) -> None:
+        """In a forked child: what was open belongs to the parent. Contexts are unusable, app resources open anew."""
+        self._mutex = threading.RLock()  # another thread of the parent may have held it
+        for generated in self._generated_types.values():
+            generated._mutex = self._mutex
+            generated.__getattribute__ = _refuse_after_fork  # type: ignore[method-assign, assignment]
+        self._app.forget_after_fork()
+        self._generate()
+
+
+class _GivesDal:
+    """Mixed into the context class of `DataManager.dal`: entering gives the DAL instead of the context."""
+
+    def __enter__(self) -> Any:
+        Context.__enter__(self)  # type: ignore[arg-type]
+        return self.dal  # type: ignore[attr-defined]
+
+    async def __aenter__(self) -> Any:
+        await Context.__aenter__(self)  # type: ignore[arg-type]
+        return self.dal  # type: ignore[attr-defined]
+
+
+def _fast_init(self: Context, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
+    self._meta = meta
+
+
+def _ask_manager(self: Context, name: str) -> Any:
+    """Attributes that only an overridden `DataManager.get_resource` knows: opened like any other resource."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    data_manager = self._data_manager
+    resource = data_manager._resources.get(name)
+    if resource is None:
+        resource = RegisteredResource(name, data_manager.get_resource(name))
+        for generated in data_manager._generated_types.values():
+            _give(generated, resource, prepare=False)
+    return resource.__get__(self)
+
+
+def _give(generated: type[Context], resource: RegisteredResource, *, prepare: bool) -> None:
+    setattr(generated, resource.name, resource)
+    if prepare:
+        _prepare_names(generated, (resource.name,))
+
+
+def _prepare_names(generated: type[Context], names: Iterable[str]) -> None:
+    """Let CPython reserve instance slots for the first resources: names that come later make every context dearer."""
+    probe = object.__new__(generated)
+    for name in ("_meta", "_state", "_token", "_opened", "_opening", *list(names)[:PREPARED_NAMES]):
+        object.__setattr__(probe, name, None)
+
+
+_FORKED = Outcome("unknown", reason="the context belongs to the parent process")
+
+
+def _refuse_after_fork(self: Context, name: str) -> Any:
+    """Stands for attribute access of a context that was made before a fork."""
+    if name == "_state":
+        return CLOSED
+    if name == "_outcome":
+        return _FORKED
+    if isinstance(getattr(type(self), name, None), RegisteredResource):
+        raise ContextClosedError(
+            name, hint="it was made before this process was forked and belongs to the parent; open a new one"
+        )
+    return object.__getattribute__(self, name)
+
+
+def _after_fork_in_child() -> None:
+    for manager in list(managers):
+        manager._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,156 @@
+"""Meta: the read-only facts of one Context (who asks, the request, its parameters)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, ItemsView, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Generic, NoReturn, TypeVar
+
+from .errors import MetaKeyError, MetaReadOnlyError
+
+T = TypeVar("T")
+
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+_MISSING: Any = object()
+
+
+class lazy(Generic[T]):  # noqa: N801 - used like a function: meta={"user": lazy(load_user)}
+    """A Meta value that is evaluated on first touch and once only.
+
+    The function runs in whichever thread or task touches the value first. If it raises, the error reaches that reader
+    and the next touch tries again. Every other callable in Meta is an ordinary value.
+
+    Example:
+        >>> meta = Meta({"user": lazy(lambda: "ann")})
+        >>> meta.user
+        'ann'
+    """
+
+    __slots__ = ("_fn", "_lock", "_value")
+
+    def __init__(self, fn: Callable[[], T]) -> None:
+        self._fn: Callable[[], T] | None = fn
+        self._lock = threading.RLock()
+        self._value: T = _MISSING
+
+    def evaluate(self) -> T:
+        """The value, evaluated now if it was not before."""
+        if self._value is _MISSING:
+            with self._lock:
+                if self._fn is not None:
+                    self._value = _frozen(self._fn())
+                    self._fn = None  # drop what the function closes over: requests are large
+        return self._value
+
+
+def _frozen(value: Any) -> Any:
+    """Dicts, lists and sets become read-only copies, all the way down; other values stay what they are."""
+    kind = type(value)
+    if kind is dict:
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    if kind is list or kind is tuple:
+        return tuple([_frozen(item) for item in value])
+    if kind is set:
+        return frozenset(value)
+    return value
+
+
+class Meta:
+    """Read-only facts of one Context, by attribute or key.
+
+    ``user``, ``request`` and ``params`` always exist (None, None and an empty mapping). Dicts, lists and sets inside
+    are frozen when the Meta is made. `lazy` values are evaluated on first touch and stay readable after the Context
+    has closed. A key that is also the name of a method is reached with ``meta["items"]``.
+
+    Example:
+        >>> meta = Meta({"user": "ann", "tenant": 7})
+        >>> meta.user, meta["tenant"], meta.get("missing", 0), meta.request
+        ('ann', 7, 0, None)
+    """
+
+    __slots__ = ("_values",)
+
+    _values: dict[str, Any]
+
+    def __init__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        facts: dict[str, Any] = {"user": None, "request": None, "params": _NO_PARAMS}
+        for source in (values, more):
+            if source:
+                facts.update((key, _frozen(value)) for key, value in source.items())
+        object.__setattr__(self, "_values", facts)
+
+    def _read(self, key: str) -> Any:
+        value = self._values[key]
+        return value.evaluate() if type(value) is lazy else value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # protocols that probe for dunders expect a plain answer
+        try:
+            return self._read(name)
+        except KeyError:
+            if name in self._values:
+                raise  # a lazy value failed with a KeyError of its own
+        raise MetaKeyError(name, self._values)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            raise MetaKeyError(key, self._values)
+        return self._read(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or ``default`` if it was never set."""
+        return self._read(key) if key in self._values else default
+
+    def require(self, key: str) -> Any:
+        """The value of a key that has to be there and not None; falsy values such as 0 are accepted.
+
+        Raises:
+            MetaKeyError: if the key was never set, or is None.
+        """
+        value = self.get(key)
+        if value is None:
+            raise MetaKeyError(key, self._values)
+        return value
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of all facts, ``user``, ``request`` and ``params`` included."""
+        return tuple(self._values)
+
+    def items(self) -> ItemsView[str, Any]:
+        """All facts as pairs; lazy ones are evaluated."""
+        return {key: self._read(key) for key in self._values}.items()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<Meta {', '.join(self._values)}>"  # keys only: values may be secret
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise MetaReadOnlyError
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise MetaReadOnlyError
+
+    def __setitem__(self, key: str, value: Any) -> NoReturn:
+        raise MetaReadOnlyError
+
+    def __delitem__(self, key: str) -> NoReturn:
+        raise MetaReadOnlyError
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("meta belongs to one context and is not copied; read the values you need")
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("meta is not pickled; send the values you need, such as a user id")

@@ -1,0 +1,106 @@
+"""How a Context ended (`Outcome`), what its user wished for (`Wishes`), and how errors rank."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+# Which error the caller gets if several want out: the lowest rank; within a rank the first in time.
+INTERRUPT, CANCELLATION, BODY, COMMIT, TEARDOWN = range(5)
+
+
+def rank_of(error: BaseException, phase: int) -> int:
+    """The rank of an error that was raised in a phase; an own BaseException ranks with its phase."""
+    if isinstance(error, Exception):
+        return phase
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return INTERRUPT
+    return CANCELLATION if is_cancellation(error) else phase
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an error is the GeneratorExit of a generator or the cancellation of a task."""
+    if isinstance(error, GeneratorExit):
+        return True
+    # Looked up, not imported: a program that never loaded them cannot have been cancelled by them.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and isinstance(error, asyncio.CancelledError):
+        return True
+    trio = sys.modules.get("trio")
+    return trio is not None and isinstance(error, trio.Cancelled)
+
+
+class ErrorRecord(NamedTuple):
+    """One error met while a Context ended: what it was and where, without its live traceback."""
+
+    type: type[BaseException]
+    message: str
+    where: str
+
+
+class Outcome(str):
+    """How a Context ended, as one word with its details.
+
+    It *is* the word, so that it compares, prints and serializes as text:
+
+    * ``"committed"``: everything was kept.
+    * ``"rolled_back"``: nothing was kept.
+    * ``"unknown"``: the connection was lost while COMMIT was in flight.
+    * ``"partial"``: something committed, or may have, before a later step failed. Code after the ``yield`` of a
+      middleware or generator resource that ran to its end counts as a commit: the engine cannot see inside it, and
+      never calls something rolled back without knowing it.
+
+    Attributes:
+        reason: why it was not committed, in words; None if it was.
+        http_status: the final HTTP status the adapter gave, or None.
+        suppressed: the exception that a context middleware swallowed, or None. An adapter without an answer raises it.
+
+    Example:
+        >>> Outcome("committed") == "committed"
+        True
+    """
+
+    reason: str | None
+    http_status: int | None
+    suppressed: BaseException | None
+
+    def __new__(
+        cls,
+        word: str,
+        *,
+        errors: list[ErrorRecord] | None = None,
+        reason: str | None = None,
+        http_status: int | None = None,
+        suppressed: BaseException | None = None,
+    ) -> Outcome:
+        self = super().__new__(cls, word)
+        self._errors = [] if errors is None else errors
+        self.reason = reason
+        self.http_status = http_status
+        self.suppressed = suppressed
+        return self
+
+    _errors: list[ErrorRecord]
+
+    @property
+    def errors(self) -> tuple[ErrorRecord, ...]:
+        """Every error met on the way, the winner included, in order of time."""
+        return tuple(self._errors)
+
+
+COMMITTED = Outcome("committed")
+"""The outcome of every context that committed without an HTTP status or an error: one shared object."""
+
+
+class Wishes:
+    """What the user asked for the end of one Context. Made on first wish: most contexts have none."""
+
+    __slots__ = ("before_commit", "commit_on_error", "on_commit", "on_rollback", "rollback_only")
+
+    def __init__(self) -> None:
+        self.rollback_only: str | None = None
+        self.commit_on_error = False
+        self.before_commit: list[Callable[[], Any]] = []
+        self.on_commit: list[Callable[[], Any]] = []
+        self.on_rollback: list[Callable[[], Any]] = []

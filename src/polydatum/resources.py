@@ -1,0 +1,252 @@
+"""Resources: the live objects that services use, opened on first touch and closed with their Context.
+
+`RegisteredResource` is what a registered factory becomes: a descriptor on the generated Context class, so that a
+touched resource costs one attribute read ever after.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from typing import Any, NoReturn
+
+from .errors import AsyncResourceError, InvalidResourceError, ResourceSetupError
+from .kinds import ASYNC_GENERATOR, ASYNC_TRANSACTION, CALLABLE, GENERATOR, NOTHING, TRANSACTION, Judged, Kind, judge, kind_of
+from .opening import OPEN, Opening, abandon, await_, chain, claim, complete, wait
+from .unwinding import Step
+
+VALUE = Kind()
+"""The kind of a `ValueResource`: nothing to open, nothing to end."""
+
+_AWAITED: Any = object()
+"""In place of a handle: what was made can only be opened by ``await``."""
+
+
+class Resource:
+    """Base class for a resource that is an object: its ``__call__(context)`` is a generator that yields the value.
+
+    Any callable object will do; this class only gives the shape a name.
+    """
+
+    def __call__(self, context: Any) -> Generator[Any, None, None]:
+        raise NotImplementedError(f"{type(self).__name__} has to define __call__(self, context) as a generator")
+        yield
+
+
+class ValueResource(Resource):
+    """A resource that is a ready value, the same object in every context; it is never closed.
+
+    Example:
+        >>> from polydatum import DataManager
+        >>> dm = DataManager()
+        >>> dm.register_resources(tax_rate=ValueResource(0.2))
+        >>> with dm.context() as ctx:
+        ...     ctx.tax_rate
+        0.2
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, context: Any) -> Generator[Any, None, None]:
+        yield self.value
+
+
+class RegisteredResource:
+    """A resource by its name: the descriptor that opens it on first touch.
+
+    Non-data, so that the value set on the instance is found first; the descriptor is asked again only before the first
+    touch and after the close.
+    """
+
+    __slots__ = ("factory", "kind", "name", "slot")
+
+    def __init__(self, name: str, factory: Any) -> None:
+        kind = VALUE if type(factory) is ValueResource else kind_of(factory)
+        if kind is None:
+            raise InvalidResourceError(
+                name,
+                f"a {type(factory).__name__} is not a generator function, a context-manager factory or another callable; "
+                "wrap a ready value in ValueResource(...)",
+            )
+        if inspect.iscoroutinefunction(factory):
+            raise InvalidResourceError(name, "a coroutine function has no teardown; write an async generator that yields")
+        self.name = name
+        self.factory: Callable[[Any], Any] = factory
+        self.kind: Kind = kind
+        self.slot = f"_async_{name}"  # where an opened async value is kept: its name always gives an awaitable
+
+    def __get__(self, owner: Any, owner_type: Any = None) -> Any:
+        if owner is None:
+            return self
+        if self.kind.is_async:
+            return self.async_touch(owner, owner)
+        return self.open(owner, owner)
+
+    # --- Sync ---------------------------------------------------------------------------------------------------------
+
+    def open(self, owner: Any, subject: Any) -> Any:
+        """The value, opened now unless another thread is faster."""
+        if owner._state is not OPEN:
+            found = owner._touched_while_not_open(self)
+            if found is not NOTHING:
+                return found
+        mine = Opening()
+        mine.resource = self
+        mine.parent = chain.get()
+        while (other := claim(owner, mine)) is not None:
+            if other is mine:
+                return owner._value_of(self)
+            wait(owner, other)
+        token = chain.set(mine)
+        try:
+            kind = self.kind
+            if kind is GENERATOR:  # spelled out: by far the most used kind
+                handle = self.factory(subject)
+                value = next(handle, NOTHING)
+            elif kind is VALUE:
+                value, handle = self.factory.value, None  # type: ignore[attr-defined]
+            elif kind is CALLABLE:
+                value, handle = self._open_callable(owner, subject)
+            else:
+                value, handle = kind.open(self.factory, subject)
+            if value is NOTHING:
+                raise ResourceSetupError(self.name)
+        except BaseException:
+            abandon(owner, mine)
+            raise
+        finally:
+            chain.reset(token)
+        if handle is _AWAITED:
+            abandon(owner, mine)
+            return AsyncTouch(self, owner, subject, value)
+        if not complete(owner, mine, value, handle):
+            step = self.end_step(owner, handle)
+            step.call(owner._closed_error(self.name))
+        return value if owner._state is OPEN else owner._value_of(self)
+
+    def _open_callable(self, owner: Any, subject: Any) -> tuple[Any, Any]:
+        """Call the factory, judge what it made, and open that; (made, _AWAITED) if it can only be opened by ``await``."""
+        if getattr(owner, self.slot, NOTHING) is not NOTHING:
+            return None, _AWAITED  # an async one that is open already: its name stays awaitable
+        made = self.factory(subject)
+        kind = judge(made, in_async=owner._is_async)
+        if kind is None:
+            raise InvalidResourceError(
+                self.name,
+                f"it returned a {type(made).__name__}, which is no context manager and has nothing to be closed by; "
+                "yield it from a generator, or wrap a ready value in ValueResource(...)",
+            )
+        if kind.is_async:
+            self._refuse_unless_awaitable(owner)
+            return made, _AWAITED
+        value, handle = kind.open(lambda _: made, None)
+        return value, Judged(kind, handle)
+
+    # --- Async --------------------------------------------------------------------------------------------------------
+
+    def async_touch(self, owner: Any, subject: Any) -> AsyncTouch:
+        if owner._state is not OPEN:
+            owner._touched_while_not_open(self)
+        self._refuse_unless_awaitable(owner)
+        return AsyncTouch(self, owner, subject)
+
+    def _refuse_unless_awaitable(self, owner: Any) -> None:
+        """An async resource cannot be opened where nothing can be awaited; said before it runs."""
+        if not owner._is_async:
+            raise AsyncResourceError(
+                self.name, "cannot be opened in a sync context; use 'async with dm.context()', or register a sync resource"
+            )
+        if owner._is_elsewhere():
+            raise AsyncResourceError(
+                self.name,
+                "cannot be opened from a sync endpoint or another thread than its context's event loop; "
+                "make the endpoint async, or register a sync resource",
+            )
+
+    async def aopen(self, owner: Any, subject: Any, made: Any) -> Any:
+        """The value, opened now unless another task is faster. ``made``: what a callable has made already."""
+        mine = Opening()
+        mine.resource = self
+        mine.parent = chain.get()
+        while (other := claim(owner, mine)) is not None:
+            if other is mine:
+                return owner._value_of(self)
+            await await_(owner, other)
+        token = chain.set(mine)
+        try:
+            kind = self.kind
+            if kind is ASYNC_GENERATOR:
+                handle = self.factory(subject)
+                try:
+                    value = await handle.__anext__()
+                except StopAsyncIteration:
+                    raise ResourceSetupError(self.name) from None
+            else:
+                judged = judge(made, in_async=True)
+                assert judged is not None
+                value, inner = await judged.open(lambda _: made, None)
+                handle = Judged(judged, inner)
+        except BaseException:
+            abandon(owner, mine)
+            raise
+        finally:
+            chain.reset(token)
+        if not complete(owner, mine, value, handle):
+            await self.end_step(owner, handle).call(owner._closed_error(self.name))
+        return value if owner._state is OPEN else owner._value_of(self)
+
+    # --- Closing ------------------------------------------------------------------------------------------------------
+
+    def is_transaction(self, handle: Any) -> bool:
+        """Whether a handle is closed by the transaction's own ``close``, a step apart from its commit."""
+        return type(handle) is Judged and handle.kind in (TRANSACTION, ASYNC_TRANSACTION)
+
+    def end_step(self, owner: Any, handle: Any, *, quiet: bool = False) -> Step:
+        """The step that closes this resource. A sync one first loses its cached value, so that a later touch raises."""
+        kind = self.kind
+        commits = handle is not None and not self.is_transaction(handle)
+        if type(handle) is Judged:
+            kind, handle = handle.kind, handle.handle
+
+        def end(cause: BaseException | None) -> Any:
+            owner._forget(self)
+            return None if handle is None else kind.end(handle, cause)
+
+        return Step(f"closing resource {self.name!r}", end, is_async=kind.is_async, quiet=quiet, commits=commits)
+
+
+class AsyncTouch:
+    """What the name of an async resource gives: ``await`` it for the value, any number of times.
+
+    Any other use raises `AsyncResourceError`, which says so.
+    """
+
+    __slots__ = ("_made", "_owner", "_resource", "_subject")
+
+    def __init__(self, resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> None:
+        self._resource = resource
+        self._owner = owner
+        self._subject = subject
+        self._made = made
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        value = getattr(self._owner, self._resource.slot, NOTHING)
+        if value is not NOTHING and self._owner._state is OPEN:
+            return value
+            yield  # pragma: no cover - makes this function a generator
+        return (yield from self._resource.aopen(self._owner, self._subject, self._made).__await__())
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AsyncResourceError(
+            self._resource.name, f"was used without await: write '{self._resource.name} = await self._ctx.{self._resource.name}'"
+        )
+
+    def _unawaited(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self.__getattr__("")
+
+    __call__ = __getitem__ = __setitem__ = __iter__ = __len__ = __bool__ = __contains__ = _unawaited
+    __enter__ = __exit__ = __aenter__ = __aexit__ = __aiter__ = _unawaited
+
+    def __repr__(self) -> str:
+        return f"<async resource {self._resource.name!r}: await it>"

@@ -1,0 +1,184 @@
+"""Services: business logic and data access, nested at will."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+from .errors import AlreadyRegisteredError, InvalidServiceError, NoActiveContextError
+
+ContextT = TypeVar("ContextT")
+
+
+def _unbound() -> Any:
+    return None
+
+
+class Service(Generic[ContextT]):
+    """Base class of services. Public methods are what the DAL offers; nested services are class attributes or registered.
+
+    A service is made once and serves every Context, so it keeps no state of a request: that is in ``self._ctx``.
+    ``Service[ShopContext]`` gives ``self._ctx`` its type. A subclass need not call ``super().__init__()``.
+
+    Inside a method:
+
+    * ``self._ctx`` is the current Context; ``self._ctx.db`` opens or returns a resource.
+    * ``self._dal`` is the DAL, for calls that go through method middleware; ``self.other()`` does not.
+    * ``self._data_manager`` is the DataManager; ``self._data_manager.db`` is another spelling of ``self._ctx.db``.
+
+    Example:
+        >>> from polydatum import DataManager
+        >>> class Greeter(Service):
+        ...     def greet(self):
+        ...         return f"hello {self._ctx.meta.user}"
+        >>> dm = DataManager()
+        >>> dm.register_services(greeter=Greeter())
+        >>> with dm.dal(meta={"user": "ann"}) as dal:
+        ...     dal.greeter.greet()
+        'hello ann'
+    """
+
+    _manager_ref: Callable[[], Any] = staticmethod(_unbound)  # weak: a service does not keep its manager alive
+    _current: Callable[[], Any] = staticmethod(_unbound)
+    _subservices: dict[str, Service[Any]] | None = None
+
+    @property
+    def _data_manager(self) -> Any:
+        return self._manager_ref()
+
+    @_data_manager.setter
+    def _data_manager(self, data_manager: Any) -> None:
+        self._manager_ref = weakref.ref(data_manager)
+
+    @property
+    def _ctx(self) -> ContextT:
+        context = self._current()
+        if context is None:
+            raise NoActiveContextError(f"service {type(self).__name__}")
+        return context  # type: ignore[no-any-return]
+
+    @property
+    def _dal(self) -> Any:
+        context: Any = self._ctx
+        return context.dal
+
+    def register_services(self, **services: Service[Any]) -> Self:
+        """Nest services under this one; returns self, so that registrations can be written nested.
+
+        Raises:
+            AlreadyRegisteredError: if the name is taken, by a service or by anything else of this one's.
+            InvalidServiceError: if it is not a Service, or bound to another live DataManager.
+        """
+        for name, service in services.items():
+            check_name(self, name, service)
+            nested = self._subservices
+            if nested is None:
+                nested = self._subservices = {}
+            nested[name] = service
+            setattr(self, name, service)
+            if self._data_manager is not None:
+                bind(service, name, self._data_manager)
+                self._data_manager._services_changed()
+        return self
+
+    def setup(self, data_manager: Any) -> None:
+        """Called once, when this service is bound to its DataManager, nested ones first. Override to prepare; call super."""
+        self._data_manager = data_manager
+        self._current = data_manager._current
+
+
+def check_name(holder: Any, name: str, service: Any) -> None:
+    """Refuse what cannot be registered on a holder (a service or the DAL) under a name."""
+    if not isinstance(service, Service):
+        kind = f"the class {service.__name__}; register an instance" if isinstance(service, type) else "not a Service"
+        raise InvalidServiceError(name, f"it is {kind}")
+    if not name.isidentifier() or name.startswith("_"):
+        raise InvalidServiceError(name, "the name has to be a public identifier")
+    taken = inspect.getattr_static(holder, name, None)
+    if isinstance(taken, Service):
+        raise AlreadyRegisteredError("service", name)
+    if taken is not None:
+        raise InvalidServiceError(name, f"{type(holder).__name__} has an attribute of that name; choose another")
+
+
+def nested_services(service: Any) -> Iterator[tuple[str, Service[Any]]]:
+    """The services directly below a service or DAL, by name: class attributes in order of definition, then registered."""
+    seen: set[str] = set()
+    for cls in reversed(type(service).__mro__):
+        for name, value in vars(cls).items():
+            if isinstance(value, Service) and name not in seen and not name.startswith("_"):
+                seen.add(name)
+                current = getattr(service, name)
+                if isinstance(current, Service):
+                    yield name, current
+    for name, value in (service._subservices or {}).items():
+        if name not in seen:
+            yield name, value
+
+
+def _clone(service: Service[Any]) -> Service[Any]:
+    """A shallow copy of a service, with copies of everything nested below it."""
+    cls = type(service)
+    if hasattr(cls, "__copy__") or hasattr(cls, "__slots__"):
+        clone = copy.copy(service)
+    else:
+        # Attribute by attribute: copy.copy fills the instance's __dict__, which makes its later reads slow on 3.11.
+        clone = cls.__new__(cls)
+        for name, value in vars(service).items():
+            object.__setattr__(clone, name, value)
+    registered = service._subservices
+    if registered is not None:
+        clone._subservices = dict(registered)
+    for name, nested in list(nested_services(service)):
+        copied = _clone(nested)
+        setattr(clone, name, copied)
+        if registered is not None and name in registered:
+            clone._subservices[name] = copied  # type: ignore[index]
+    return clone
+
+
+def clone_class_services(holder: Any) -> None:
+    """Give a service or DAL its own copies of the services that still are those of its class.
+
+    Each manager binds its own, so that two managers of one DAL class never answer for each other.
+    """
+    for name, service in list(nested_services(holder)):
+        if getattr(type(holder), name, None) is service:
+            setattr(holder, name, _clone(service))
+
+
+def bind(service: Service[Any], name: str, data_manager: Any) -> None:
+    """Bind a service, and before it all below it, to a DataManager.
+
+    Raises:
+        InvalidServiceError: if it is bound to another DataManager that is still alive.
+    """
+    bound = service._data_manager
+    if bound is not None and bound is not data_manager:
+        raise InvalidServiceError(
+            name, "it is bound to another DataManager; make an instance for each, or put it on the DAL class"
+        )
+    clone_class_services(service)
+    for nested_name, nested in list(nested_services(service)):
+        bind(nested, nested_name, data_manager)
+    service.setup(data_manager)
+
+
+def public_methods(service: Any) -> dict[str, Any]:
+    """The names and functions that a service's class, or its user-defined bases, define for the outside."""
+    found: dict[str, Any] = {}
+    for cls in reversed(type(service).__mro__):
+        if cls in (object, Generic) or issubclass(Service, cls):
+            continue
+        for name, value in vars(cls).items():
+            if name.startswith("_"):
+                continue
+            function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+            if inspect.isroutine(function) and not hasattr(Service, name):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    return found

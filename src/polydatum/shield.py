@@ -1,0 +1,213 @@
+"""Async steps that complete whatever is cancelled around them, in the context's own task, within a time limit.
+
+A step is first driven by hand; one that never suspends costs nothing more. Once it suspends:
+
+* **asyncio**: the task waits not on the step's future but on a gate of ours, so that a cancel hits the gate. It is
+  remembered, and raised again by the context when all steps are done. A step's own ``asyncio.timeout`` cancels the
+  same task and cannot be told apart from outside, so it does not fire: the teardown limit bounds the step instead.
+* **anyio on asyncio** cancels again and again until its scope is left. So a shielded scope of anyio's is entered when
+  the surrounding scope is already cancelled, or once such a cancel arrives; a cancel by a scope that the step itself
+  opened goes to the step.
+* **trio** has no way in between: the steps run in a shielded scope from the start.
+
+Found on the way, and kept out for it: ``asyncio.wait_for`` loses cancels on Python 3.11 (CPython gh-86296), a task of
+the step's own would break locks that are held over a yield. anyio and trio are looked up, never imported.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+from collections.abc import Generator
+from typing import Any, NoReturn, Protocol
+
+from .errors import ResourceTimeoutError
+
+
+class Shield(Protocol):
+    """Protects the async steps of one unwinding.
+
+    Attributes:
+        interrupted: the first cancel that arrived while a step was protected, or None.
+    """
+
+    interrupted: BaseException | None
+
+    def enter(self) -> None:
+        """Called before the first async step."""
+
+    def exit(self) -> None:
+        """Called after the last one, in the same task."""
+
+    def run(self, step: Any, where: str, *, bounded: bool = True) -> Any:
+        """Await a step to its end, or to the limit if ``bounded``; ``where`` names it if it has to be given up."""
+
+
+class AsyncioShield:
+    """Gates between the task and the futures its steps wait on.
+
+    ``scope`` is the anyio scope around the unwinding, from `current_anyio_scope`, or None.
+    """
+
+    def __init__(self, limit: float, asyncio: Any, scope: Any) -> None:
+        self.interrupted: BaseException | None = None
+        self._limit = limit
+        self._asyncio = asyncio
+        self._scope = scope
+        self._own_scope: Any = None
+        self._deadline: float | None = None
+
+    def enter(self) -> None:
+        if is_cancelled(self._scope):
+            self._enter_own_scope()
+
+    def exit(self) -> None:
+        if self._own_scope is not None:
+            scope, self._own_scope = self._own_scope, None
+            scope.__exit__(None, None, None)
+
+    def _enter_own_scope(self) -> None:
+        self._own_scope = sys.modules["anyio"].CancelScope(shield=True)
+        self._own_scope.__enter__()
+
+    @types.coroutine
+    def run(self, step: Any, where: str, *, bounded: bool = True) -> Generator[Any, Any, Any]:
+        try:
+            signal = step.send(None)
+        except StopIteration as stop:
+            return stop.value
+        return (yield from self.finish(step, signal, where, bounded=bounded))
+
+    @types.coroutine
+    def finish(self, step: Any, signal: Any, where: str, *, bounded: bool = True) -> Generator[Any, Any, Any]:
+        """Drive a step that has suspended with ``signal`` to its end."""
+        loop = self._asyncio.get_running_loop()
+        if self._deadline is None:
+            self._deadline = loop.time() + self._limit
+        deadline = self._deadline if bounded else math.inf
+        while True:
+            forward: BaseException | None = None
+            if signal is None:  # asyncio.sleep(0): one turn of the loop
+                try:
+                    yield
+                except self._asyncio.CancelledError as cancel:
+                    forward = self._sort(cancel)
+                expired = loop.time() >= deadline
+            else:
+                expired, forward = yield from self._wait(loop, signal, deadline)
+            if expired:
+                self._give_up(step, signal, where)
+            try:
+                signal = step.send(None) if forward is None else step.throw(forward)
+            except StopIteration as stop:
+                return stop.value
+
+    def _wait(self, loop: Any, future: Any, deadline: float) -> Generator[Any, Any, tuple[bool, BaseException | None]]:
+        """Wait for a future behind a gate: (whether the limit came first, a cancel that is the step's own)."""
+        future._asyncio_future_blocking = False  # as the task would, had it been given the future
+        gate: Any = None
+        expired = False
+
+        def open_gate(_: Any = None) -> None:
+            if not gate.done():
+                gate.set_result(None)
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            open_gate()
+
+        while not future.done() and not expired:
+            gate = loop.create_future()
+            future.add_done_callback(open_gate)
+            timer = loop.call_at(deadline, expire) if deadline < math.inf else None
+            try:
+                yield from gate
+            except self._asyncio.CancelledError as cancel:
+                forward = self._sort(cancel)
+                if forward is not None:
+                    future.cancel()
+                    return False, forward
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                future.remove_done_callback(open_gate)
+        return expired and not future.done(), None
+
+    def _sort(self, cancel: BaseException) -> BaseException | None:
+        """Remember a cancel from outside; return one that belongs to the step."""
+        scope = current_anyio_scope(self._asyncio)
+        if self._own_scope is not None:
+            if scope is not self._own_scope and is_cancelled(scope):
+                return cancel  # our scope keeps outer ones away, so a scope of the step's own was cancelled
+        elif is_cancelled(self._scope):
+            if scope is self._scope:
+                self._enter_own_scope()
+        elif scope is not self._scope and is_cancelled(scope):
+            return cancel
+        if self.interrupted is None:
+            self.interrupted = cancel
+        return None
+
+    def _give_up(self, step: Any, signal: Any, where: str) -> NoReturn:
+        """Stop a step that is over the limit: it is cancelled once and gets no more time to wait."""
+        error = ResourceTimeoutError(where, self._limit)
+        if signal is not None:
+            signal.cancel()
+        try:
+            step.throw(self._asyncio.CancelledError())
+            step.close()
+        except (StopIteration, StopAsyncIteration, self._asyncio.CancelledError):
+            pass
+        except Exception as late:
+            error.__context__ = late
+        raise error
+
+
+class TrioShield:
+    """A shielded trio scope whose deadline is the limit."""
+
+    def __init__(self, limit: float, trio: Any) -> None:
+        self.interrupted: BaseException | None = None
+        self._limit = limit
+        self._trio = trio
+        self._scope = trio.CancelScope(shield=True)
+
+    def enter(self) -> None:
+        self._scope.deadline = self._trio.current_time() + self._limit
+        self._scope.__enter__()
+
+    def exit(self) -> None:
+        self._scope.__exit__(None, None, None)
+
+    async def run(self, step: Any, where: str, *, bounded: bool = True) -> Any:
+        try:
+            return await step
+        except self._trio.Cancelled as cancelled:
+            raise ResourceTimeoutError(where, self._limit) from cancelled
+
+
+def current_anyio_scope(asyncio: Any) -> Any:
+    """The innermost anyio cancel scope of the running asyncio task, or None.
+
+    anyio has no public name for it. Where the private one is missing, scopes are not seen, and their cancels count as
+    native ones: steps still complete, though a cancelled scope then keeps the loop busy while they do.
+    """
+    backend = sys.modules.get("anyio._backends._asyncio")
+    states = getattr(backend, "_task_states", None)
+    if not states:
+        return None
+    state = states.get(asyncio.current_task())
+    return None if state is None else state.cancel_scope
+
+
+def is_cancelled(scope: Any) -> bool:
+    """Whether an anyio scope, or one around it that it is not shielded from, is cancelled."""
+    while scope is not None:
+        if scope.cancel_called:
+            return True
+        if scope.shield:
+            return False
+        scope = scope._parent_scope
+    return False

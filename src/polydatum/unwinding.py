@@ -1,0 +1,332 @@
+"""The policy of a Context's end: commit or roll back, in which order, and whose error wins.
+
+Rules of this file: it decides and does no I/O; it knows no event loop, thread or lock; it never calls what it plans.
+It plans `Step`s, one at a time, because middleware may still open resources; `polydatum.context` takes each step,
+sync or async, and reports back with `Unwinding.done` or `Unwinding.failed`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from .errors import CommitOutcomeUnknown, RolledBack
+from .outcome import BODY, CANCELLATION, COMMIT, TEARDOWN, ErrorRecord, Outcome, Wishes, is_cancellation, rank_of
+
+log = logging.getLogger("polydatum")
+
+RollbackRule = Callable[[BaseException | None, int | None], bool]
+
+MAX_BEFORE_COMMIT = 1000
+
+
+class Unwindable(Protocol):
+    """What there is to unwind: the parts of a Context that the plan is made from."""
+
+    _wishes: Wishes | None
+    _frames: list[Any] | None
+    _opened: list[Any] | None
+    _transactions: list[tuple[str, Any]] | None
+
+
+class Step:
+    """One thing to do while unwinding. ``call`` takes the cause (or None) and may return an awaitable if ``is_async``."""
+
+    __slots__ = ("call", "commits", "is_async", "nests", "quiet", "rank", "where")
+
+    def __init__(
+        self,
+        where: str,
+        call: Callable[[BaseException | None], Any],
+        *,
+        is_async: bool = False,
+        rank: int = TEARDOWN,
+        nests: bool = False,
+        quiet: bool = False,
+        commits: bool = False,
+    ) -> None:
+        self.where = where
+        self.call = call
+        self.is_async = is_async
+        self.rank = rank
+        self.nests = nests  # nests like `with`: what it raises replaces, what it swallows is suppressed
+        self.quiet = quiet  # its failure is logged and kept, and changes neither outcome nor answer
+        self.commits = commits  # done without a cause, it has committed something, or may have
+
+
+class Unwinding:
+    """The end of one Context: what is thrown in next, what the caller gets, what is only noted."""
+
+    def __init__(self, subject: Unwindable, given: BaseException | None, status: int | None) -> None:
+        self.subject = subject
+        self.given = given
+        self.status = status
+        self.cause: BaseException | None = None  # thrown into whatever is still to come; None: on the way to a commit
+        self.winner: BaseException | None = given  # what the caller gets; None: no exception
+        self.rank = BODY if given is None else rank_of(given, BODY)
+        self.suppressed: BaseException | None = None
+        self.errors: list[ErrorRecord] = []
+        self.kept = False  # something has committed, or may have
+        self.unknown = False
+        self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
+        if given is not None:
+            self._record(given, "the body of the context")
+
+    # --- Decide -------------------------------------------------------------------------------------------------------
+
+    def decide(self, rollback_on: RollbackRule | None) -> None:
+        """Commit or roll back, once: sets the cause, or leaves it None.
+
+        An interrupt or cancellation, and `set_rollback_only`, always roll back. Everything else is the rule's to say.
+        """
+        wishes = self.subject._wishes
+        given = self.given
+        if given is not None and self.rank <= CANCELLATION:
+            self.cause = given
+        elif wishes is not None and wishes.rollback_only is not None:
+            self.cause = given or self._veto(wishes.rollback_only)
+        elif wishes is not None and wishes.commit_on_error:
+            self.cause = None
+        elif rollback_on is not None:
+            try:
+                rolls_back = rollback_on(given, self.status)
+            except BaseException as error:
+                self.failed(Step("asking rollback_on", _planned_nothing, rank=COMMIT), error)
+                return
+            if rolls_back:
+                self.cause = given or self._veto("rollback_on said so")
+        elif given is not None:
+            self.cause = given
+        elif self.status is not None and self.status >= 400:
+            self.cause = self._veto(f"the answer has status {self.status}")
+
+    def _veto(self, reason: str) -> RolledBack:
+        return RolledBack(reason, self.status)
+
+    @property
+    def vetoed(self) -> bool:
+        """Whether a rollback is under way that the caller does not see as an exception."""
+        return self.cause is not None and self.winner is None
+
+    # --- Steps, in order ----------------------------------------------------------------------------------------------
+
+    def steps_before_prepare(self) -> Iterator[Step]:
+        """1. ``before_commit`` hooks while there is no cause; 2. context middleware in reverse."""
+        wishes = self.subject._wishes
+        if wishes is not None:
+            for number, hook in enumerate(wishes.before_commit):  # grows while we iterate: hooks may register more
+                if self.cause is not None:
+                    break
+                if number == MAX_BEFORE_COMMIT:
+                    error = RuntimeError(f"more than {MAX_BEFORE_COMMIT} before_commit hooks: they register each other")
+                    self.failed(Step("running before_commit hooks", _planned_nothing, rank=COMMIT), error)
+                    break
+                yield hook_step("before_commit", hook, rank=COMMIT)
+        frames = self.subject._frames
+        while frames:
+            handle = frames.pop()
+            middleware = frames.pop()
+            yield middleware.end_step(handle)
+
+    def steps_to_the_end(self) -> Iterator[Step]:
+        """3. transactional resources: prepare, commit or roll back; 4. every resource closes in reverse of opening."""
+        transactions = self.subject._transactions
+        if transactions:
+            yield from self._settle(transactions)
+        opened = self.subject._opened
+        while opened:
+            handle = opened.pop()
+            resource = opened.pop()
+            yield resource.end_step(self.subject, handle, quiet=self.cause is None and resource.is_transaction(handle))
+
+    def _settle(self, transactions: list[tuple[str, Any]]) -> Iterator[Step]:
+        authorities = [entry for entry in transactions if entry[1].kind == "authority"]
+        effects = [entry for entry in transactions if entry[1].kind == "effect"]
+        for name, transaction in transactions:
+            if self.cause is not None:
+                break
+            yield transaction_step("preparing", name, transaction.prepare, rank=COMMIT)
+        undone = transactions[:]
+        for name, transaction in authorities:
+            if self.cause is not None:
+                break
+            yield transaction_step("committing", name, transaction.commit, rank=COMMIT, commits=True)
+            if self.cause is None:
+                undone.remove((name, transaction))
+        if self.cause is None:
+            for name, transaction in effects:
+                # The authority has committed: an effect that fails can no longer change the answer.
+                yield transaction_step("committing", name, transaction.commit, rank=COMMIT, quiet=True)
+        else:
+            for name, transaction in reversed(undone):
+                yield transaction_step("rolling back", name, transaction.rollback)
+
+    def steps_afterwards(self, outcome: Outcome) -> Iterator[Step]:
+        """``on_commit`` hooks of a committed context, ``on_rollback`` hooks of a rolled back one, each isolated."""
+        wishes = self.subject._wishes
+        if wishes is None:
+            return
+        if outcome == "committed":
+            event, hooks = "on_commit", wishes.on_commit
+        elif outcome == "rolled_back":
+            event, hooks = "on_rollback", wishes.on_rollback
+        else:
+            return
+        for hook in hooks:
+            yield hook_step(event, hook, quiet=True)
+
+    # --- Reports ------------------------------------------------------------------------------------------------------
+
+    def done(self, step: Step, swallowed: Any) -> None:
+        """A step ended without an error; ``swallowed`` if the cause that was thrown in did not come out again."""
+        if self.cause is None:
+            if step.commits:
+                self.kept = True
+        elif swallowed and step.nests and self.cause is self.winner and self.rank > CANCELLATION:
+            self.suppressed = self.suppressed or self.winner
+            self.cause = self._veto(f"suppressed by {step.where.removeprefix('unwinding ')}")
+            self.cause.__cause__ = self.winner
+            self.winner = None
+        self.notice_late_veto()
+
+    def failed(self, step: Step, error: BaseException) -> None:
+        """A step raised an error that is not the cause that was thrown in."""
+        self._record(error, step.where)
+        if not step.nests and step.rank == TEARDOWN:
+            self.exit_errors.append(error)
+        if isinstance(error, CommitOutcomeUnknown):
+            self.unknown = True
+        rank = rank_of(error, step.rank)
+        if step.quiet and isinstance(error, Exception):
+            self._note(error, step.where)
+        elif self.winner is None:
+            if self.vetoed and isinstance(error, Exception):
+                self._note(error, step.where)  # the answer stands
+            else:
+                self._win(error, rank, step)
+        elif rank < self.rank or (step.nests and self.rank > CANCELLATION):
+            _chain(error, self.winner)
+            self._win(error, min(rank, self.rank), step)
+        else:
+            self._note(error, step.where)
+            if self.cause is None and not step.quiet:
+                self.cause = error  # the body's error is kept for the caller, but nothing may commit any more
+
+    def cancelled(self, cancellation: BaseException) -> None:
+        """A cancel had arrived before the first step, unraised: it rolls back, whatever the body did."""
+        if self.winner is not None:
+            _chain(cancellation, self.winner)
+        self._record(cancellation, "the body of the context")
+        self.cause = self.winner = cancellation
+        self.rank = CANCELLATION
+
+    def interrupted(self, cancellation: BaseException) -> None:
+        """A cancel arrived after the first step: it is raised at the end and changes nothing else."""
+        if self.winner is None or self.rank > CANCELLATION:
+            if self.winner is not None:
+                _chain(cancellation, self.winner)
+            self.winner, self.rank = cancellation, CANCELLATION
+
+    def notice_late_veto(self) -> None:
+        """Hooks and middleware may still call `set_rollback_only`; the Context refuses it from the first prepare on."""
+        wishes = self.subject._wishes
+        if self.cause is None and wishes is not None and wishes.rollback_only is not None:
+            self.cause = self._veto(wishes.rollback_only)
+
+    def _win(self, error: BaseException, rank: int, step: Step) -> None:
+        if error is not self.given:
+            add_note(error, f"while {step.where}")
+        self.winner = error
+        self.rank = rank
+        if not step.quiet:
+            self.cause = error
+
+    def _note(self, error: BaseException, where: str) -> None:
+        if self.winner is not None and self.winner is not error:
+            add_note(self.winner, f"while {where}: {type(error).__name__}: {error}")
+        log.error("error while %s (not raised: something else decides the answer)", where, exc_info=error)
+
+    def _record(self, error: BaseException, where: str) -> None:
+        self.errors.append(ErrorRecord(type(error), str(error), where))
+
+    # --- The end ------------------------------------------------------------------------------------------------------
+
+    def outcome(self) -> Outcome:
+        """The outcome, now that every step up to the last resource was taken."""
+        cause = self.cause
+        if cause is None:
+            word = "committed"
+        elif self.unknown:
+            word = "unknown"
+        elif self.kept:
+            word = "partial"
+        else:
+            word = "rolled_back"
+        if word in ("unknown", "partial"):
+            log.error("context ended %s: %s", word, _reason(cause))
+        return Outcome(
+            word,
+            errors=self.errors,
+            reason=None if cause is None else _reason(cause),
+            http_status=self.status,
+            suppressed=self.suppressed,
+        )
+
+    def release(self) -> None:
+        """Drop what would keep frames alive: a veto was seen by nobody, its traceback helps nobody."""
+        if isinstance(self.cause, RolledBack) and self.cause is not self.winner:
+            self.cause.__traceback__ = None
+            self.cause.__context__ = None
+
+
+def hook_step(event: str, hook: Callable[[], Any], *, rank: int = TEARDOWN, quiet: bool = False) -> Step:
+    """A step that calls a hook, which takes no argument."""
+    name = getattr(hook, "__qualname__", None) or type(hook).__name__
+    return Step(
+        f"running {event} hook {name!r}",
+        lambda cause: hook(),
+        is_async=inspect.iscoroutinefunction(hook),
+        rank=rank,
+        quiet=quiet,
+    )
+
+
+def transaction_step(
+    verb: str, name: str, method: Callable[[], Any], *, rank: int = TEARDOWN, quiet: bool = False, commits: bool = False
+) -> Step:
+    """A step of the transactional protocol; its methods take no argument."""
+    return Step(
+        f"{verb} resource {name!r}",
+        lambda cause: method(),
+        is_async=inspect.iscoroutinefunction(method),
+        rank=rank,
+        quiet=quiet,
+        commits=commits,
+    )
+
+
+def _planned_nothing(cause: BaseException | None) -> None:
+    """The call of a step that only names where an error came from."""
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Say on an error where it happened, or what else went wrong."""
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def _chain(error: BaseException, replaced: BaseException) -> None:
+    """Make a replaced error reachable from the one that replaced it, unless it is so already."""
+    seen: BaseException | None = replaced
+    while seen is not None and seen is not error:
+        seen = seen.__context__
+    if seen is None and error is not replaced and error.__context__ is None:
+        error.__context__ = replaced
+
+
+def _reason(cause: BaseException | None) -> str:
+    if isinstance(cause, RolledBack):
+        return cause.reason
+    return "cancelled" if cause is not None and is_cancellation(cause) else f"{type(cause).__name__} was raised"

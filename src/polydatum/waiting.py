@@ -1,0 +1,73 @@
+"""Waiting for another thread or task, in whatever the waiter runs in: a thread, asyncio or trio."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, Protocol
+
+
+class Waiter(Protocol):
+    """Something that can be woken, once, from any thread."""
+
+    def wake(self) -> None: ...
+
+
+class ThreadWaiter:
+    """Blocks its thread until woken."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    def wait(self) -> None:
+        self._event.wait()
+
+
+class AsyncioWaiter:
+    """Suspends its asyncio task until woken."""
+
+    def __init__(self, asyncio: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken = self._loop.create_future()
+
+    def _set(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    def wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._set)
+        except RuntimeError:
+            pass  # its loop is closed: nobody waits any more
+
+    async def wait(self) -> None:
+        await self._woken
+
+
+class TrioWaiter:
+    """Suspends its trio task until woken."""
+
+    def __init__(self, trio: Any) -> None:
+        self._event = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def wake(self) -> None:
+        self._token.run_sync_soon(self._event.set)
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+def running_asyncio() -> Any:
+    """The asyncio module if this thread runs an asyncio loop, else None. Looked up, never imported."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio if asyncio is not None and asyncio._get_running_loop() is not None else None
+
+
+def async_waiter() -> AsyncioWaiter | TrioWaiter:
+    """A waiter for the running task."""
+    asyncio = running_asyncio()
+    return AsyncioWaiter(asyncio) if asyncio is not None else TrioWaiter(sys.modules["trio"])

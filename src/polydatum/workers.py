@@ -1,0 +1,43 @@
+"""Worker threads of our own, for sync steps of an async context whose resources were opened in other threads.
+
+Of our own, because the usual pool may be full of requests that wait for the very connections these steps give back.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from .waiting import running_asyncio
+
+MAX_WORKERS = 16
+
+_pool: Any = None
+_trio_limiter: Any = None
+
+
+async def run_in_worker(fn: Callable[[], Any]) -> Any:
+    """Run ``fn`` in a worker thread, with a copy of the current ContextVars, and return its result."""
+    global _pool, _trio_limiter
+    asyncio = running_asyncio()
+    if asyncio is not None:
+        if _pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # only programs that come here pay for the import
+
+            _pool = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="polydatum-close")
+        return await asyncio.get_running_loop().run_in_executor(_pool, copy_context().run, fn)
+    trio = sys.modules["trio"]
+    if _trio_limiter is None:
+        _trio_limiter = trio.CapacityLimiter(MAX_WORKERS)
+    return await trio.to_thread.run_sync(fn, limiter=_trio_limiter)
+
+
+def _forget_after_fork() -> None:
+    global _pool
+    _pool = None  # its threads did not survive the fork
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
