@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 from .errors import AsyncResourceError
 from .kinds import NOTHING
 from .opening import CLOSED, OPEN, Opening
+from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
-from .unwinding import add_note, log
+from .unwinding import add_note
 from .waiting import running_asyncio
 
 
@@ -165,5 +166,5 @@ def _first(first: BaseException | None, error: BaseException, where: str) -> Bas
         add_note(error, f"while {where}")
         return error
     add_note(first, f"while {where}: {type(error).__name__}: {error}")
-    log.error("error while %s", where, exc_info=error)
+    log_error("error while %s", where, error=error)
     return first

@@ -5,14 +5,11 @@ Nothing is opened or called here.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 from .app_scope import AppResource
+from .callables import is_coroutine_function, name_of
 from .errors import InvalidMiddlewareError
 from .kinds import ASYNC_GENERATOR, GENERATOR
 from .middleware import ContextMiddleware, MethodMiddleware, compose
@@ -45,7 +42,7 @@ def describe(
                 "kind": "value" if resource.kind is VALUE else type(resource.kind).__name__.removesuffix("Kind"),
                 "scope": "app" if isinstance(resource, AppResource) else "context",
                 "async": resource.kind.is_async,
-                "factory": _name(resource.factory),
+                "factory": name_of(resource.factory),
             }
             for resource in resources
         },
@@ -55,37 +52,21 @@ def describe(
 
 
 def _service(service: Service[Any]) -> dict[str, Any]:
+    from . import sources
+
     return {
         "class": type(service).__qualname__,
-        "doc": _first_line(service),
+        "doc": sources.first_line(type(service)),
         "methods": {
             name: {
-                "signature": _signature(getattr(service, name)),
-                "async": inspect.iscoroutinefunction(getattr(service, name)),
-                "doc": _first_line(getattr(service, name)),
+                "signature": sources.signature(getattr(service, name)),
+                "async": is_coroutine_function(getattr(service, name)),
+                "doc": sources.first_line(getattr(service, name)),
             }
             for name in public_methods(service)
         },
         "services": {name: _service(nested) for name, nested in nested_services(service)},
     }
-
-
-def _name(factory: Any) -> str:
-    while isinstance(factory, partial):
-        factory = factory.func
-    return getattr(factory, "__qualname__", None) or type(factory).__qualname__
-
-
-def _first_line(thing: Any) -> str:
-    doc = inspect.getdoc(type(thing) if isinstance(thing, Service) else thing)
-    return (doc or "").partition("\n")[0]
-
-
-def _signature(method: Any) -> str:
-    try:
-        return str(inspect.signature(method))
-    except (TypeError, ValueError):
-        return "(...)"
 
 
 def problems(
@@ -126,16 +107,9 @@ def _methods(services: Iterable[tuple[str, Service[Any]]], prefix: str) -> Itera
 
 def _unguarded(subject: str, factory: Any) -> list[Problem]:
     """Code after a yield that stands outside ``try`` and ``with`` does not run when the request fails."""
-    while isinstance(factory, partial):
-        factory = factory.func
-    if not inspect.isroutine(factory):
-        factory = type(factory).__call__
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(factory)))
-    except (OSError, TypeError, SyntaxError):
-        return []  # no source to look at
-    function = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), None)
-    if function is None or not _runs_on_after_bare_yield(function.body):
+    from . import sources
+
+    if not sources.runs_on_after_bare_yield(factory):
         return []
     return [
         Problem(
@@ -145,21 +119,3 @@ def _unguarded(subject: str, factory: Any) -> list[Problem]:
             "put the yield into 'try: ... finally:' or a 'with' block",
         )
     ]
-
-
-def _runs_on_after_bare_yield(body: list[ast.stmt]) -> bool:
-    """Whether statements follow a yield in one block, with no ``try`` or ``with`` around the yield."""
-    for number, statement in enumerate(body):
-        if isinstance(statement, ast.Expr | ast.Assign | ast.AnnAssign) and any(
-            isinstance(node, ast.Yield) for node in ast.walk(statement)
-        ):
-            return number + 1 < len(body)
-        if isinstance(statement, ast.If | ast.For | ast.While):
-            inner = [*statement.body, *statement.orelse]
-            if any(isinstance(node, ast.Yield) for node in ast.walk(statement)):
-                return number + 1 < len(body) and not _guarded(inner) or _runs_on_after_bare_yield(inner)
-    return False
-
-
-def _guarded(body: list[ast.stmt]) -> bool:
-    return any(isinstance(statement, ast.Try | ast.With | ast.AsyncWith) for statement in body)

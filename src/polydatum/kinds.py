@@ -6,11 +6,10 @@ cause. Which order things end in, and whose error wins, is not decided here but 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
+from .callables import is_async_generator_function, is_coroutine_function, is_generator_function
 from .errors import YieldedTwiceError
 
 NOTHING: Any = object()
@@ -71,8 +70,15 @@ class GeneratorKind(Kind):
         self.refuse_second_yield(handle)
 
     def refuse_second_yield(self, handle: Any) -> NoReturn:
-        handle.close()
-        raise YieldedTwiceError(f"generator {handle.__qualname__!r}")
+        raise self.second_yield(handle)
+
+    def second_yield(self, handle: Any) -> BaseException:
+        """The error for a generator that yielded again; the generator is closed, and what that raises comes first."""
+        try:
+            handle.close()
+        except BaseException as error:
+            return error
+        return YieldedTwiceError(f"generator {handle.__qualname__!r}")
 
 
 class AsyncGeneratorKind(Kind):
@@ -174,7 +180,7 @@ class AsyncTransactionKind(Kind):
 
     async def end(self, handle: Any, cause: BaseException | None) -> bool:
         closed = handle.close()
-        if inspect.isawaitable(closed):
+        if isinstance(closed, Awaitable):
             await closed
         return False
 
@@ -215,14 +221,9 @@ def kind_of(factory: Any) -> Kind | None:
     """
     if not callable(factory):
         return None
-    target = factory
-    while isinstance(target, partial):
-        target = target.func
-    if not isinstance(target, type) and not inspect.isroutine(target):
-        target = type(target).__call__
-    if inspect.isgeneratorfunction(target):
+    if is_generator_function(factory):
         return GENERATOR
-    if inspect.isasyncgenfunction(target):
+    if is_async_generator_function(factory):
         return ASYNC_GENERATOR
     return CALLABLE
 
@@ -231,7 +232,7 @@ def judge(made: Any, *, in_async: bool) -> Kind | None:
     """The kind of what a callable made; an object that is both kinds of context manager follows the context's mode."""
     if is_transactional(made):
         steps = (made.prepare, made.commit, made.rollback, made.close)
-        return ASYNC_TRANSACTION if any(inspect.iscoroutinefunction(step) for step in steps) else TRANSACTION
+        return ASYNC_TRANSACTION if any(is_coroutine_function(step) for step in steps) else TRANSACTION
     has_sync = hasattr(type(made), "__enter__") and hasattr(type(made), "__exit__")
     has_async = hasattr(type(made), "__aenter__") and hasattr(type(made), "__aexit__")
     if has_async and (in_async or not has_sync):

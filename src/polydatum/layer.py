@@ -72,9 +72,10 @@ class DataAccessLayer:
             InvalidCommandPath: if the text is no such path.
             UnknownCommand: if it leads nowhere.
         """
-        resolved = self._resolved.get(path) if isinstance(path, str) else None
+        resolved = self._resolved.get(path)
         if resolved is None:
-            resolved = self._resolved[path] = self._resolve(path)
+            resolved = self._resolve(path)
+            self._resolved[path] = resolved
         return resolved
 
     def _resolve(self, path: str) -> Callable[..., Any]:

@@ -15,17 +15,16 @@ from .context import Context, managers
 from .errors import (
     AlreadyRegisteredError,
     ConfigurationError,
-    ContextClosedError,
     InvalidResourceError,
     NoActiveContextError,
     UnknownResourceError,
 )
+from .generated import ContextTypes
 from .inspection import Problem, describe, problems
 from .layer import DataAccessLayer, DynamicDAL
 from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
 from .opening import CLOSED
-from .outcome import Outcome
 from .resources import RegisteredResource
 from .services import Service
 from .unwinding import RollbackRule
@@ -34,8 +33,6 @@ DalT = TypeVar("DalT", bound=DataAccessLayer)
 DalT_co = TypeVar("DalT_co", covariant=True)
 ContextT = TypeVar("ContextT", bound=Context)
 FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
-
-PREPARED_NAMES = 20
 
 
 class DynamicContext(Context):
@@ -149,7 +146,6 @@ class DataManager(Generic[DalT, ContextT]):
         self._method_middleware: list[MethodMiddleware] = []
         self._app = AppScopes()
         self._context_class = context_class
-        self._generated_types: dict[type, type[Context]] = {}
         self._stale = True
         self._asks_for_resources = type(self).get_resource is not DataManager.get_resource
         self._asks_for_middleware = type(self).get_middleware is not DataManager.get_middleware
@@ -173,13 +169,13 @@ class DataManager(Generic[DalT, ContextT]):
         """
         if self._stale:
             self._compose()
-        return self._context_type(self, meta)  # type: ignore[return-value]
+        return self._types.context(self, meta)  # type: ignore[no-any-return]
 
     def dal(self, meta: Mapping[str, Any] | Meta | None = None) -> DalBlock[DalT]:
         """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""
         if self._stale:
             self._compose()
-        return self._dal_context_type(self, meta)
+        return self._types.dal_context(self, meta)  # type: ignore[no-any-return]
 
     def get_dal(self) -> DalT:
         """The DAL. It is shared by all contexts: a call runs in the context that is current."""
@@ -300,8 +296,7 @@ class DataManager(Generic[DalT, ContextT]):
         if hasattr(self._context_class, name) or hasattr(type(self), name):
             raise InvalidResourceError(name, "Context or DataManager has an attribute of that name; choose another")
         self._resources[name] = resource
-        for generated in self._generated_types.values():
-            _give(generated, resource, prepare=len(self._resources) <= PREPARED_NAMES)
+        self._types.give(resource)
 
     # --- Middleware ---------------------------------------------------------------------------------------------------
 
@@ -312,7 +307,7 @@ class DataManager(Generic[DalT, ContextT]):
             InvalidMiddlewareError: if it is of no known shape.
         """
         self._context_middleware += [ContextMiddleware(one) for one in middleware]
-        self._generate_flags()
+        self._flag()
 
     def context_middleware(self, factory: FactoryT) -> FactoryT:
         """Decorator: register a context middleware."""
@@ -369,7 +364,7 @@ class DataManager(Generic[DalT, ContextT]):
             ...         ctx.rate
             2
         """
-        former = (self._dal, self._resources, self._generated_types, self._context_type, self._dal_context_type)
+        former = (self._dal, self._resources, self._types)
         overridden = dict(self._resources)
         for name, factory in (resources or {}).items():
             if name not in overridden:
@@ -381,7 +376,8 @@ class DataManager(Generic[DalT, ContextT]):
         try:
             yield
         finally:
-            self._dal, self._resources, self._generated_types, self._context_type, self._dal_context_type = former
+            self._dal, self._resources, self._types = former
+            self._flag()
             self._stale = True
 
     def check(self) -> list[Problem]:
@@ -413,23 +409,7 @@ class DataManager(Generic[DalT, ContextT]):
 
     def _generate(self) -> None:
         """Make the Context classes anew; contexts made before keep theirs."""
-        self._generated_types = {}
-        self._context_type = self._generated(self._context_class)
-        self._dal_context_type: type[Any] = type(
-            self._context_class.__name__, (_GivesDal, self._context_type), {"__module__": self._context_class.__module__}
-        )
-        self._generated_types[self._dal_context_type] = self._dal_context_type
-        _prepare_names(self._dal_context_type, self._resources)
-        self._stale = True
-
-    def _generated(self, context_class: type[Context]) -> type[Context]:
-        """The subclass of a Context class that carries this manager's variable, DAL and resources."""
-        generated = self._generated_types.get(context_class)
-        if generated is not None:
-            return generated
-        members: dict[str, Any] = {
-            "__module__": context_class.__module__,
-            "__doc__": context_class.__doc__,
+        members = {
             "dal": self._dal,
             "_data_manager": self,
             "_mutex": self._mutex,
@@ -439,98 +419,34 @@ class DataManager(Generic[DalT, ContextT]):
             "_limit": self._limit,
             "_rollback_on": None if self._rollback_on is None else staticmethod(self._rollback_on),
         }
-        if context_class.__init__ is Context.__init__:
-            members["__init__"] = _fast_init
-        if self._asks_for_resources:
-            members["__getattr__"] = _ask_manager
-        generated = type(context_class.__name__, (context_class,), members)
-        generated.__qualname__ = context_class.__qualname__
-        self._generated_types[context_class] = generated
+        self._types: ContextTypes = ContextTypes(self._context_class, members, asks_manager=self._asks_for_resources)
         for resource in self._resources.values():
-            _give(generated, resource, prepare=False)
-        _prepare_names(generated, self._resources)
-        self._generate_flags()
-        return generated
+            self._types.give(resource)
+        self._flag()
+        self._stale = True
 
-    def _generate_flags(self) -> None:
-        for generated in self._generated_types.values():
-            generated._sets_up = (
-                bool(self._context_middleware)
-                or self._asks_for_middleware
-                or generated._setup_hook is not Context._setup_hook
-            )
-            generated._settles = (
-                self._rollback_on is not None
-                or generated._teardown_hook is not Context._teardown_hook
-                or generated._final_hook is not Context._final_hook
-            )
+    def _generated(self, context_class: type[Context]) -> type[Context]:
+        """For a Context class that is called by itself, as code for polydatum 0.9.1 does."""
+        return self._types.of(context_class)
+
+    def _flag(self) -> None:
+        self._types.flag(
+            sets_up=bool(self._context_middleware) or self._asks_for_middleware, settles=self._rollback_on is not None
+        )
+
+    def _supplied(self, name: str) -> RegisteredResource:
+        resource = self._resources.get(name)
+        if resource is None:
+            resource = RegisteredResource(name, self.get_resource(name))
+            self._types.give(resource)
+        return resource
 
     def _after_fork(self) -> None:
         """In a forked child: what was open belongs to the parent. Contexts are unusable, app resources open anew."""
-        self._mutex = threading.RLock()  # another thread of the parent may have held it
-        for generated in self._generated_types.values():
-            generated._mutex = self._mutex
-            generated.__getattribute__ = _refuse_after_fork  # type: ignore[method-assign, assignment]
+        self._mutex = threading.RLock()
+        self._types.refuse_after_fork(self._mutex)
         self._app.forget_after_fork()
         self._generate()
-
-
-class _GivesDal:
-    """Mixed into the context class of `DataManager.dal`: entering gives the DAL instead of the context."""
-
-    def __enter__(self) -> Any:
-        Context.__enter__(self)  # type: ignore[arg-type]
-        return self.dal  # type: ignore[attr-defined]
-
-    async def __aenter__(self) -> Any:
-        await Context.__aenter__(self)  # type: ignore[arg-type]
-        return self.dal  # type: ignore[attr-defined]
-
-
-def _fast_init(self: Context, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
-    self._meta = meta
-
-
-def _ask_manager(self: Context, name: str) -> Any:
-    """Attributes that only an overridden `DataManager.get_resource` knows: opened like any other resource."""
-    if name.startswith("_"):
-        raise AttributeError(name)
-    data_manager = self._data_manager
-    resource = data_manager._resources.get(name)
-    if resource is None:
-        resource = RegisteredResource(name, data_manager.get_resource(name))
-        for generated in data_manager._generated_types.values():
-            _give(generated, resource, prepare=False)
-    return resource.__get__(self)
-
-
-def _give(generated: type[Context], resource: RegisteredResource, *, prepare: bool) -> None:
-    setattr(generated, resource.name, resource)
-    if prepare:
-        _prepare_names(generated, (resource.name,))
-
-
-def _prepare_names(generated: type[Context], names: Iterable[str]) -> None:
-    """Let CPython reserve instance slots for the first resources: names that come later make every context dearer."""
-    probe = object.__new__(generated)
-    for name in ("_meta", "_state", "_token", "_opened", "_opening", *list(names)[:PREPARED_NAMES]):
-        object.__setattr__(probe, name, None)
-
-
-_FORKED = Outcome("unknown", reason="the context belongs to the parent process")
-
-
-def _refuse_after_fork(self: Context, name: str) -> Any:
-    """Stands for attribute access of a context that was made before a fork."""
-    if name == "_state":
-        return CLOSED
-    if name == "_outcome":
-        return _FORKED
-    if isinstance(getattr(type(self), name, None), RegisteredResource):
-        raise ContextClosedError(
-            name, hint="it was made before this process was forked and belongs to the parent; open a new one"
-        )
-    return object.__getattribute__(self, name)
 
 
 def _after_fork_in_child() -> None:

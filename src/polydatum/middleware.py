@@ -5,11 +5,11 @@ The spelling to teach for both is a generator that yields once.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from .callables import is_async_generator_function, is_coroutine_function, is_generator_function, name_of
 from .errors import InvalidMiddlewareError, MiddlewareSetupError
 from .kinds import (
     ASYNC_TRANSACTION,
@@ -29,13 +29,6 @@ from .unwinding import Step
 Link = Callable[["Call"], Any]
 
 
-def name_of(middleware: Any) -> str:
-    """A middleware's name for messages: its function's, or its class's."""
-    while isinstance(middleware, partial):
-        middleware = middleware.func
-    return getattr(middleware, "__qualname__", None) or type(middleware).__qualname__
-
-
 class ContextMiddleware:
     """A registered context middleware."""
 
@@ -43,7 +36,7 @@ class ContextMiddleware:
 
     def __init__(self, factory: Any) -> None:
         kind = kind_of(factory)
-        if kind is None or inspect.iscoroutinefunction(factory):
+        if kind is None or is_coroutine_function(factory):
             raise InvalidMiddlewareError(
                 name_of(factory), "a context middleware is a generator function, or a context-manager factory, of the context"
             )
@@ -141,20 +134,17 @@ class MethodMiddleware:
     def __init__(self, fn: Any) -> None:
         self.fn: Callable[..., Any] = fn
         self.name = name_of(fn)
-        target = fn
-        while isinstance(target, partial):
-            target = target.func
-        if callable(target) and not inspect.isroutine(target):
-            target = type(target).__call__
-        if inspect.isgeneratorfunction(target):
+        if is_generator_function(fn):
             self.spelling, parameters = RESUMED, 1
-        elif inspect.isasyncgenfunction(target) or not callable(fn):
+        elif is_async_generator_function(fn) or not callable(fn):
             raise InvalidMiddlewareError(
                 self.name, "write a plain generator 'def mw(call): result = yield; return result'; it serves async methods too"
             )
         else:
-            self.spelling = COROUTINE if inspect.iscoroutinefunction(target) else PLAIN
+            self.spelling = COROUTINE if is_coroutine_function(fn) else PLAIN
             parameters = 2
+        import inspect  # here, not above: it costs more than all of polydatum, and most have no method middleware
+
         try:
             inspect.signature(fn).bind(*range(parameters))
         except TypeError:
@@ -172,7 +162,7 @@ def compose(
     Raises:
         InvalidMiddlewareError: if a middleware of the fast form does not fit the method: sync around async or back.
     """
-    is_async = inspect.iscoroutinefunction(method)
+    is_async = is_coroutine_function(method)
     fitting = COROUTINE if is_async else PLAIN
     link: Link = _call_async(method) if is_async else _call(method)
     for one in reversed(tuple(middleware)):

@@ -72,11 +72,18 @@ def claim(owner: Owner, mine: Opening) -> Opening | None:
         if openings is None:
             owner._opening = [mine]
             return None
-        for other in openings:
-            if other.resource is resource:
-                return other
-        openings.append(mine)
-        return None
+        other = find(openings, resource)
+        if other is None:
+            openings.append(mine)
+        return other
+
+
+def find(openings: list[Opening], resource: Openable) -> Opening | None:
+    """The opening of a resource among those under way. Called under the mutex."""
+    for other in openings:
+        if other.resource is resource:
+            return other
+    return None
 
 
 def complete(owner: Owner, mine: Opening, value: Any, handle: Any) -> bool:
@@ -85,7 +92,7 @@ def complete(owner: Owner, mine: Opening, value: Any, handle: Any) -> bool:
         _drop(owner, mine)
         kept = owner._keep(mine.resource, value, handle)
     if mine.waiters is not None:
-        _wake(mine)
+        wake(mine)
     return kept
 
 
@@ -94,7 +101,7 @@ def abandon(owner: Owner, mine: Opening) -> None:
     with owner._mutex:
         _drop(owner, mine)
     if mine.waiters is not None:
-        _wake(mine)
+        wake(mine)
 
 
 def _drop(owner: Owner, mine: Opening) -> None:
@@ -106,7 +113,8 @@ def _drop(owner: Owner, mine: Opening) -> None:
             openings.remove(mine)
 
 
-def _wake(opening: Opening) -> None:
+def wake(opening: Opening) -> None:
+    """Let all who wait for an opening look again."""
     waiters, opening.waiters = opening.waiters, None
     for waiter in waiters or ():
         waiter.wake()

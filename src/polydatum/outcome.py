@@ -93,6 +93,19 @@ COMMITTED = Outcome("committed")
 """The outcome of every context that committed without an HTTP status or an error: one shared object."""
 
 
+_committed: dict[int, Outcome] = {}
+
+
+def committed_with(status: int) -> Outcome:
+    """The outcome of a clean commit that was answered with a status, made once for each status."""
+    outcome = _committed.get(status)
+    if outcome is None:
+        outcome = Outcome("committed", http_status=status)
+        if len(_committed) < 100:
+            _committed[status] = outcome
+    return outcome
+
+
 class Wishes:
     """What the user asked for the end of one Context. Made on first wish: most contexts have none."""
 

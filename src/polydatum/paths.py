@@ -5,14 +5,11 @@ Pure text: what a path may look like is decided here, what it leads to in `polyd
 
 from __future__ import annotations
 
-import re
-
 from .errors import InvalidCommandPath
 
 MAX_LENGTH = 200
 MAX_SEGMENTS = 8
 
-_SEGMENT = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _FORM = f"a-z, 0-9, _, starting with a letter; at most {MAX_SEGMENTS} segments, {MAX_LENGTH} characters"
 
 
@@ -34,7 +31,7 @@ def split_path(path: str) -> list[str]:
     if len(segments) > MAX_SEGMENTS:
         raise InvalidCommandPath(f"it has {len(segments)} segments ({_FORM})")
     for number, segment in enumerate(segments, start=1):
-        if not _SEGMENT.fullmatch(segment):
+        if not (segment.isascii() and segment.isidentifier()) or segment.startswith("_"):
             raise InvalidCommandPath(f"segment {number} is not a public name ({_FORM})")
     if segments[0] == "dal":
         del segments[0]

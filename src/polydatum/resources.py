@@ -6,13 +6,25 @@ touched resource costs one attribute read ever after.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
+from .callables import is_coroutine_function
 from .errors import AsyncResourceError, InvalidResourceError, ResourceSetupError
-from .kinds import ASYNC_GENERATOR, ASYNC_TRANSACTION, CALLABLE, GENERATOR, NOTHING, TRANSACTION, Judged, Kind, judge, kind_of
-from .opening import OPEN, Opening, abandon, await_, chain, claim, complete, wait
+from .kinds import (
+    ASYNC_GENERATOR,
+    ASYNC_TRANSACTION,
+    CALLABLE,
+    GENERATOR,
+    NOTHING,
+    TRANSACTION,
+    Judged,
+    Kind,
+    is_transactional,
+    judge,
+    kind_of,
+)
+from .opening import OPEN, Opening, abandon, await_, chain, claim, complete, find, wait, wake
 from .unwinding import Step
 
 VALUE = Kind()
@@ -59,7 +71,7 @@ class RegisteredResource:
     touch and after the close.
     """
 
-    __slots__ = ("factory", "kind", "name", "slot")
+    __slots__ = ("closing", "factory", "kind", "name", "slot")
 
     def __init__(self, name: str, factory: Any) -> None:
         kind = VALUE if type(factory) is ValueResource else kind_of(factory)
@@ -69,21 +81,79 @@ class RegisteredResource:
                 f"a {type(factory).__name__} is not a generator function, a context-manager factory or another callable; "
                 "wrap a ready value in ValueResource(...)",
             )
-        if inspect.iscoroutinefunction(factory):
+        if is_coroutine_function(factory):
             raise InvalidResourceError(name, "a coroutine function has no teardown; write an async generator that yields")
         self.name = name
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
+        self.closing = f"closing resource {name!r}"
         self.slot = f"_async_{name}"  # where an opened async value is kept: its name always gives an awaitable
 
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self
+        if self.kind is GENERATOR and owner._state is OPEN:
+            return self._open_generator(owner)
         if self.kind.is_async:
             return self.async_touch(owner, owner)
         return self.open(owner, owner)
 
     # --- Sync ---------------------------------------------------------------------------------------------------------
+
+    def _open_generator(self, owner: Any) -> Any:
+        """`open`, spelled out for the kind that is used most, in an open context that nobody else opens it in."""
+        mine = Opening()
+        mine.resource = self
+        mine.parent = chain.get()
+        with owner._mutex:
+            openings = owner._opening
+            opened = owner._opened
+            if owner._state is OPEN and (opened is None or self not in opened):
+                if openings is None:
+                    owner._opening = [mine]
+                    other = None
+                else:
+                    other = find(openings, self)
+                    if other is None:
+                        openings.append(mine)
+            else:
+                other = mine
+        if other is not None:
+            return self.open(owner, owner)
+        token = chain.set(mine)
+        try:
+            handle = self.factory(owner)
+            value = next(handle, NOTHING)
+            if value is NOTHING:
+                raise ResourceSetupError(self.name)
+        except BaseException:
+            abandon(owner, mine)
+            raise
+        finally:
+            chain.reset(token)
+        if owner._thread is not None or is_transactional(value):
+            return self._completed(owner, mine, value, handle)
+        with owner._mutex:
+            if owner._state is OPEN:
+                openings = owner._opening
+                if len(openings) == 1:
+                    owner._opening = None
+                else:
+                    openings.remove(mine)
+                opened = owner._opened
+                if opened is None:
+                    owner._opened = [self, handle]
+                else:
+                    opened += (self, handle)
+                setattr(owner, self.name, value)
+                late = False
+            else:
+                late = True
+        if late:
+            return self._completed(owner, mine, value, handle)
+        if mine.waiters is not None:
+            wake(mine)
+        return value
 
     def open(self, owner: Any, subject: Any) -> Any:
         """The value, opened now unless another thread is faster."""
@@ -120,6 +190,9 @@ class RegisteredResource:
         if handle is _AWAITED:
             abandon(owner, mine)
             return AsyncTouch(self, owner, subject, value)
+        return self._completed(owner, mine, value, handle)
+
+    def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
         if not complete(owner, mine, value, handle):
             step = self.end_step(owner, handle)
             step.call(owner._closed_error(self.name))
@@ -198,6 +271,10 @@ class RegisteredResource:
 
     # --- Closing ------------------------------------------------------------------------------------------------------
 
+    def is_async(self, handle: Any) -> bool:
+        """Whether what was opened is closed by ``await``."""
+        return handle.kind.is_async if type(handle) is Judged else self.kind.is_async
+
     def is_transaction(self, handle: Any) -> bool:
         """Whether a handle is closed by the transaction's own ``close``, a step apart from its commit."""
         return type(handle) is Judged and handle.kind in (TRANSACTION, ASYNC_TRANSACTION)
@@ -213,7 +290,7 @@ class RegisteredResource:
             owner._forget(self)
             return None if handle is None else kind.end(handle, cause)
 
-        return Step(f"closing resource {self.name!r}", end, is_async=kind.is_async, quiet=quiet, commits=commits)
+        return Step(self.closing, end, is_async=kind.is_async, quiet=quiet, commits=commits)
 
 
 class AsyncTouch:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
+from .callables import is_routine
 from .errors import AlreadyRegisteredError, InvalidServiceError, NoActiveContextError
 
 ContextT = TypeVar("ContextT")
@@ -97,7 +97,8 @@ def check_name(holder: Any, name: str, service: Any) -> None:
         raise InvalidServiceError(name, f"it is {kind}")
     if not name.isidentifier() or name.startswith("_"):
         raise InvalidServiceError(name, "the name has to be a public identifier")
-    taken = inspect.getattr_static(holder, name, None)
+    taken = next((vars(cls)[name] for cls in type(holder).__mro__ if name in vars(cls)), None)
+    taken = (holder._subservices or {}).get(name, taken)
     if isinstance(taken, Service):
         raise AlreadyRegisteredError("service", name)
     if taken is not None:
@@ -177,7 +178,7 @@ def public_methods(service: Any) -> dict[str, Any]:
             if name.startswith("_"):
                 continue
             function = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-            if inspect.isroutine(function) and not hasattr(Service, name):
+            if is_routine(function) and not hasattr(Service, name):
                 found[name] = value
             else:
                 found.pop(name, None)

@@ -33,6 +33,7 @@ class Shield(Protocol):
     """
 
     interrupted: BaseException | None
+    cancelling: int  # what task.cancelling() was before the first step
 
     def enter(self) -> None:
         """Called before the first async step."""
@@ -52,6 +53,7 @@ class AsyncioShield:
 
     def __init__(self, limit: float, asyncio: Any, scope: Any) -> None:
         self.interrupted: BaseException | None = None
+        self.cancelling = 0
         self._limit = limit
         self._asyncio = asyncio
         self._scope = scope
@@ -170,6 +172,7 @@ class TrioShield:
 
     def __init__(self, limit: float, trio: Any) -> None:
         self.interrupted: BaseException | None = None
+        self.cancelling = 0
         self._limit = limit
         self._trio = trio
         self._scope = trio.CancelScope(shield=True)

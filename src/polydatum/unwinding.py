@@ -7,15 +7,13 @@ sync or async, and reports back with `Unwinding.done` or `Unwinding.failed`.
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from .callables import is_coroutine_function, name_of
 from .errors import CommitOutcomeUnknown, RolledBack
 from .outcome import BODY, CANCELLATION, COMMIT, TEARDOWN, ErrorRecord, Outcome, Wishes, is_cancellation, rank_of
-
-log = logging.getLogger("polydatum")
+from .reporting import log_error
 
 RollbackRule = Callable[[BaseException | None, int | None], bool]
 
@@ -29,6 +27,7 @@ class Unwindable(Protocol):
     _frames: list[Any] | None
     _opened: list[Any] | None
     _transactions: list[tuple[str, Any]] | None
+    _limit: float
 
 
 class Step:
@@ -61,6 +60,7 @@ class Unwinding:
 
     def __init__(self, subject: Unwindable, given: BaseException | None, status: int | None) -> None:
         self.subject = subject
+        self.limit = subject._limit
         self.given = given
         self.status = status
         self.cause: BaseException | None = None  # thrown into whatever is still to come; None: on the way to a commit
@@ -73,6 +73,13 @@ class Unwinding:
         self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
         if given is not None:
             self._record(given, "the body of the context")
+
+    @classmethod
+    def of_failed_open(cls, subject: Unwindable, error: BaseException) -> Unwinding:
+        """The end of a context whose middleware failed to set up: decided already."""
+        unwinding = cls(subject, error, None)
+        unwinding.cause = error
+        return unwinding
 
     # --- Decide -------------------------------------------------------------------------------------------------------
 
@@ -112,8 +119,13 @@ class Unwinding:
 
     # --- Steps, in order ----------------------------------------------------------------------------------------------
 
-    def steps_before_prepare(self) -> Iterator[Step]:
-        """1. ``before_commit`` hooks while there is no cause; 2. context middleware in reverse."""
+    def steps_before_prepare(self, teardown_hook: Callable[..., Any] | None = None) -> Iterator[Step]:
+        """1. ``before_commit`` hooks while there is no cause; 2. context middleware in reverse.
+
+        ``teardown_hook`` is polydatum 0.9.1's, and comes before both.
+        """
+        if teardown_hook is not None:
+            yield Step("running _teardown_hook", lambda cause: teardown_hook(self.given), rank=COMMIT)
         wishes = self.subject._wishes
         if wishes is not None:
             for number, hook in enumerate(wishes.before_commit):  # grows while we iterate: hooks may register more
@@ -163,19 +175,20 @@ class Unwinding:
             for name, transaction in reversed(undone):
                 yield transaction_step("rolling back", name, transaction.rollback)
 
-    def steps_afterwards(self, outcome: Outcome) -> Iterator[Step]:
-        """``on_commit`` hooks of a committed context, ``on_rollback`` hooks of a rolled back one, each isolated."""
+    def steps_afterwards(self, outcome: Outcome, final_hook: Callable[..., Any] | None = None) -> Iterator[Step]:
+        """``on_commit`` hooks of a committed context, ``on_rollback`` hooks of a rolled back one, each isolated.
+
+        ``final_hook`` is polydatum 0.9.1's, and comes last.
+        """
         wishes = self.subject._wishes
-        if wishes is None:
-            return
-        if outcome == "committed":
-            event, hooks = "on_commit", wishes.on_commit
-        elif outcome == "rolled_back":
-            event, hooks = "on_rollback", wishes.on_rollback
-        else:
-            return
-        for hook in hooks:
-            yield hook_step(event, hook, quiet=True)
+        if wishes is not None and outcome == "committed":
+            for hook in wishes.on_commit:
+                yield hook_step("on_commit", hook, quiet=True)
+        elif wishes is not None and outcome == "rolled_back":
+            for hook in wishes.on_rollback:
+                yield hook_step("on_rollback", hook, quiet=True)
+        if final_hook is not None:
+            yield Step("running _final_hook", lambda cause: final_hook(self.winner), quiet=True)
 
     # --- Reports ------------------------------------------------------------------------------------------------------
 
@@ -245,11 +258,11 @@ class Unwinding:
 
     def _note(self, error: BaseException, where: str) -> None:
         if self.winner is not None and self.winner is not error:
-            add_note(self.winner, f"while {where}: {type(error).__name__}: {error}")
-        log.error("error while %s (not raised: something else decides the answer)", where, exc_info=error)
+            add_note(self.winner, f"while {where}: {type(error).__name__}: {describe_error(error)}")
+        log_error("error while %s (not raised: something else decides the answer)", where, error=error)
 
     def _record(self, error: BaseException, where: str) -> None:
-        self.errors.append(ErrorRecord(type(error), str(error), where))
+        self.errors.append(ErrorRecord(type(error), describe_error(error), where))
 
     # --- The end ------------------------------------------------------------------------------------------------------
 
@@ -265,7 +278,7 @@ class Unwinding:
         else:
             word = "rolled_back"
         if word in ("unknown", "partial"):
-            log.error("context ended %s: %s", word, _reason(cause))
+            log_error("context ended %s: %s", word, _reason(cause))
         return Outcome(
             word,
             errors=self.errors,
@@ -283,11 +296,10 @@ class Unwinding:
 
 def hook_step(event: str, hook: Callable[[], Any], *, rank: int = TEARDOWN, quiet: bool = False) -> Step:
     """A step that calls a hook, which takes no argument."""
-    name = getattr(hook, "__qualname__", None) or type(hook).__name__
     return Step(
-        f"running {event} hook {name!r}",
+        f"running {event} hook {name_of(hook)!r}",
         lambda cause: hook(),
-        is_async=inspect.iscoroutinefunction(hook),
+        is_async=is_coroutine_function(hook),
         rank=rank,
         quiet=quiet,
     )
@@ -300,7 +312,7 @@ def transaction_step(
     return Step(
         f"{verb} resource {name!r}",
         lambda cause: method(),
-        is_async=inspect.iscoroutinefunction(method),
+        is_async=is_coroutine_function(method),
         rank=rank,
         quiet=quiet,
         commits=commits,
@@ -309,6 +321,14 @@ def transaction_step(
 
 def _planned_nothing(cause: BaseException | None) -> None:
     """The call of a step that only names where an error came from."""
+
+
+def describe_error(error: BaseException) -> str:
+    """The message of an error; of one whose ``__str__`` fails, that."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"<message not readable: {type(failure).__name__}>"
 
 
 def add_note(error: BaseException, note: str) -> None:

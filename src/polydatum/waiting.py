@@ -67,6 +67,12 @@ def running_asyncio() -> Any:
     return asyncio if asyncio is not None and asyncio._get_running_loop() is not None else None
 
 
+def running_task() -> Any:
+    """The task that runs this code: asyncio's, else trio's."""
+    asyncio = running_asyncio()
+    return sys.modules["trio"].lowlevel.current_task() if asyncio is None else asyncio.current_task()
+
+
 def async_waiter() -> AsyncioWaiter | TrioWaiter:
     """A waiter for the running task."""
     asyncio = running_asyncio()

@@ -1,0 +1,54 @@
+"""What a callable is, read off its code: ``inspect`` says the same, but importing it costs more than all of polydatum."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType
+from typing import Any
+
+_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200  # code flags, as documented for inspect.CO_*
+_ROUTINES: tuple[type, ...] = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, staticmethod, classmethod)
+
+
+def unwrapped(target: Any) -> Any:
+    """The function that runs when ``target`` is called: below partials and ``__call__``, never through ``__wrapped__``."""
+    while isinstance(target, partial):
+        target = target.func
+    if not isinstance(target, (type, *_ROUTINES)) and callable(target):
+        target = type(target).__call__
+    while isinstance(target, MethodType | partial):
+        target = target.__func__ if isinstance(target, MethodType) else target.func
+    return target
+
+
+def _has_flag(target: Any, flag: int) -> bool:
+    code = getattr(unwrapped(target), "__code__", None)
+    return code is not None and bool(code.co_flags & flag)
+
+
+def is_generator_function(target: Any) -> bool:
+    """Whether calling it makes a generator."""
+    return _has_flag(target, _GENERATOR)
+
+
+def is_async_generator_function(target: Any) -> bool:
+    """Whether calling it makes an async generator."""
+    return _has_flag(target, _ASYNC_GENERATOR)
+
+
+def is_coroutine_function(target: Any) -> bool:
+    """Whether calling it makes a coroutine; functions marked as such by ``inspect`` or ``asyncio`` count."""
+    function = unwrapped(target)
+    return _has_flag(function, _COROUTINE) or hasattr(function, "_is_coroutine_mark")
+
+
+def is_routine(target: Any) -> bool:
+    """Whether it is a function or method of any sort."""
+    return isinstance(target, _ROUTINES)
+
+
+def name_of(target: Any) -> str:
+    """The name of a callable for messages: its function's, or its class's."""
+    while isinstance(target, partial):
+        target = target.func
+    return getattr(target, "__qualname__", None) or type(target).__qualname__

@@ -1,0 +1,443 @@
+"""The end of a Context, step by step: the sync and the async loop, and the clean paths spelled out for speed.
+
+What happens, in which order and which error wins is decided in `polydatum.unwinding`; here the steps are taken. A
+*clean* path knows no hooks, vetoes or transactions and hands the rest over to the policy the moment anything is out of
+the ordinary. The fault-injection tests hold the clean paths to be equal to the policy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from threading import get_ident
+from time import monotonic
+from typing import Any
+
+from . import workers
+from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING
+from .opening import CLOSED, await_, wait
+from .outcome import BODY, CANCELLATION, COMMITTED, ErrorRecord, Outcome, committed_with, is_cancellation
+from .owner import unwound_here
+from .reporting import log_error
+from .resources import RegisteredResource
+from .shield import AsyncioShield, Shield, TrioShield, current_anyio_scope, is_cancelled
+from .unwinding import Step, Unwinding, describe_error
+from .waiting import running_asyncio, running_task
+
+Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+# --- Sync --------------------------------------------------------------------------------------------------------------
+
+
+def close(context: Any, exc: BaseException | None, status: int | None) -> Outcome:
+    """End a sync context whose close is claimed."""
+    if is_plain(context):
+        if exc is None:
+            if status is None or status < 400:
+                return _close_clean(context, status)
+        elif isinstance(exc, Exception) and context._frames is None:
+            return _close_raised(context, exc, status)
+    return close_by_policy(context, Unwinding(context, exc, status))
+
+
+def is_plain(context: Any) -> bool:
+    """Whether nothing but middleware and resources takes part in the end, under the plain rule."""
+    return (
+        context._wishes is None and context._transactions is None and context._opening is None and not context._settles
+    )
+
+
+def _close_clean(context: Any, status: int | None) -> Outcome:
+    """Nothing was raised: everything is resumed."""
+    if context._frames or context._opened:
+        part: Any = None
+        kept = False
+        context._closer = get_ident()
+        started = monotonic()
+        try:
+            frames = context._frames
+            if frames:
+                token = unwound_here.set(context)
+                try:
+                    while frames:
+                        handle = frames.pop()
+                        part = frames.pop()
+                        if part.kind is GENERATOR:
+                            if next(handle, NOTHING) is not NOTHING:
+                                GENERATOR.refuse_second_yield(handle)
+                        else:
+                            part.end_step(handle).call(None)
+                        kept = True
+                finally:
+                    unwound_here.reset(token)
+                if not is_plain(context):
+                    return close_by_policy(context, _surprised(context, status, kept), decided=True)
+            opened = context._opened
+            while opened:
+                handle = opened.pop()
+                part = opened.pop()
+                if part.kind is GENERATOR:
+                    delattr(context, part.name)
+                    if next(handle, NOTHING) is not NOTHING:
+                        GENERATOR.refuse_second_yield(handle)
+                    kept = True
+                else:
+                    part.end_step(context, handle).call(None)
+                    kept = kept or handle is not None
+        except BaseException as error:
+            return close_by_policy(context, _surprised(context, status, kept, part, error), decided=True)
+        _report_slow("closing a context", monotonic() - started, context._limit)
+    return _closed_clean(context, status)
+
+
+def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
+    """The body raised, no middleware: the exception is thrown into the generators, which let it through."""
+    opened = context._opened
+    if opened:
+        context._closer = get_ident()
+        started = monotonic()
+        traceback = exc.__traceback__
+        while opened:
+            handle = opened.pop()
+            part = opened.pop()
+            if part.kind is GENERATOR:
+                delattr(context, part.name)
+                try:
+                    handle.throw(exc)
+                except BaseException as error:
+                    if error is exc or isinstance(error, StopIteration):
+                        continue  # let through, or swallowed: a resource suppresses nothing
+                    surprise = error
+                else:
+                    surprise = GENERATOR.second_yield(handle)
+                unwinding = Unwinding(context, exc, status)
+                unwinding.cause = exc
+                unwinding.failed(part.end_step(context, handle), surprise)
+                return close_by_policy(context, unwinding, decided=True)
+            opened += (part, handle)
+            return close_by_policy(context, Unwinding(context, exc, status))
+        exc.__traceback__ = traceback
+        _report_slow("closing a context", monotonic() - started, context._limit)
+    record = ErrorRecord(type(exc), describe_error(exc), "the body of the context")
+    outcome = Outcome("rolled_back", errors=[record], reason=f"{type(exc).__name__} was raised", http_status=status)
+    context._outcome = outcome
+    context._state = CLOSED
+    if context._closers_waiting is not None:
+        context._wake_closers()
+    return outcome
+
+
+def _closed_clean(context: Any, status: int | None) -> Outcome:
+    outcome = COMMITTED
+    if status is not None:
+        outcome = context._outcome = committed_with(status)
+    context._state = CLOSED
+    if context._closers_waiting is not None:
+        context._wake_closers()
+    return outcome
+
+
+def _surprised(
+    context: Any, status: int | None, kept: bool, part: Any = None, error: BaseException | None = None
+) -> Unwinding:
+    """The policy from where a clean path has come to."""
+    unwinding = Unwinding(context, None, status)
+    unwinding.kept = kept
+    if error is not None:
+        resource = isinstance(part, RegisteredResource)
+        unwinding.failed(part.end_step(context, None) if resource else part.end_step(None), error)
+    unwinding.notice_late_veto()
+    return unwinding
+
+
+def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False) -> Outcome:
+    """The end in full."""
+    context._closer = get_ident()
+    if not decided:
+        unwinding.decide(context._rollback_on)
+    token = unwound_here.set(context)
+    try:
+        _take(unwinding, _opening_steps(context))
+        _take(unwinding, unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
+        context._seal()
+        _take(unwinding, _opening_steps(context))
+        _take(unwinding, unwinding.steps_to_the_end())
+    finally:
+        unwound_here.reset(token)
+    outcome = _fix_outcome(context, unwinding)
+    outside = context._set(None)
+    try:
+        _take(unwinding, unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
+    finally:
+        context._reset(outside)
+    _hand_over(context, unwinding)
+    return outcome
+
+
+def _take(unwinding: Unwinding, steps: Iterator[Step]) -> Step | None:
+    """Take sync steps until they end, or until an async one comes: that one is returned.
+
+    Whatever a step raises is the policy's to weigh, so everything is caught: each step is taken, whatever is raised.
+    """
+    for step in steps:
+        if step.is_async:
+            return step
+        started = monotonic()
+        try:
+            swallowed = step.call(unwinding.cause)
+        except BaseException as error:
+            unwinding.failed(step, error)
+        else:
+            unwinding.done(step, swallowed)
+        _report_slow(step.where, monotonic() - started, unwinding.limit)
+    return None
+
+
+# --- Async -------------------------------------------------------------------------------------------------------------
+
+
+async def aclose(context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome:
+    """End an async context whose close is claimed."""
+    task = context._task
+    if exc is None and task is not None and not context._elsewhere and is_plain(context):
+        asyncio = sys.modules["asyncio"]
+        if (status is None or status < 400) and asyncio.current_task() is task and task.cancelling() == context._cancelling:
+            scope = current_anyio_scope(asyncio)
+            if not is_cancelled(scope):
+                return await _aclose_clean(context, status, AsyncioShield(context._limit, asyncio, scope))
+    return await aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
+
+
+async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield) -> Outcome:
+    """Nothing was raised, nobody has cancelled this asyncio task: everything is resumed."""
+    if context._frames or context._opened:
+        part: Any = None
+        kept = False
+        context._closer = context._task
+        try:
+            frames = context._frames
+            if frames:
+                token = unwound_here.set(context)
+                try:
+                    while frames:
+                        handle = frames.pop()
+                        part = frames.pop()
+                        await _take_clean(part.end_step(handle), shield)
+                        kept = True
+                finally:
+                    unwound_here.reset(token)
+                if not is_plain(context):
+                    surprised = _surprised(context, status, kept)
+                    return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
+            opened = context._opened
+            while opened:
+                handle = opened.pop()
+                part = opened.pop()
+                kind = part.kind
+                if kind is GENERATOR:
+                    delattr(context, part.name)
+                    if next(handle, NOTHING) is not NOTHING:
+                        GENERATOR.refuse_second_yield(handle)
+                    kept = True
+                elif kind is ASYNC_GENERATOR:
+                    delattr(context, part.slot)
+                    step = handle.__anext__()
+                    try:  # driven by hand: most never suspend
+                        signal = step.send(None)
+                        await shield.finish(step, signal, part.closing)
+                    except StopAsyncIteration:
+                        pass
+                    except StopIteration:
+                        await ASYNC_GENERATOR.refuse_second_yield(handle)
+                    else:
+                        await ASYNC_GENERATOR.refuse_second_yield(handle)
+                    kept = True
+                else:
+                    await _take_clean(part.end_step(context, handle), shield)
+                    kept = kept or handle is not None
+        except BaseException as error:
+            surprised = _surprised(context, status, kept, part, error)
+            return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
+        if shield.interrupted is not None:
+            surprised = _surprised(context, status, kept)
+            return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
+    return _closed_clean(context, status)
+
+
+async def _take_clean(step: Step, shield: Shield) -> None:
+    ended = step.call(None)
+    if step.is_async:
+        await shield.run(ended, step.where)
+
+
+async def aclose_by_policy(
+    context: Any, unwinding: Unwinding, in_thread: Runner | None, *, decided: bool = False, shield: Shield | None = None
+) -> Outcome:
+    """The end in full, with every async step behind a shield."""
+    context._closer = task = running_task()
+    asyncio = running_asyncio()
+    if not decided:
+        cancel = await _arrived_cancel(context, unwinding)
+        if cancel is None:
+            unwinding.decide(context._rollback_on)
+        else:
+            unwinding.cancelled(cancel)
+    if shield is None:
+        shield = _shield(context._limit, asyncio)
+    if context._elsewhere:
+        context._park()
+        in_thread = in_thread or workers.run_in_worker
+    else:
+        in_thread = None
+    take = partial(_atake, unwinding, shield=shield, in_thread=in_thread)
+    shield.enter()
+    try:
+        token = unwound_here.set(context)
+        try:
+            await take(_opening_steps(context))
+            await take(unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
+            context._seal()
+            await take(_opening_steps(context))
+            await take(unwinding.steps_to_the_end())
+        finally:
+            unwound_here.reset(token)
+        outcome = _fix_outcome(context, unwinding)
+        outside = context._set(None)
+        try:
+            await take(unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
+        finally:
+            context._reset(outside)
+    finally:
+        shield.exit()
+    late = await _late_cancel(unwinding, shield, asyncio, task)
+    if late is not None:
+        unwinding.interrupted(late)
+    _hand_over(context, unwinding)
+    return outcome
+
+
+async def _atake(unwinding: Unwinding, steps: Iterator[Step], *, shield: Shield, in_thread: Runner | None) -> None:
+    """Take sync and async steps; each run of consecutive sync ones is one job of ``in_thread``, if that is given."""
+    for step in steps:
+        upcoming: Step | None = step
+        if not step.is_async:
+            job = partial(_take, unwinding, _chained(step, steps))
+            # Not bounded: a sync step cannot be interrupted, and goes on to work on the steps we would take over.
+            upcoming = job() if in_thread is None else await shield.run(_called(in_thread, job), step.where, bounded=False)
+        if upcoming is None:
+            return
+        try:
+            swallowed = await shield.run(upcoming.call(unwinding.cause), upcoming.where)
+        except BaseException as error:
+            unwinding.failed(upcoming, error)
+        else:
+            unwinding.done(upcoming, swallowed)
+
+
+async def _called(runner: Runner, job: Callable[[], Any]) -> Any:
+    return await runner(job)
+
+
+def _chained(first: Step, rest: Iterator[Step]) -> Iterator[Step]:
+    yield first
+    yield from rest
+
+
+def _shield(limit: float, asyncio: Any) -> Shield:
+    if asyncio is None:
+        return TrioShield(limit, sys.modules["trio"])
+    return AsyncioShield(limit, asyncio, current_anyio_scope(asyncio))
+
+
+async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException | None:
+    """A cancel of this task that nobody has raised yet: swallowed on the way, or not delivered."""
+    if unwinding.given is not None and is_cancellation(unwinding.given):
+        return None
+    task = context._task
+    if running_asyncio() is None:
+        trio = sys.modules["trio"]
+        if unwinding.given is None and trio.current_effective_deadline() == float("-inf"):
+            return await _raised_by(trio.lowlevel.checkpoint_if_cancelled)
+        return None
+    asyncio = sys.modules["asyncio"]
+    if task is not None and asyncio.current_task() is task and task.cancelling() > context._cancelling:
+        return asyncio.CancelledError()  # type: ignore[no-any-return]
+    if unwinding.given is None and is_cancelled(current_anyio_scope(asyncio)):
+        return await _raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
+    return None
+
+
+async def _late_cancel(unwinding: Unwinding, shield: Shield, asyncio: Any, task: Any) -> BaseException | None:
+    """A cancel that arrived while the steps were taken, and still stands."""
+    if unwinding.rank <= CANCELLATION:
+        return None
+    if asyncio is None:
+        return await _raised_by(sys.modules["trio"].lowlevel.checkpoint_if_cancelled)
+    if shield.interrupted is not None and task.cancelling() > shield.cancelling:
+        return shield.interrupted
+    return None
+
+
+async def _raised_by(checkpoint: Callable[[], Awaitable[Any]]) -> BaseException | None:
+    try:
+        await checkpoint()
+    except BaseException as cancel:
+        return cancel
+    return None
+
+
+# --- Both --------------------------------------------------------------------------------------------------------------
+
+
+def _opening_steps(context: Any) -> Iterator[Step]:
+    """Wait for openers under way, in other threads or tasks, before the list of what is open is read."""
+    failed = None
+    while (openings := context._opening) is not None:
+        other = openings[-1]
+        if other is failed:
+            return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
+        failed = other
+        where = f"waiting for resource {other.resource.name!r} to open"
+        if context._thread is None:
+            yield Step(where, partial(_wait, context, other))
+        else:
+            yield Step(where, partial(_await, context, other), is_async=True)
+
+
+def _wait(context: Any, other: Any, cause: BaseException | None) -> None:
+    wait(context, other)
+
+
+async def _await(context: Any, other: Any, cause: BaseException | None) -> None:
+    await await_(context, other)
+
+
+def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:
+    """Only now, with every resource closed, it is known how it ended."""
+    context._outcome = outcome = unwinding.outcome()
+    context._exit_errors = unwinding.exit_errors
+    context._state = CLOSED
+    return outcome
+
+
+def _hand_over(context: Any, unwinding: Unwinding) -> None:
+    """The last act: waiting closers go on, and a new error goes to the caller."""
+    context._wake_closers()
+    unwinding.release()
+    winner = unwinding.winner
+    if winner is not None and winner is not unwinding.given:
+        replaced = winner.__context__
+        try:
+            raise winner
+        finally:
+            winner.__context__ = replaced  # `raise` puts the error that is being handled around us in its place
+            del winner, unwinding
+
+
+def _report_slow(where: str, seconds: float, limit: float) -> None:
+    if seconds > limit:
+        log_error(
+            "%s took %.1f s, more than the teardown limit of %g s; a sync step cannot be interrupted", where, seconds, limit
+        )

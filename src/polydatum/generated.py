@@ -1,0 +1,137 @@
+"""The Context classes that a DataManager generates: one for each context class it is used with.
+
+A generated class carries what is the manager's (its ContextVar, its DAL, its limits) and one descriptor per resource,
+so that a context itself holds next to nothing, and a touched resource is an ordinary attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .context import Context
+from .errors import ContextClosedError
+from .meta import Meta
+from .opening import CLOSED
+from .outcome import Outcome
+from .resources import RegisteredResource
+
+PREPARED_NAMES = 20
+
+
+class ContextTypes:
+    """The generated classes of one manager, made anew when a resource is replaced or overridden.
+
+    Attributes:
+        context: the class behind `DataManager.context`.
+        dal_context: the class behind `DataManager.dal`.
+    """
+
+    def __init__(self, context_class: type[Context], members: Mapping[str, Any], asks_manager: bool) -> None:
+        self._members = dict(members)
+        if asks_manager:
+            self._members["__getattr__"] = _ask_manager
+        self._resources: dict[str, RegisteredResource] = {}
+        self._sets_up = self._settles = False
+        self._types: dict[type, type[Context]] = {}
+        self.context: Any = self.of(context_class)
+        self.dal_context: Any = self._add(context_class, (_GivesDal, self.context), {})
+
+    def of(self, context_class: type[Context]) -> type[Context]:
+        """The generated subclass of a context class; a generated class is its own."""
+        if context_class in self._types.values():
+            return context_class
+        generated = self._types.get(context_class)
+        if generated is None:
+            members = self._members
+            if context_class.__init__ is Context.__init__:
+                members = {**members, "__init__": _fast_init}
+            generated = self._types[context_class] = self._add(context_class, (context_class,), members)
+        return generated
+
+    def _add(self, context_class: type[Context], bases: tuple[type, ...], members: Mapping[str, Any]) -> type[Context]:
+        names = {"__module__": context_class.__module__, "__qualname__": context_class.__qualname__}
+        generated: type[Context] = type(context_class.__name__, bases, {**names, "__doc__": context_class.__doc__, **members})
+        self._types[generated] = generated
+        for resource in self._resources.values():
+            setattr(generated, resource.name, resource)
+        _prepare_names(generated, self._resources)
+        self._flag(generated)
+        return generated
+
+    def give(self, resource: RegisteredResource) -> None:
+        """Let all classes have a resource."""
+        self._resources[resource.name] = resource
+        for generated in set(self._types.values()):
+            setattr(generated, resource.name, resource)
+            if len(self._resources) <= PREPARED_NAMES:
+                _prepare_names(generated, (resource.name,))
+
+    def flag(self, *, sets_up: bool, settles: bool) -> None:
+        """Say whether something runs at every open, and whether more than the plain rule runs at every close."""
+        self._sets_up, self._settles = sets_up, settles
+        for generated in set(self._types.values()):
+            self._flag(generated)
+
+    def _flag(self, generated: type[Context]) -> None:
+        """The hooks of polydatum 0.9.1 count only where a context class overrides them."""
+        hooked = {
+            name: getattr(generated, name) is not getattr(Context, name)
+            for name in ("_setup_hook", "_teardown_hook", "_final_hook")
+        }
+        generated._sets_up = self._sets_up or hooked["_setup_hook"]
+        generated._settles = self._settles or hooked["_teardown_hook"] or hooked["_final_hook"]
+
+    def refuse_after_fork(self, mutex: Any) -> None:
+        """In a forked child: contexts made before belong to the parent, and are closed here without being touched."""
+        for generated in set(self._types.values()):
+            generated._mutex = mutex  # another thread of the parent may have held the former one
+            generated.__getattribute__ = _refuse_after_fork  # type: ignore[method-assign, assignment]
+
+
+class _GivesDal:
+    """Mixed into the context class of `DataManager.dal`: entering gives the DAL instead of the context."""
+
+    dal: Any
+
+    def __enter__(self: Any) -> Any:
+        Context.__enter__(self)
+        return self.dal
+
+    async def __aenter__(self: Any) -> Any:
+        await Context.__aenter__(self)
+        return self.dal
+
+
+def _fast_init(self: Context, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
+    self._meta = meta
+
+
+def _ask_manager(self: Context, name: str) -> Any:
+    """Attributes that only an overridden `DataManager.get_resource` knows: opened like any other resource."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return self._data_manager._supplied(name).__get__(self)
+
+
+def _prepare_names(generated: type[Context], names: Iterable[str]) -> None:
+    """Let CPython reserve instance slots for the first resources: names that come later make every context dearer."""
+    probe = object.__new__(generated)
+    for name in ("_meta", "_state", "_token", "_opened", "_opening", *list(names)[:PREPARED_NAMES]):
+        object.__setattr__(probe, name, None)
+
+
+_FORKED = Outcome("unknown", reason="the context belongs to the parent process")
+
+
+def _refuse_after_fork(self: Context, name: str) -> Any:
+    """Stands for attribute access of a context that was made before a fork."""
+    if name == "_state":
+        return CLOSED
+    if name == "_outcome":
+        return _FORKED
+    if isinstance(getattr(type(self), name, None), RegisteredResource):
+        raise ContextClosedError(
+            name, hint="it was made before this process was forked and belongs to the parent; open a new one"
+        )
+    return object.__getattribute__(self, name)

@@ -1,0 +1,112 @@
+"""The owner's side of resources: what a Context keeps, admits and refuses while they open and close.
+
+The other side, claiming and opening, is `polydatum.opening` and `polydatum.resources`.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from threading import get_ident
+from typing import Any
+
+from .errors import ContextClosedError, NoActiveContextError
+from .kinds import NOTHING, is_transactional
+from .opening import CLOSED, CREATED, OPEN, Opening
+from .outcome import COMMITTED, Outcome
+from .resources import RegisteredResource
+
+unwound_here: ContextVar[Any] = ContextVar("polydatum_unwound_here", default=None)
+"""The Context that the running code unwinds: the only code that may still touch its resources."""
+
+
+class ResourceOwner:
+    """Keeps the resources of one Context. What is rare stays on the class until it is needed."""
+
+    _mutex: Any  # of the manager; held for a few attribute accesses, never while users' code runs
+    _state: str = CREATED
+    _opening: list[Opening] | None = None
+    _opened: list[Any] | None = None  # in order of opening, flat to be small: resource, handle, resource, handle, ...
+    _transactions: list[tuple[str, Any]] | None = None
+    _sealed = False  # the first prepare is over: nothing may open any more
+    _parked: dict[str, Any] | None = None
+    _outcome: Outcome = COMMITTED
+    _thread: int | None = None  # of the event loop; None: a sync context
+    _elsewhere = False  # a sync resource was opened outside the event loop's thread
+
+    @property
+    def _is_async(self) -> bool:
+        return self._thread is not None
+
+    def _is_elsewhere(self) -> bool:
+        return get_ident() != self._thread
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a resource is open right now."""
+        return any(resource.name == name for resource in (self._opened or ())[::2])
+
+    def _admit(self, wanted: str) -> None:
+        if self._state is OPEN:
+            return
+        if self._state is CREATED:
+            raise NoActiveContextError(f"{wanted!r}, in a context that is not open yet")
+        if self._sealed or self._state is CLOSED or unwound_here.get() is not self:
+            raise self._closed_error(wanted)
+
+    def _touched_while_not_open(self, resource: RegisteredResource) -> Any:
+        """What a touch of a context that is not open gives: a parked value, NOTHING (may open still), or an error."""
+        if self._parked is not None and resource.name in self._parked and unwound_here.get() is self:
+            return self._parked[resource.name]
+        self._admit(resource.name)
+        return NOTHING
+
+    def _closed_error(self, wanted: str) -> ContextClosedError:
+        outcome = self._outcome if self._state is CLOSED else None
+        return ContextClosedError(
+            wanted, state=self._state, outcome=outcome, status=None if outcome is None else outcome.http_status
+        )
+
+    def _keep(self, resource: RegisteredResource, value: Any, handle: Any) -> bool:
+        if self._state is CLOSED:
+            return False
+        opened = self._opened
+        if opened is None:
+            self._opened = [resource, handle]
+        else:
+            opened += (resource, handle)
+        if is_transactional(value):
+            if self._transactions is None:
+                self._transactions = []
+            self._transactions.append((resource.name, value))
+        is_async = resource.is_async(handle)
+        if not is_async and self._thread is not None and get_ident() != self._thread:
+            self._elsewhere = True
+        if self._state is OPEN or unwound_here.get() is self:
+            setattr(self, resource.slot if is_async else resource.name, value)
+        return True
+
+    def _value_of(self, resource: RegisteredResource) -> Any:
+        """The value of an open resource, for whoever waited for it."""
+        if self._state is not OPEN and unwound_here.get() is not self:
+            raise self._closed_error(resource.name)
+        value = getattr(self, resource.slot, NOTHING)
+        return getattr(self, resource.name) if value is NOTHING else value
+
+    def _forget(self, resource: RegisteredResource) -> None:
+        """Drop the cached value of a resource that closes, so that a later touch raises."""
+        for name in (resource.name, resource.slot):
+            try:
+                delattr(self, name)
+            except AttributeError:
+                pass
+        if self._parked is not None:
+            self._parked.pop(resource.name, None)
+
+    def _park(self) -> None:
+        """Take the cached values of sync resources out of reach of a thread that runs on after its task was cancelled."""
+        self._parked = parked = {}
+        cached = vars(self)
+        for resource in (self._opened or [])[::2]:
+            if resource.name in cached:
+                parked[resource.name] = cached.pop(resource.name)
+
+
