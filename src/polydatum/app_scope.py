@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from .errors import AsyncResourceError
 from .kinds import NOTHING
-from .opening import CLOSED, OPEN, Opening
+from .opening import CLOSED, OPEN
 from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
 from .unwinding import add_note
@@ -25,9 +25,7 @@ class AppScope:
 
     def __init__(self, thread: int | None = None) -> None:
         self._state = OPEN
-        self._mutex = threading.RLock()
-        self._opening: list[Opening] | None = None
-        self._opened: list[Any] | None = None
+        self._opened: list[Any] = []
         self._values: dict[RegisteredResource, Any] = {}
         self._thread = thread
 
@@ -48,8 +46,6 @@ class AppScope:
         return GeneratorExit()
 
     def _keep(self, resource: RegisteredResource, value: Any, handle: Any) -> bool:
-        if self._opened is None:
-            self._opened = []
         self._opened += (resource, handle)
         self._values[resource] = value
         return True
@@ -61,11 +57,11 @@ class AppScope:
         self._values.pop(resource, None)
 
     def _next_to_close(self) -> Any:
-        with self._mutex:
-            if not self._opened:
-                return None
-            handle = self._opened.pop()
-            return self._opened.pop().end_step(self, handle)
+        if not self._opened:
+            return None
+        resource, handle = self._opened[-2:]
+        del self._opened[-2:]
+        return resource.end_step(self, handle)
 
 
 class AppResource(RegisteredResource):

@@ -10,19 +10,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from threading import get_ident
 from time import monotonic
 from typing import Any
 
 from . import workers
 from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING
-from .opening import CLOSED, await_, wait
-from .outcome import BODY, CANCELLATION, COMMITTED, ErrorRecord, Outcome, committed_with, is_cancellation
-from .owner import unwound_here
+from .opening import CLOSED, await_, opening_of, wait
+from .outcome import CANCELLATION, COMMITTED, Outcome, committed_with, is_cancellation, rolled_back_by
+from .owner import enter_unwinding, leave_unwinding
 from .reporting import log_error
 from .resources import RegisteredResource
 from .shield import AsyncioShield, Shield, TrioShield, current_anyio_scope, is_cancelled
-from .unwinding import Step, Unwinding, describe_error
+from .unwinding import Step, Unwinding
 from .waiting import running_asyncio, running_task
 
 Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -36,30 +35,32 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
     if is_plain(context):
         if exc is None:
             if status is None or status < 400:
-                return _close_clean(context, status)
+                return close_clean(context, status)
         elif isinstance(exc, Exception) and context._frames is None:
-            return _close_raised(context, exc, status)
+            return close_raised(context, exc, status)
     return close_by_policy(context, Unwinding(context, exc, status))
 
 
 def is_plain(context: Any) -> bool:
     """Whether nothing but middleware and resources takes part in the end, under the plain rule."""
     return (
-        context._wishes is None and context._transactions is None and context._opening is None and not context._settles
+        context._wishes is None
+        and context._transactions is None
+        and not context._settles
+        and (not context._under_way or opening_of(context._under_way, context) is None)
     )
 
 
-def _close_clean(context: Any, status: int | None) -> Outcome:
+def close_clean(context: Any, status: int | None) -> Outcome:
     """Nothing was raised: everything is resumed."""
-    if context._frames or context._opened:
+    if context._opened or context._frames:
         part: Any = None
         kept = False
-        context._closer = get_ident()
         started = monotonic()
         try:
             frames = context._frames
             if frames:
-                token = unwound_here.set(context)
+                token = enter_unwinding(context)
                 try:
                     while frames:
                         handle = frames.pop()
@@ -71,7 +72,7 @@ def _close_clean(context: Any, status: int | None) -> Outcome:
                             part.end_step(handle).call(None)
                         kept = True
                 finally:
-                    unwound_here.reset(token)
+                    leave_unwinding(token)
                 if not is_plain(context):
                     return close_by_policy(context, _surprised(context, status, kept), decided=True)
             opened = context._opened
@@ -88,15 +89,21 @@ def _close_clean(context: Any, status: int | None) -> Outcome:
                     kept = kept or handle is not None
         except BaseException as error:
             return close_by_policy(context, _surprised(context, status, kept, part, error), decided=True)
-        _report_slow("closing a context", monotonic() - started, context._limit)
-    return _closed_clean(context, status)
+        if monotonic() - started > context._limit:
+            _report_slow("closing a context", monotonic() - started, context._limit)
+    outcome = COMMITTED
+    if status is not None:
+        outcome = context._outcome = committed_with(status)
+    context._state = CLOSED
+    if context._closers_waiting is not None:
+        context._wake_closers()
+    return outcome
 
 
-def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
+def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
     """The body raised, no middleware: the exception is thrown into the generators, which let it through."""
     opened = context._opened
     if opened:
-        context._closer = get_ident()
         started = monotonic()
         traceback = exc.__traceback__
         while opened:
@@ -119,20 +126,9 @@ def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
             opened += (part, handle)
             return close_by_policy(context, Unwinding(context, exc, status))
         exc.__traceback__ = traceback
-        _report_slow("closing a context", monotonic() - started, context._limit)
-    record = ErrorRecord(type(exc), describe_error(exc), "the body of the context")
-    outcome = Outcome("rolled_back", errors=[record], reason=f"{type(exc).__name__} was raised", http_status=status)
-    context._outcome = outcome
-    context._state = CLOSED
-    if context._closers_waiting is not None:
-        context._wake_closers()
-    return outcome
-
-
-def _closed_clean(context: Any, status: int | None) -> Outcome:
-    outcome = COMMITTED
-    if status is not None:
-        outcome = context._outcome = committed_with(status)
+        if monotonic() - started > context._limit:
+            _report_slow("closing a context", monotonic() - started, context._limit)
+    context._outcome = outcome = rolled_back_by(exc, status)
     context._state = CLOSED
     if context._closers_waiting is not None:
         context._wake_closers()
@@ -154,10 +150,9 @@ def _surprised(
 
 def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False) -> Outcome:
     """The end in full."""
-    context._closer = get_ident()
     if not decided:
         unwinding.decide(context._rollback_on)
-    token = unwound_here.set(context)
+    token = enter_unwinding(context)
     try:
         _take(unwinding, _opening_steps(context))
         _take(unwinding, unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
@@ -165,13 +160,13 @@ def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False
         _take(unwinding, _opening_steps(context))
         _take(unwinding, unwinding.steps_to_the_end())
     finally:
-        unwound_here.reset(token)
+        leave_unwinding(token)
     outcome = _fix_outcome(context, unwinding)
-    outside = context._set(None)
+    outside = context._var.set(None)
     try:
         _take(unwinding, unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
     finally:
-        context._reset(outside)
+        context._var.reset(outside)
     _hand_over(context, unwinding)
     return outcome
 
@@ -215,11 +210,10 @@ async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield)
     if context._frames or context._opened:
         part: Any = None
         kept = False
-        context._closer = context._task
         try:
             frames = context._frames
             if frames:
-                token = unwound_here.set(context)
+                token = enter_unwinding(context)
                 try:
                     while frames:
                         handle = frames.pop()
@@ -227,7 +221,7 @@ async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield)
                         await _take_clean(part.end_step(handle), shield)
                         kept = True
                 finally:
-                    unwound_here.reset(token)
+                    leave_unwinding(token)
                 if not is_plain(context):
                     surprised = _surprised(context, status, kept)
                     return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
@@ -263,7 +257,13 @@ async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield)
         if shield.interrupted is not None:
             surprised = _surprised(context, status, kept)
             return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
-    return _closed_clean(context, status)
+    outcome = COMMITTED
+    if status is not None:
+        outcome = context._outcome = committed_with(status)
+    context._state = CLOSED
+    if context._closers_waiting is not None:
+        context._wake_closers()
+    return outcome
 
 
 async def _take_clean(step: Step, shield: Shield) -> None:
@@ -276,7 +276,7 @@ async def aclose_by_policy(
     context: Any, unwinding: Unwinding, in_thread: Runner | None, *, decided: bool = False, shield: Shield | None = None
 ) -> Outcome:
     """The end in full, with every async step behind a shield."""
-    context._closer = task = running_task()
+    task = running_task()
     asyncio = running_asyncio()
     if not decided:
         cancel = await _arrived_cancel(context, unwinding)
@@ -294,7 +294,7 @@ async def aclose_by_policy(
     take = partial(_atake, unwinding, shield=shield, in_thread=in_thread)
     shield.enter()
     try:
-        token = unwound_here.set(context)
+        token = enter_unwinding(context)
         try:
             await take(_opening_steps(context))
             await take(unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
@@ -302,13 +302,13 @@ async def aclose_by_policy(
             await take(_opening_steps(context))
             await take(unwinding.steps_to_the_end())
         finally:
-            unwound_here.reset(token)
+            leave_unwinding(token)
         outcome = _fix_outcome(context, unwinding)
-        outside = context._set(None)
+        outside = context._var.set(None)
         try:
             await take(unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
         finally:
-            context._reset(outside)
+            context._var.reset(outside)
     finally:
         shield.exit()
     late = await _late_cancel(unwinding, shield, asyncio, task)
@@ -394,8 +394,7 @@ async def _raised_by(checkpoint: Callable[[], Awaitable[Any]]) -> BaseException 
 def _opening_steps(context: Any) -> Iterator[Step]:
     """Wait for openers under way, in other threads or tasks, before the list of what is open is read."""
     failed = None
-    while (openings := context._opening) is not None:
-        other = openings[-1]
+    while (other := opening_of(context._under_way, context)) is not None:
         if other is failed:
             return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
         failed = other

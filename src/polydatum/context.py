@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from weakref import WeakSet
 
-from . import closing
+from . import blocks, closing
 from .callables import is_coroutine_function, name_of
 from .closing import Runner
-from .errors import AsyncResourceError, ContextError, ContextReusedError
-from .kinds import GENERATOR
+from .errors import AsyncResourceError, ContextError, ContextReusedError, MiddlewareSetupError
+from .kinds import GENERATOR, NOTHING
 from .meta import Meta
-from .opening import CLOSED, CLOSING, CREATED, OPEN
+from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
 from .unwinding import RollbackRule, Unwinding
-from .waiting import ThreadWaiter, Waiter, async_waiter, running_asyncio, running_task
+from .waiting import ThreadWaiter, Waiter, async_waiter, running_asyncio
+
+_CLOSING_FILES = (closing.__file__, blocks.__file__)
 
 HookT = TypeVar("HookT", bound=Callable[[], Any])
 
@@ -42,10 +46,9 @@ class Context(ResourceOwner):
         ('closed', 'committed')
     """
 
-    # Of the manager: set on the subclass that it generates. The first three belong to its ContextVar.
-    _get: Callable[[], Any]
-    _set: Callable[[Any], Any]
-    _reset: Callable[[Any], None]
+    # Of the manager: set on the subclass that it generates.
+    _var: ContextVar[Any]
+    _under_way: dict[Opening, Any]
     _data_manager: Any = None
     _limit: float = 5.0
     _rollback_on: RollbackRule | None = None
@@ -53,12 +56,11 @@ class Context(ResourceOwner):
     _settles = False  # something but the plain rule runs at every close
     dal: Any = None
 
-    # Of one context; what is rare stays on the class until it is needed.
-    _meta: Any = None
-    _token: Any = None
+    # Of one context; what is rare is on the class until it is needed.
+    _meta: Any
+    _token: Any
     _frames: list[Any] | None = None  # middleware that is set up: middleware, handle, middleware, handle, ...
     _wishes: Wishes | None = None
-    _closer: Any = None
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
     _task: Any = None
@@ -68,6 +70,8 @@ class Context(ResourceOwner):
         if self._data_manager is None:
             self.__class__ = data_manager._generated(type(self))
         self._meta = meta
+        self._state = CREATED
+        self._opened = None
 
     # --- What users read ----------------------------------------------------------------------------------------------
 
@@ -188,7 +192,7 @@ class Context(ResourceOwner):
 
     def _drop_stale(self) -> None:
         """A closed context that was kept current and never left would be held by our token for ever."""
-        current = self._get()
+        current = self._var.get()
         if current is not None and current._state is CLOSED:
             current.leave()
 
@@ -196,7 +200,7 @@ class Context(ResourceOwner):
         if self._state is not CREATED:
             raise ContextReusedError(self._state)
         self._state = OPEN
-        self._token = self._set(self)
+        self._token = self._var.set(self)
         if self._sets_up:
             self._set_up()
         return self
@@ -211,7 +215,7 @@ class Context(ResourceOwner):
             self._task = task = asyncio.current_task()
             if cancelling := task.cancelling():
                 self._cancelling = cancelling
-        self._token = self._set(self)
+        self._token = self._var.set(self)
         if self._sets_up:
             await self._aset_up()
         return self
@@ -222,9 +226,15 @@ class Context(ResourceOwner):
         try:
             self._setup_hook()
             for middleware in self._data_manager._middleware_for(self):
-                frames += (middleware, middleware.open(self))
+                if middleware.kind is GENERATOR:  # spelled out: the usual kind
+                    handle = middleware.factory(self)
+                    if next(handle, NOTHING) is NOTHING:
+                        raise MiddlewareSetupError(middleware.name)
+                else:
+                    handle = middleware.open(self)
+                frames += (middleware, handle)
         except BaseException as error:
-            self._state = CLOSING
+            self._claim_close()
             try:
                 closing.close_by_policy(self, Unwinding.of_failed_open(self, error), decided=True)
             finally:
@@ -242,7 +252,7 @@ class Context(ResourceOwner):
                 else:
                     frames += (middleware, await middleware.aopen(self))
         except BaseException as error:
-            self._state = CLOSING
+            self._claim_close()
             try:
                 await closing.aclose_by_policy(self, Unwinding.of_failed_open(self, error), None, decided=True)
             finally:
@@ -311,8 +321,7 @@ class Context(ResourceOwner):
         try:
             outcome = self._close(exc, None)
         finally:
-            if self._get() is self:
-                self._restore()
+            self.leave()
         return exc is not None and outcome is not None and outcome.suppressed is not None
 
     async def __aexit__(
@@ -321,77 +330,79 @@ class Context(ResourceOwner):
         try:
             outcome = await self._aclose(exc, None, None)
         finally:
-            if self._get() is self:
-                self._restore()
+            self.leave()
         return exc is not None and outcome is not None and outcome.suppressed is not None
 
     def leave(self) -> None:
         """Make the outer context current again, if this one still is. Idempotent, safe in any thread or task."""
-        if self._get() is self:
-            self._restore()
-
-    def _restore(self) -> None:
-        try:
-            self._reset(self._token)
-        except (ValueError, RuntimeError):
-            pass  # in a copied execution context the token is foreign; there the closed context stays, and says so
+        if self._var.get() is self:
+            try:
+                self._var.reset(self._token)
+            except (ValueError, RuntimeError):
+                pass  # in a copied execution context the token is foreign; there the closed context stays, and says so
 
     # --- Who closes ---------------------------------------------------------------------------------------------------
 
+    def _claim_close(self) -> bool:
+        """Whether the caller is the one to close; the state is then set to closing."""
+        # Under the GIL the next line is atomic: nothing in it calls. Of any number of closers one sees it open.
+        claimed, self._state = (True, CLOSING) if self._state is OPEN else (False, self._state)
+        return claimed
+
+    def _must_wait(self) -> bool:
+        """Whether a second closer has to wait for the first.
+
+        Raises:
+            ContextError: if it was never opened, or is closed from inside its own unwinding.
+        """
+        if self._state is CREATED:
+            raise ContextError("this context was never opened")
+        if self._state is CLOSED:
+            return False
+        # Who closes is not noted anywhere, as every close would pay for it; whoever would wait for himself pays here.
+        frame = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code.co_filename in _CLOSING_FILES and self in (
+                frame.f_locals.get("self"),
+                frame.f_locals.get("context"),
+            ):
+                raise ContextError("a context cannot be closed from inside its own unwinding")
+            frame = frame.f_back  # type: ignore[assignment]
+        return True
+
     def _close(self, exc: BaseException | None, status: int | None) -> Outcome | None:
         """Close, unless somebody else does or has done: then None, once that is over."""
-        with self._mutex:
-            state = self._state
-            if state is OPEN:
-                self._state = CLOSING
-        if state is OPEN:
+        if self._claim_close():
             return closing.close(self, exc, status)
-        if self._must_wait(state, get_ident()):
+        if self._must_wait():
             waiter = ThreadWaiter()
             if self._enlist(waiter):
                 waiter.wait()
         return None
 
     async def _aclose(self, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome | None:
-        with self._mutex:
-            state = self._state
-            if state is OPEN:
-                self._state = CLOSING
-        if state is OPEN:
+        if self._claim_close():
             return await closing.aclose(self, exc, status, in_thread)
-        if self._must_wait(state, running_task()):
+        if self._must_wait():
             waiter = async_waiter()
             if self._enlist(waiter):
                 await waiter.wait()
         return None
 
-    def _must_wait(self, state: str, closer: Any) -> bool:
-        """Whether a second closer has to wait for the first."""
-        if state is CREATED:
-            raise ContextError("this context was never opened")
-        if state is CLOSED:
-            return False
-        if closer == self._closer:
-            raise ContextError("a context cannot be closed from inside its own unwinding")
-        return True
-
     def _enlist(self, waiter: Waiter) -> bool:
         """Put a second closer on the list; False if the first has finished meanwhile."""
         with self._mutex:
-            if self._state is CLOSED and self._closers_waiting is None:
-                return False
             if self._closers_waiting is None:
                 self._closers_waiting = []
             self._closers_waiting.append(waiter)
-        return self._state is not CLOSED
+        return self._state is not CLOSED  # looked at again, now that the first closer will find us
 
     def _wake_closers(self) -> None:
         for waiter in self._closers_waiting or ():
             waiter.wake()
 
     def _seal(self) -> None:
-        with self._mutex:
-            self._sealed = True
+        self._sealed = True  # whoever claims a resource right now is either found under way or will be refused
 
     # --- Names of polydatum 0.9.1 -------------------------------------------------------------------------------------
 

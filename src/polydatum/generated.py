@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .blocks import block_methods
 from .context import Context
 from .errors import ContextClosedError
 from .meta import Meta
-from .opening import CLOSED
+from .opening import CLOSED, CREATED
 from .outcome import Outcome
 from .resources import RegisteredResource
 
@@ -43,9 +44,9 @@ class ContextTypes:
             return context_class
         generated = self._types.get(context_class)
         if generated is None:
-            members = self._members
-            if context_class.__init__ is Context.__init__:
-                members = {**members, "__init__": _fast_init}
+            members = dict(self._members)
+            fast = {"__init__": _fast_init, **block_methods(members["_var"], members["_under_way"])}
+            members |= {name: fast[name] for name in fast if getattr(context_class, name) is getattr(Context, name)}
             generated = self._types[context_class] = self._add(context_class, (context_class,), members)
         return generated
 
@@ -85,7 +86,7 @@ class ContextTypes:
     def refuse_after_fork(self, mutex: Any) -> None:
         """In a forked child: contexts made before belong to the parent, and are closed here without being touched."""
         for generated in set(self._types.values()):
-            generated._mutex = mutex  # another thread of the parent may have held the former one
+            generated._mutex = mutex
             generated.__getattribute__ = _refuse_after_fork  # type: ignore[method-assign, assignment]
 
 
@@ -105,6 +106,8 @@ class _GivesDal:
 
 def _fast_init(self: Context, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
     self._meta = meta
+    self._state = CREATED
+    self._opened = None
 
 
 def _ask_manager(self: Context, name: str) -> Any:
@@ -117,7 +120,7 @@ def _ask_manager(self: Context, name: str) -> Any:
 def _prepare_names(generated: type[Context], names: Iterable[str]) -> None:
     """Let CPython reserve instance slots for the first resources: names that come later make every context dearer."""
     probe = object.__new__(generated)
-    for name in ("_meta", "_state", "_token", "_opened", "_opening", *list(names)[:PREPARED_NAMES]):
+    for name in ("_meta", "_state", "_token", "_opened", *list(names)[:PREPARED_NAMES]):
         object.__setattr__(probe, name, None)
 
 

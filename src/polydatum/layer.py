@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .errors import InvalidServiceError, UnknownCommand
 from .middleware import MethodMiddleware, compose
 from .paths import split_path
-from .services import Service, bind, check_name, clone_class_services, nested_services, public_methods
+from .services import Service, bind, check_name, clone_class_services, copy_of, nested_services, public_methods
 
 
 class DataAccessLayer:
@@ -112,9 +112,7 @@ class DataAccessLayer:
 
     def _with_services(self, services: dict[str, Service[Any]]) -> Self:
         """A DAL like this one with other services at some paths; what is not replaced stays the same object."""
-        other = type(self).__new__(type(self))
-        for name, value in vars(self).items():
-            object.__setattr__(other, name, value)
+        other: Self = copy_of(self)
         other._services = dict(self._services)
         other._resolved = {}
         for path, service in services.items():
@@ -126,7 +124,7 @@ class DataAccessLayer:
             bind(service, path, self._data_manager)
             holder: Any = other
             for name in parents:
-                clone = _shallow(dict(nested_services(holder))[name])
+                clone = copy_of(dict(nested_services(holder))[name])
                 _put(holder, name, clone)
                 holder = clone
             _put(holder, last, service)
@@ -158,15 +156,6 @@ def _at(dal: DataAccessLayer, names: Iterable[str], path: str) -> Any:
         if holder is None:
             raise UnknownCommand(path, f"there is no service {name!r} there")
     return holder
-
-
-def _shallow(service: Service[Any]) -> Service[Any]:
-    clone = type(service).__new__(type(service))
-    for name, value in vars(service).items():
-        object.__setattr__(clone, name, value)
-    if clone._subservices is not None:
-        clone._subservices = dict(clone._subservices)
-    return clone
 
 
 def _put(holder: Any, name: str, service: Service[Any]) -> None:

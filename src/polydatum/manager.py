@@ -26,7 +26,7 @@ from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
 from .opening import CLOSED
 from .resources import RegisteredResource
-from .services import Service
+from .services import Service, owned
 from .unwinding import RollbackRule
 
 DalT = TypeVar("DalT", bound=DataAccessLayer)
@@ -84,6 +84,8 @@ class DataManager(Generic[DalT, ContextT]):
     DataAccessLayer: ClassVar[type[DataAccessLayer]] = DynamicDAL
     """The class of the DAL where none is passed; may be set on a subclass."""
 
+    _types: ContextTypes
+
     @overload
     def __init__(
         self: DataManager[DynamicDAL, DynamicContext],
@@ -139,6 +141,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
         self._current: Callable[[], Any] = self._var.get
         self._mutex = threading.RLock()
+        self._under_way: dict[Any, Any] = {}  # Opening -> owner: the openings under way, of all contexts
         self._rollback_on = rollback_on
         self._limit = teardown_timeout
         self._resources: dict[str, RegisteredResource] = {}
@@ -149,7 +152,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._stale = True
         self._asks_for_resources = type(self).get_resource is not DataManager.get_resource
         self._asks_for_middleware = type(self).get_middleware is not DataManager.get_middleware
-        self._dal: Any = dal_class()
+        self._dal: Any = owned(dal_class)()
         self._dal._bind(self)
         managers.add(self)
         self._generate()
@@ -240,7 +243,7 @@ class DataManager(Generic[DalT, ContextT]):
             InvalidResourceError: if the name is reserved, or the object is of no known shape.
         """
         for name, factory in resources.items():
-            self._add_resource(RegisteredResource(name, factory))
+            self._add_resource(RegisteredResource(name, factory, self._under_way))
 
     def register_app_resources(self, **resources: Any) -> None:
         """Register resources of the application's scope: one per process, async ones per event loop.
@@ -253,7 +256,7 @@ class DataManager(Generic[DalT, ContextT]):
             InvalidResourceError: if the name is reserved, or the object is of no known shape.
         """
         for name, factory in resources.items():
-            self._add_resource(AppResource(name, factory))
+            self._add_resource(AppResource(name, factory, self._under_way))
 
     def replace_resource(self, name: str, resource: Any) -> None:
         """Put another resource in the place of one, for good and for contexts opened later. For tests see `override`.
@@ -265,7 +268,7 @@ class DataManager(Generic[DalT, ContextT]):
         former = self._resources.get(name)
         if former is None:
             raise UnknownResourceError(name, self._resources)
-        self._resources[name] = type(former)(name, resource)
+        self._resources[name] = type(former)(name, resource, self._under_way)
         self._generate()
 
     def get_resource(self, name: str) -> Any:
@@ -364,12 +367,12 @@ class DataManager(Generic[DalT, ContextT]):
             ...         ctx.rate
             2
         """
-        former = (self._dal, self._resources, self._types)
+        former = self._dal, self._resources, self._types
         overridden = dict(self._resources)
         for name, factory in (resources or {}).items():
             if name not in overridden:
                 raise UnknownResourceError(name, overridden)
-            overridden[name] = type(overridden[name])(name, factory)
+            overridden[name] = type(overridden[name])(name, factory, self._under_way)
         self._dal = self._dal._with_services(dict(services or {}))
         self._resources = overridden
         self._generate()
@@ -413,13 +416,12 @@ class DataManager(Generic[DalT, ContextT]):
             "dal": self._dal,
             "_data_manager": self,
             "_mutex": self._mutex,
-            "_get": self._var.get,
-            "_set": self._var.set,
-            "_reset": self._var.reset,
+            "_under_way": self._under_way,
+            "_var": self._var,
             "_limit": self._limit,
             "_rollback_on": None if self._rollback_on is None else staticmethod(self._rollback_on),
         }
-        self._types: ContextTypes = ContextTypes(self._context_class, members, asks_manager=self._asks_for_resources)
+        self._types = ContextTypes(self._context_class, members, asks_manager=self._asks_for_resources)
         for resource in self._resources.values():
             self._types.give(resource)
         self._flag()
@@ -437,14 +439,17 @@ class DataManager(Generic[DalT, ContextT]):
     def _supplied(self, name: str) -> RegisteredResource:
         resource = self._resources.get(name)
         if resource is None:
-            resource = RegisteredResource(name, self.get_resource(name))
+            resource = RegisteredResource(name, self.get_resource(name), self._under_way)
             self._types.give(resource)
         return resource
 
     def _after_fork(self) -> None:
         """In a forked child: what was open belongs to the parent. Contexts are unusable, app resources open anew."""
-        self._mutex = threading.RLock()
+        self._mutex = threading.RLock()  # another thread of the parent may have held the former one
         self._types.refuse_after_fork(self._mutex)
+        self._under_way.clear()  # these belong to threads that did not survive
+        for resource in self._resources.values():
+            resource.claims.clear()
         self._app.forget_after_fork()
         self._generate()
 

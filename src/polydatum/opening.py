@@ -1,12 +1,14 @@
 """At most one successful open per owner and resource, under threads, ``asyncio.gather`` and trio tasks.
 
-An *owner* (a Context, or the app scope) has a short mutex, a list of openings under way and a flat list of what is
-open. Whoever touches a resource first claims it by putting its `Opening` on the list; the others wait for that opening
-and look again. Nothing is held while user code runs, so a failed or cancelled open leaves nothing behind, and the next
-one in line opens anew.
+An *owner* is a Context or the app scope. Whoever touches a resource first claims it, by one atomic ``dict.setdefault``
+on the resource's claims; the others wait for that `Opening` and look again. No lock is held while user code runs, so a
+failed or cancelled open leaves nothing behind, and the next one in line opens anew.
 
-The chain of openings a piece of code runs in is a ContextVar, so that child tasks and copied threads count as the
-opener. Before anybody waits, the chains are followed: a loop is an error that names it, never a deadlock.
+An opener claims first and looks at the owner's state then; a closer sets the state first and looks for openings then.
+So at least one of the two sees the other.
+
+The chain of openings that code runs in is a ContextVar, so that child tasks and copied threads count as the opener.
+Before anybody waits, the chains are followed: a loop is an error that names it, never a deadlock.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from typing import Any, Protocol
 from .errors import ResourceCycleError
 from .waiting import ThreadWaiter, Waiter, async_waiter
 
-
 CREATED, OPEN, CLOSING, CLOSED = "created", "open", "closing", "closed"
 """The states of an owner."""
 
@@ -27,31 +28,42 @@ class Openable(Protocol):
     """A registered resource, as far as opening it goes."""
 
     name: str
+    claims: dict[Any, Opening]  # by owner
+    under_way: dict[Opening, Any]  # the owners of all openings under way, of all resources of the manager
 
 
 class Owner(Protocol):
     """What keeps open resources: a Context or the app scope."""
 
-    _mutex: Any
-    _opening: list[Opening] | None
+    _state: str
     _opened: list[Any] | None
 
     def _admit(self, wanted: str) -> None:
-        """Raise unless new resources may open now. Called under the mutex."""
+        """Raise unless new resources may open now."""
 
     def _keep(self, resource: Any, value: Any, handle: Any) -> bool:
-        """Take over what was opened; False if it is too late for that. Called under the mutex."""
+        """Take over what was opened; False if it is too late for that."""
 
 
 class Opening:
-    """One opening under way."""
+    """One opening under way. It has no constructor, as it is hot: whoever makes one sets the attributes."""
+
+    __slots__ = ("parent", "resource", "waiters")
 
     resource: Openable
-    parent: Opening | None = None
-    waiters: list[Waiter] | None = None
+    parent: Opening | None
+    waiters: list[Waiter] | None
+
+    def wake_waiters(self) -> None:
+        """Let all who wait look again."""
+        for waiter in self.waiters or ():
+            waiter.wake()
 
 
-chain: ContextVar[Opening | None] = ContextVar("polydatum_opening", default=None)
+_chain: ContextVar[Opening | None] = ContextVar("polydatum_opening", default=None)
+current_opening = _chain.get  # bound once: they are hot
+enter_opening = _chain.set
+leave_opening = _chain.reset
 
 _waits_lock = threading.Lock()
 _waits: list[tuple[list[Opening], Opening]] = []  # who (and everything it runs in) waits for whom
@@ -63,106 +75,89 @@ def claim(owner: Owner, mine: Opening) -> Opening | None:
     Returns ``mine`` itself when the resource turned out to be open already.
     """
     resource = mine.resource
-    with owner._mutex:
-        opened = owner._opened
-        if opened is not None and resource in opened:
+    other = resource.claims.setdefault(owner, mine)
+    if other is not mine:
+        return other
+    resource.under_way[mine] = owner
+    try:
+        if owner._opened is not None and resource in owner._opened:
+            release(owner, mine)
             return mine
         owner._admit(resource.name)
-        openings = owner._opening
-        if openings is None:
-            owner._opening = [mine]
-            return None
-        other = find(openings, resource)
-        if other is None:
-            openings.append(mine)
-        return other
-
-
-def find(openings: list[Opening], resource: Openable) -> Opening | None:
-    """The opening of a resource among those under way. Called under the mutex."""
-    for other in openings:
-        if other.resource is resource:
-            return other
+    except BaseException:
+        release(owner, mine)
+        raise
     return None
 
 
 def complete(owner: Owner, mine: Opening, value: Any, handle: Any) -> bool:
     """Hand what was opened to the owner, and let the others look again; False if the owner had closed without us."""
-    with owner._mutex:
-        _drop(owner, mine)
-        kept = owner._keep(mine.resource, value, handle)
-    if mine.waiters is not None:
-        wake(mine)
+    kept = owner._keep(mine.resource, value, handle)
+    release(owner, mine)
     return kept
 
 
-def abandon(owner: Owner, mine: Opening) -> None:
-    """The open failed: nothing stays behind, the next in line may try."""
-    with owner._mutex:
-        _drop(owner, mine)
+def release(owner: Owner, mine: Opening) -> None:
+    """Give a claim back, after an open or instead of it: the others look again."""
+    resource = mine.resource
+    del resource.claims[owner]
+    del resource.under_way[mine]
     if mine.waiters is not None:
-        wake(mine)
+        mine.wake_waiters()
 
 
-def _drop(owner: Owner, mine: Opening) -> None:
-    openings = owner._opening
-    if openings is not None:
-        if len(openings) == 1:
-            owner._opening = None
-        else:
-            openings.remove(mine)
-
-
-def wake(opening: Opening) -> None:
-    """Let all who wait for an opening look again."""
-    waiters, opening.waiters = opening.waiters, None
-    for waiter in waiters or ():
-        waiter.wake()
+def opening_of(under_way: dict[Opening, Any], owner: Any) -> Opening | None:
+    """An opening that is under way for an owner, or None."""
+    for opening, whose in list(under_way.items()):
+        if whose is owner:
+            return opening
+    return None
 
 
 def wait(owner: Owner, other: Opening) -> None:
     """Block until another opening ended, well or badly."""
     waiter = ThreadWaiter()
     entry = _enlist(owner, other, waiter)
-    if entry is not None:
-        try:
+    try:
+        if _is_under_way(owner, other):
             waiter.wait()
-        finally:
-            _unlist(entry)
+    finally:
+        _unlist(entry)
 
 
 async def await_(owner: Owner, other: Opening) -> None:
     """Suspend until another opening ended, well or badly."""
     waiter = async_waiter()
     entry = _enlist(owner, other, waiter)
-    if entry is not None:
-        try:
+    try:
+        if _is_under_way(owner, other):
             await waiter.wait()
-        finally:
-            _unlist(entry)
+    finally:
+        _unlist(entry)
 
 
-def _enlist(owner: Owner, other: Opening, waiter: Waiter) -> tuple[list[Opening], Opening] | None:
-    """Register a waiter for an opening; None if that opening has ended meanwhile.
+def _is_under_way(owner: Owner, other: Opening) -> bool:
+    """Asked once the waiter is on the list, so that an opening which ends just now finds it there."""
+    return other.resource.claims.get(owner) is other
+
+
+def _enlist(owner: Owner, other: Opening, waiter: Waiter) -> tuple[list[Opening], Opening]:
+    """Register a waiter for an opening.
 
     Raises:
         ResourceCycleError: if the opening waits, over any number of hops, for one that we run in.
     """
-    ours = _ancestry(chain.get())
+    ours = _ancestry(current_opening())
     entry = (ours, other)
     with _waits_lock:
         loop = _path(other, ours, [])
         if loop is not None:
-            raise ResourceCycleError([*(o.resource.name for o in loop), other.resource.name])
+            raise ResourceCycleError([*(opening.resource.name for opening in loop), other.resource.name])
         _waits.append(entry)
-    with owner._mutex:
-        if owner._opening is not None and other in owner._opening:
-            if other.waiters is None:
-                other.waiters = []
-            other.waiters.append(waiter)
-            return entry
-    _unlist(entry)
-    return None
+        if other.waiters is None:
+            other.waiters = []
+        other.waiters.append(waiter)
+    return entry
 
 
 def _unlist(entry: tuple[list[Opening], Opening]) -> None:

@@ -31,6 +31,17 @@ def is_cancellation(error: BaseException) -> bool:
     return trio is not None and isinstance(error, trio.Cancelled)
 
 
+BODY_PLACE = "the body of the context"
+
+
+def describe_error(error: BaseException) -> str:
+    """The message of an error; of one whose ``__str__`` fails, that."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"<message not readable: {type(failure).__name__}>"
+
+
 class ErrorRecord(NamedTuple):
     """One error met while a Context ended: what it was and where, without its live traceback."""
 
@@ -61,9 +72,9 @@ class Outcome(str):
         True
     """
 
-    reason: str | None
-    http_status: int | None
-    suppressed: BaseException | None
+    reason: str | None = None
+    http_status: int | None = None
+    suppressed: BaseException | None = None
 
     def __new__(
         cls,
@@ -103,6 +114,17 @@ def committed_with(status: int) -> Outcome:
         outcome = Outcome("committed", http_status=status)
         if len(_committed) < 100:
             _committed[status] = outcome
+    return outcome
+
+
+def rolled_back_by(error: BaseException, status: int | None) -> Outcome:
+    """The outcome of a clean rollback because of an error of the body."""
+    outcome: Outcome = str.__new__(Outcome, "rolled_back")  # without the constructor's checks and defaults: it is paid
+    kind = type(error)  # by every failing request
+    outcome._errors = [ErrorRecord(kind, describe_error(error), BODY_PLACE)]
+    outcome.reason = f"{kind.__name__} was raised"
+    if status is not None:
+        outcome.http_status = status
     return outcome
 
 

@@ -11,21 +11,27 @@ from typing import Any
 
 from .errors import ContextClosedError, NoActiveContextError
 from .kinds import NOTHING, is_transactional
-from .opening import CLOSED, CREATED, OPEN, Opening
+from .opening import CLOSED, CLOSING, CREATED, OPEN
 from .outcome import COMMITTED, Outcome
 from .resources import RegisteredResource
 
 unwound_here: ContextVar[Any] = ContextVar("polydatum_unwound_here", default=None)
 """The Context that the running code unwinds: the only code that may still touch its resources."""
+enter_unwinding = unwound_here.set
+leave_unwinding = unwound_here.reset
 
 
 class ResourceOwner:
-    """Keeps the resources of one Context. What is rare stays on the class until it is needed."""
+    """Keeps the resources of one Context.
+
+    What every context has is set on the instance and has no default on the class: CPython does not specialize access
+    to an attribute that is on both. What is rare is on the class until it is needed.
+    """
 
     _mutex: Any  # of the manager; held for a few attribute accesses, never while users' code runs
-    _state: str = CREATED
-    _opening: list[Opening] | None = None
-    _opened: list[Any] | None = None  # in order of opening, flat to be small: resource, handle, resource, handle, ...
+    _state: str
+    _opened: list[Any] | None  # in order of opening, flat to be small: resource, handle, resource, handle, ...
+
     _transactions: list[tuple[str, Any]] | None = None
     _sealed = False  # the first prepare is over: nothing may open any more
     _parked: dict[str, Any] | None = None
@@ -65,24 +71,33 @@ class ResourceOwner:
             wanted, state=self._state, outcome=outcome, status=None if outcome is None else outcome.http_status
         )
 
+    def _append(self, resource: RegisteredResource, handle: Any) -> None:
+        entry = [resource, handle]
+        # Two threads may open their first resources at once. Under the GIL this line is atomic: nothing in it calls.
+        opened = self._opened = self._opened or entry
+        if opened is not entry:
+            opened += entry
+
     def _keep(self, resource: RegisteredResource, value: Any, handle: Any) -> bool:
-        if self._state is CLOSED:
-            return False
-        opened = self._opened
-        if opened is None:
-            self._opened = [resource, handle]
-        else:
-            opened += (resource, handle)
+        self._append(resource, handle)
         if is_transactional(value):
-            if self._transactions is None:
-                self._transactions = []
-            self._transactions.append((resource.name, value))
+            with self._mutex:
+                self._transactions = [*(self._transactions or ()), (resource.name, value)]
         is_async = resource.is_async(handle)
-        if not is_async and self._thread is not None and get_ident() != self._thread:
+        if self._thread is not None and not is_async and get_ident() != self._thread:
             self._elsewhere = True
-        if self._state is OPEN or unwound_here.get() is self:
+        if self._state is OPEN or (self._state is CLOSING and unwound_here.get() is self):
             setattr(self, resource.slot if is_async else resource.name, value)
-        return True
+        return self._state is not CLOSED or not self._take_back(handle)
+
+    def _take_back(self, handle: Any) -> bool:
+        """Whether a handle is still on the list of a closer that gave up waiting for it; it is then off the list."""
+        with self._mutex:
+            for place, kept in enumerate(self._opened or ()):
+                if kept is handle:
+                    del self._opened[place - 1 : place + 1]  # type: ignore[union-attr]
+                    return True
+        return False
 
     def _value_of(self, resource: RegisteredResource) -> Any:
         """The value of an open resource, for whoever waited for it."""

@@ -24,7 +24,18 @@ from .kinds import (
     judge,
     kind_of,
 )
-from .opening import OPEN, Opening, abandon, await_, chain, claim, complete, find, wait, wake
+from .opening import (
+    OPEN,
+    Opening,
+    await_,
+    claim,
+    complete,
+    current_opening,
+    enter_opening,
+    leave_opening,
+    release,
+    wait,
+)
 from .unwinding import Step
 
 VALUE = Kind()
@@ -71,9 +82,9 @@ class RegisteredResource:
     touch and after the close.
     """
 
-    __slots__ = ("closing", "factory", "kind", "name", "slot")
+    __slots__ = ("claims", "closing", "factory", "kind", "name", "slot", "under_way")
 
-    def __init__(self, name: str, factory: Any) -> None:
+    def __init__(self, name: str, factory: Any, under_way: dict[Opening, Any]) -> None:
         kind = VALUE if type(factory) is ValueResource else kind_of(factory)
         if kind is None:
             raise InvalidResourceError(
@@ -86,74 +97,53 @@ class RegisteredResource:
         self.name = name
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
+        self.claims: dict[Any, Opening] = {}
+        self.under_way = under_way
         self.closing = f"closing resource {name!r}"
         self.slot = f"_async_{name}"  # where an opened async value is kept: its name always gives an awaitable
 
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self
-        if self.kind is GENERATOR and owner._state is OPEN:
-            return self._open_generator(owner)
-        if self.kind.is_async:
-            return self.async_touch(owner, owner)
-        return self.open(owner, owner)
-
-    # --- Sync ---------------------------------------------------------------------------------------------------------
-
-    def _open_generator(self, owner: Any) -> Any:
-        """`open`, spelled out for the kind that is used most, in an open context that nobody else opens it in."""
+        if self.kind is not GENERATOR or owner._state is not OPEN:
+            return self.async_touch(owner, owner) if self.kind.is_async else self.open(owner, owner)
+        # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
         mine = Opening()
         mine.resource = self
-        mine.parent = chain.get()
-        with owner._mutex:
-            openings = owner._opening
-            opened = owner._opened
-            if owner._state is OPEN and (opened is None or self not in opened):
-                if openings is None:
-                    owner._opening = [mine]
-                    other = None
-                else:
-                    other = find(openings, self)
-                    if other is None:
-                        openings.append(mine)
-            else:
-                other = mine
-        if other is not None:
+        mine.parent = current_opening()
+        mine.waiters = None
+        if self.claims.setdefault(owner, mine) is not mine:
             return self.open(owner, owner)
-        token = chain.set(mine)
+        self.under_way[mine] = owner
+        opened = owner._opened
+        if owner._state is not OPEN or (opened is not None and self in opened):
+            release(owner, mine)
+            return self.open(owner, owner)
+        token = enter_opening(mine)
         try:
             handle = self.factory(owner)
             value = next(handle, NOTHING)
             if value is NOTHING:
                 raise ResourceSetupError(self.name)
         except BaseException:
-            abandon(owner, mine)
+            release(owner, mine)
             raise
         finally:
-            chain.reset(token)
-        if owner._thread is not None or is_transactional(value):
+            leave_opening(token)
+        if owner._state is not OPEN or owner._thread is not None or hasattr(value, "kind"):
             return self._completed(owner, mine, value, handle)
-        with owner._mutex:
-            if owner._state is OPEN:
-                openings = owner._opening
-                if len(openings) == 1:
-                    owner._opening = None
-                else:
-                    openings.remove(mine)
-                opened = owner._opened
-                if opened is None:
-                    owner._opened = [self, handle]
-                else:
-                    opened += (self, handle)
-                setattr(owner, self.name, value)
-                late = False
-            else:
-                late = True
-        if late:
-            return self._completed(owner, mine, value, handle)
+        entry = [self, handle]
+        opened = owner._opened = owner._opened or entry  # see ResourceOwner._append
+        if opened is not entry:
+            opened += entry
+        setattr(owner, self.name, value)
+        del self.claims[owner]
+        del self.under_way[mine]
         if mine.waiters is not None:
-            wake(mine)
-        return value
+            mine.wake_waiters()
+        return value if owner._state is OPEN else owner._value_of(self)
+
+    # --- Sync ---------------------------------------------------------------------------------------------------------
 
     def open(self, owner: Any, subject: Any) -> Any:
         """The value, opened now unless another thread is faster."""
@@ -163,12 +153,13 @@ class RegisteredResource:
                 return found
         mine = Opening()
         mine.resource = self
-        mine.parent = chain.get()
+        mine.parent = current_opening()
+        mine.waiters = None
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
             wait(owner, other)
-        token = chain.set(mine)
+        token = enter_opening(mine)
         try:
             kind = self.kind
             if kind is GENERATOR:  # spelled out: by far the most used kind
@@ -183,12 +174,12 @@ class RegisteredResource:
             if value is NOTHING:
                 raise ResourceSetupError(self.name)
         except BaseException:
-            abandon(owner, mine)
+            release(owner, mine)
             raise
         finally:
-            chain.reset(token)
+            leave_opening(token)
         if handle is _AWAITED:
-            abandon(owner, mine)
+            release(owner, mine)
             return AsyncTouch(self, owner, subject, value)
         return self._completed(owner, mine, value, handle)
 
@@ -241,12 +232,13 @@ class RegisteredResource:
         """The value, opened now unless another task is faster. ``made``: what a callable has made already."""
         mine = Opening()
         mine.resource = self
-        mine.parent = chain.get()
+        mine.parent = current_opening()
+        mine.waiters = None
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
             await await_(owner, other)
-        token = chain.set(mine)
+        token = enter_opening(mine)
         try:
             kind = self.kind
             if kind is ASYNC_GENERATOR:
@@ -261,10 +253,10 @@ class RegisteredResource:
                 value, inner = await judged.open(lambda _: made, None)
                 handle = Judged(judged, inner)
         except BaseException:
-            abandon(owner, mine)
+            release(owner, mine)
             raise
         finally:
-            chain.reset(token)
+            leave_opening(token)
         if not complete(owner, mine, value, handle):
             await self.end_step(owner, handle).call(owner._closed_error(self.name))
         return value if owner._state is OPEN else owner._value_of(self)

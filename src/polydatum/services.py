@@ -11,6 +11,7 @@ from .callables import is_routine
 from .errors import AlreadyRegisteredError, InvalidServiceError, NoActiveContextError
 
 ContextT = TypeVar("ContextT")
+ServiceT = TypeVar("ServiceT")
 
 
 def _unbound() -> Any:
@@ -97,43 +98,71 @@ def check_name(holder: Any, name: str, service: Any) -> None:
         raise InvalidServiceError(name, f"it is {kind}")
     if not name.isidentifier() or name.startswith("_"):
         raise InvalidServiceError(name, "the name has to be a public identifier")
-    taken = next((vars(cls)[name] for cls in type(holder).__mro__ if name in vars(cls)), None)
-    taken = (holder._subservices or {}).get(name, taken)
-    if isinstance(taken, Service):
+    if name in (holder._subservices or ()) or name in class_services(type(holder)):
         raise AlreadyRegisteredError("service", name)
-    if taken is not None:
+    if any(name in vars(cls) for cls in type(holder).__mro__):
         raise InvalidServiceError(name, f"{type(holder).__name__} has an attribute of that name; choose another")
 
 
 def nested_services(service: Any) -> Iterator[tuple[str, Service[Any]]]:
     """The services directly below a service or DAL, by name: class attributes in order of definition, then registered."""
-    seen: set[str] = set()
-    for cls in reversed(type(service).__mro__):
-        for name, value in vars(cls).items():
-            if isinstance(value, Service) and name not in seen and not name.startswith("_"):
-                seen.add(name)
-                current = getattr(service, name)
-                if isinstance(current, Service):
-                    yield name, current
+    of_class = class_services(type(service))
+    for name, value in of_class.items():
+        current = getattr(service, name, value)
+        if isinstance(current, Service):
+            yield name, current
     for name, value in (service._subservices or {}).items():
-        if name not in seen:
+        if name not in of_class:
             yield name, value
 
 
+def owned(cls: type[ServiceT]) -> type[ServiceT]:
+    """The class of an object that carries copies of its class's services: with a slot for each of them.
+
+    An instance attribute that hides one of the class is read by CPython's slow path, at every call; a slot is not. The
+    object has to be made from it, as a change of class costs the same again.
+    """
+    names = tuple(class_services(cls))
+    if not names or "_owned" in vars(cls):
+        return cls
+    members = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    generated: type[ServiceT] = type(cls.__name__, (cls,), {**members, "__slots__": names, "_owned": True})
+    return generated
+
+
+def class_services(cls: type) -> dict[str, Service[Any]]:
+    """The services that are attributes of a class or its bases, in order of definition."""
+    found: dict[str, Service[Any]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, Service) and not name.startswith("_"):
+                found[name] = value
+    return found
+
+
+def copy_of(holder: Any) -> Any:
+    """A shallow copy of a service or DAL.
+
+    Attribute by attribute: ``copy.copy`` fills the instance's ``__dict__``, which makes its later reads slow on 3.11.
+    """
+    cls = owned(type(holder))
+    if hasattr(cls, "__copy__"):
+        return copy.copy(holder)
+    clone = cls.__new__(cls)
+    for name, value in vars(holder).items():
+        object.__setattr__(clone, name, value)
+    for name, service in nested_services(holder):
+        setattr(clone, name, service)
+    return clone
+
+
 def _clone(service: Service[Any]) -> Service[Any]:
-    """A shallow copy of a service, with copies of everything nested below it."""
-    cls = type(service)
-    if hasattr(cls, "__copy__") or hasattr(cls, "__slots__"):
-        clone = copy.copy(service)
-    else:
-        # Attribute by attribute: copy.copy fills the instance's __dict__, which makes its later reads slow on 3.11.
-        clone = cls.__new__(cls)
-        for name, value in vars(service).items():
-            object.__setattr__(clone, name, value)
+    """A copy of a service, with copies of everything nested below it."""
+    clone: Service[Any] = copy_of(service)
     registered = service._subservices
     if registered is not None:
         clone._subservices = dict(registered)
-    for name, nested in list(nested_services(service)):
+    for name, nested in nested_services(service):
         copied = _clone(nested)
         setattr(clone, name, copied)
         if registered is not None and name in registered:
@@ -146,8 +175,8 @@ def clone_class_services(holder: Any) -> None:
 
     Each manager binds its own, so that two managers of one DAL class never answer for each other.
     """
-    for name, service in list(nested_services(holder)):
-        if getattr(type(holder), name, None) is service:
+    for name, service in class_services(type(holder)).items():
+        if getattr(holder, name, service) is service:  # a slot of an owned class is empty at first
             setattr(holder, name, _clone(service))
 
 

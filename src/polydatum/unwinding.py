@@ -12,7 +12,19 @@ from typing import Any, Protocol
 
 from .callables import is_coroutine_function, name_of
 from .errors import CommitOutcomeUnknown, RolledBack
-from .outcome import BODY, CANCELLATION, COMMIT, TEARDOWN, ErrorRecord, Outcome, Wishes, is_cancellation, rank_of
+from .outcome import (
+    BODY,
+    BODY_PLACE,
+    CANCELLATION,
+    COMMIT,
+    TEARDOWN,
+    ErrorRecord,
+    Outcome,
+    Wishes,
+    describe_error,
+    is_cancellation,
+    rank_of,
+)
 from .reporting import log_error
 
 RollbackRule = Callable[[BaseException | None, int | None], bool]
@@ -72,7 +84,7 @@ class Unwinding:
         self.unknown = False
         self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
         if given is not None:
-            self._record(given, "the body of the context")
+            self._record(given, BODY_PLACE)
 
     @classmethod
     def of_failed_open(cls, subject: Unwindable, error: BaseException) -> Unwinding:
@@ -231,7 +243,7 @@ class Unwinding:
         """A cancel had arrived before the first step, unraised: it rolls back, whatever the body did."""
         if self.winner is not None:
             _chain(cancellation, self.winner)
-        self._record(cancellation, "the body of the context")
+        self._record(cancellation, BODY_PLACE)
         self.cause = self.winner = cancellation
         self.rank = CANCELLATION
 
@@ -321,14 +333,6 @@ def transaction_step(
 
 def _planned_nothing(cause: BaseException | None) -> None:
     """The call of a step that only names where an error came from."""
-
-
-def describe_error(error: BaseException) -> str:
-    """The message of an error; of one whose ``__str__`` fails, that."""
-    try:
-        return str(error)
-    except Exception as failure:
-        return f"<message not readable: {type(failure).__name__}>"
 
 
 def add_note(error: BaseException, note: str) -> None:
