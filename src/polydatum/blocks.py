@@ -1,6 +1,6 @@
-"""``with ctx:`` made fast: `Context.__enter__` and `Context.__exit__` bound to one manager.
+"""``with ctx:`` and ``async with ctx:`` made fast: the four methods of `Context`, bound to one manager.
 
-Same as there, with the manager's ContextVar in closures, and no frame in between for a clean end. Read
+Same as there, with the manager's ContextVar in closures, and no frame in between. Read
 `polydatum.context` first; a generated class takes these unless its context class overrides the methods.
 """
 
@@ -11,16 +11,17 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
-from .closing import close, close_clean
+from .closing import aclose, close, close_clean
 from .errors import ContextReusedError
 from .opening import CLOSED, CLOSING, CREATED, OPEN
+from .waiting import home_of_running_task
 
 
 
 def block_methods(
     var: ContextVar[Any], under_way: dict[Any, Any]
 ) -> dict[str, Callable[..., Any]]:
-    """``__enter__`` and ``__exit__`` for the contexts of one manager."""
+    """``__enter__``, ``__exit__`` and their async twins for the contexts of one manager."""
     get, set_, reset = var.get, var.set, var.reset
 
     def __enter__(self: Any) -> Any:
@@ -63,4 +64,32 @@ def block_methods(
                     pass  # a foreign token: see Context.leave
         return exc is not None and outcome is not None and outcome.suppressed is not None
 
-    return {"__enter__": __enter__, "__exit__": __exit__}
+    async def __aenter__(self: Any) -> Any:
+        if self._state is not CREATED:
+            raise ContextReusedError(self._state)
+        self._state = OPEN
+        self._home = home_of_running_task()
+        self._token = set_(self)
+        if self._sets_up:
+            await self._aset_up()
+        return self
+
+    async def __aexit__(
+        self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        claimed, self._state = (True, CLOSING) if self._state is OPEN else (False, self._state)
+        outcome = None
+        try:
+            if claimed:
+                outcome = await aclose(self, exc, None, None)
+            else:
+                await self._aclose(exc, None, None)
+        finally:
+            if get() is self:
+                try:
+                    reset(self._token)
+                except (ValueError, RuntimeError):
+                    pass
+        return exc is not None and outcome is not None and outcome.suppressed is not None
+
+    return {"__enter__": __enter__, "__exit__": __exit__, "__aenter__": __aenter__, "__aexit__": __aexit__}

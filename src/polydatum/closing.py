@@ -8,7 +8,7 @@ the ordinary. The fault-injection tests hold the clean paths to be equal to the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -193,23 +193,26 @@ def _take(unwinding: Unwinding, steps: Iterator[Step]) -> Step | None:
 # --- Async -------------------------------------------------------------------------------------------------------------
 
 
-async def aclose(context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome:
-    """End an async context whose close is claimed."""
-    task = context._task
+def aclose(
+    context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None
+) -> Coroutine[Any, Any, Outcome]:
+    """End an async context whose close is claimed: gives the coroutine that does it."""
+    _, task, cancelling = context._home
     if exc is None and task is not None and not context._elsewhere and is_plain(context):
         asyncio = sys.modules["asyncio"]
-        if (status is None or status < 400) and asyncio.current_task() is task and task.cancelling() == context._cancelling:
+        if (status is None or status < 400) and asyncio.current_task() is task and task.cancelling() == cancelling:
             scope = current_anyio_scope(asyncio)
             if not is_cancelled(scope):
-                return await _aclose_clean(context, status, AsyncioShield(context._limit, asyncio, scope))
-    return await aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
+                return _aclose_clean(context, status, asyncio, scope)
+    return aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
 
 
-async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield) -> Outcome:
+async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: Any) -> Outcome:
     """Nothing was raised, nobody has cancelled this asyncio task: everything is resumed."""
-    if context._frames or context._opened:
+    if context._opened or context._frames:
         part: Any = None
         kept = False
+        shield: AsyncioShield | None = None  # made when the first step suspends
         try:
             frames = context._frames
             if frames:
@@ -218,7 +221,12 @@ async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield)
                     while frames:
                         handle = frames.pop()
                         part = frames.pop()
-                        await _take_clean(part.end_step(handle), shield)
+                        if part.kind is GENERATOR:
+                            if next(handle, NOTHING) is not NOTHING:
+                                GENERATOR.refuse_second_yield(handle)
+                        else:
+                            shield = shield or AsyncioShield(context._limit, asyncio, scope)
+                            await _take_clean(part.end_step(handle), shield)
                         kept = True
                 finally:
                     leave_unwinding(token)
@@ -240,6 +248,7 @@ async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield)
                     step = handle.__anext__()
                     try:  # driven by hand: most never suspend
                         signal = step.send(None)
+                        shield = shield or AsyncioShield(context._limit, asyncio, scope)
                         await shield.finish(step, signal, part.closing)
                     except StopAsyncIteration:
                         pass
@@ -249,12 +258,13 @@ async def _aclose_clean(context: Any, status: int | None, shield: AsyncioShield)
                         await ASYNC_GENERATOR.refuse_second_yield(handle)
                     kept = True
                 else:
+                    shield = shield or AsyncioShield(context._limit, asyncio, scope)
                     await _take_clean(part.end_step(context, handle), shield)
                     kept = kept or handle is not None
         except BaseException as error:
             surprised = _surprised(context, status, kept, part, error)
             return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
-        if shield.interrupted is not None:
+        if shield is not None and shield.interrupted is not None:
             surprised = _surprised(context, status, kept)
             return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
     outcome = COMMITTED
@@ -355,14 +365,14 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
     """A cancel of this task that nobody has raised yet: swallowed on the way, or not delivered."""
     if unwinding.given is not None and is_cancellation(unwinding.given):
         return None
-    task = context._task
+    _, task, cancelling = context._home
     if running_asyncio() is None:
         trio = sys.modules["trio"]
         if unwinding.given is None and trio.current_effective_deadline() == float("-inf"):
             return await _raised_by(trio.lowlevel.checkpoint_if_cancelled)
         return None
     asyncio = sys.modules["asyncio"]
-    if task is not None and asyncio.current_task() is task and task.cancelling() > context._cancelling:
+    if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:
         return asyncio.CancelledError()  # type: ignore[no-any-return]
     if unwinding.given is None and is_cancelled(current_anyio_scope(asyncio)):
         return await _raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
@@ -399,7 +409,7 @@ def _opening_steps(context: Any) -> Iterator[Step]:
             return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
         failed = other
         where = f"waiting for resource {other.resource.name!r} to open"
-        if context._thread is None:
+        if context._home is None:
             yield Step(where, partial(_wait, context, other))
         else:
             yield Step(where, partial(_await, context, other), is_async=True)

@@ -20,7 +20,7 @@ from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
 from .unwinding import RollbackRule, Unwinding
-from .waiting import ThreadWaiter, Waiter, async_waiter, running_asyncio
+from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
 
 _CLOSING_FILES = (closing.__file__, blocks.__file__)
 
@@ -63,15 +63,13 @@ class Context(ResourceOwner):
     _wishes: Wishes | None = None
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
-    _task: Any = None
-    _cancelling = 0
 
     def __init__(self, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
         if self._data_manager is None:
             self.__class__ = data_manager._generated(type(self))
         self._meta = meta
         self._state = CREATED
-        self._opened = None
+        self._opened = self._home = None
 
     # --- What users read ----------------------------------------------------------------------------------------------
 
@@ -167,7 +165,7 @@ class Context(ResourceOwner):
         return hook
 
     def _checked(self, hook: HookT) -> HookT:
-        if self._thread is None and self._state is not CREATED and is_coroutine_function(hook):
+        if self._home is None and self._state is not CREATED and is_coroutine_function(hook):
             raise AsyncResourceError(name_of(hook), "is a hook that a sync context cannot await; register a plain function")
         return hook
 
@@ -209,12 +207,7 @@ class Context(ResourceOwner):
         if self._state is not CREATED:
             raise ContextReusedError(self._state)
         self._state = OPEN
-        self._thread = get_ident()
-        asyncio = running_asyncio()
-        if asyncio is not None:
-            self._task = task = asyncio.current_task()
-            if cancelling := task.cancelling():
-                self._cancelling = cancelling
+        self._home = home_of_running_task()
         self._token = self._var.set(self)
         if self._sets_up:
             await self._aset_up()
@@ -278,7 +271,7 @@ class Context(ResourceOwner):
             ContextError: if it was never opened, was opened with `aopen`, or is closed from inside its own unwinding.
             BaseException: a new error that decides the answer: a commit that failed, an interrupt.
         """
-        if self._thread is not None:
+        if self._home is not None:
             raise ContextError("this context was opened with aopen() or 'async with': await aclose()")
         try:
             return self._close(exc, status) or self._outcome
@@ -309,7 +302,7 @@ class Context(ResourceOwner):
             ContextError: if it was opened with `open`, or is closed from inside its own unwinding.
             BaseException: a new error that decides the answer: a commit that failed, an interrupt, a cancellation.
         """
-        if self._thread is None and self._state is not CREATED:
+        if self._home is None and self._state is not CREATED:
             raise ContextError("this context was opened with open() or 'with': call close()")
         try:
             return await self._aclose(exc, status, in_thread) or self._outcome

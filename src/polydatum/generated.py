@@ -107,7 +107,7 @@ class _GivesDal:
 def _fast_init(self: Context, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
     self._meta = meta
     self._state = CREATED
-    self._opened = None
+    self._opened = self._home = None
 
 
 def _ask_manager(self: Context, name: str) -> Any:
@@ -120,7 +120,7 @@ def _ask_manager(self: Context, name: str) -> Any:
 def _prepare_names(generated: type[Context], names: Iterable[str]) -> None:
     """Let CPython reserve instance slots for the first resources: names that come later make every context dearer."""
     probe = object.__new__(generated)
-    for name in ("_meta", "_state", "_token", "_opened", *list(names)[:PREPARED_NAMES]):
+    for name in ("_meta", "_state", "_token", "_opened", "_home", *list(names)[:PREPARED_NAMES]):
         object.__setattr__(probe, name, None)
 
 

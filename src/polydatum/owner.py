@@ -31,20 +31,20 @@ class ResourceOwner:
     _mutex: Any  # of the manager; held for a few attribute accesses, never while users' code runs
     _state: str
     _opened: list[Any] | None  # in order of opening, flat to be small: resource, handle, resource, handle, ...
+    _home: tuple[int, Any, int] | None  # of an async context: its loop's thread, its asyncio task, how often cancelled
 
     _transactions: list[tuple[str, Any]] | None = None
     _sealed = False  # the first prepare is over: nothing may open any more
     _parked: dict[str, Any] | None = None
     _outcome: Outcome = COMMITTED
-    _thread: int | None = None  # of the event loop; None: a sync context
     _elsewhere = False  # a sync resource was opened outside the event loop's thread
 
     @property
     def _is_async(self) -> bool:
-        return self._thread is not None
+        return self._home is not None
 
     def _is_elsewhere(self) -> bool:
-        return get_ident() != self._thread
+        return self._home is not None and get_ident() != self._home[0]
 
     def __contains__(self, name: object) -> bool:
         """Whether a resource is open right now."""
@@ -84,7 +84,7 @@ class ResourceOwner:
             with self._mutex:
                 self._transactions = [*(self._transactions or ()), (resource.name, value)]
         is_async = resource.is_async(handle)
-        if self._thread is not None and not is_async and get_ident() != self._thread:
+        if not is_async and self._is_elsewhere():
             self._elsewhere = True
         if self._state is OPEN or (self._state is CLOSING and unwound_here.get() is self):
             setattr(self, resource.slot if is_async else resource.name, value)

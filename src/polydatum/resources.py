@@ -7,6 +7,7 @@ touched resource costs one attribute read ever after.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from threading import get_ident
 from typing import Any, NoReturn
 
 from .callables import is_coroutine_function
@@ -130,7 +131,8 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
-        if owner._state is not OPEN or owner._thread is not None or hasattr(value, "kind"):
+        home = owner._home
+        if owner._state is not OPEN or hasattr(value, "kind") or (home is not None and home[0] != get_ident()):
             return self._completed(owner, mine, value, handle)
         entry = [self, handle]
         opened = owner._opened = owner._opened or entry  # see ResourceOwner._append
@@ -234,10 +236,16 @@ class RegisteredResource:
         mine.resource = self
         mine.parent = current_opening()
         mine.waiters = None
-        while (other := claim(owner, mine)) is not None:
-            if other is mine:
-                return owner._value_of(self)
-            await await_(owner, other)
+        if owner._opened is None and owner._state is OPEN and self.claims.setdefault(owner, mine) is mine:
+            self.under_way[mine] = owner  # `claim`, spelled out for the first resource of a context
+            if owner._state is not OPEN:
+                release(owner, mine)
+                raise owner._closed_error(self.name)
+        else:
+            while (other := claim(owner, mine)) is not None:
+                if other is mine:
+                    return owner._value_of(self)
+                await await_(owner, other)
         token = enter_opening(mine)
         try:
             kind = self.kind
@@ -302,9 +310,8 @@ class AsyncTouch:
     def __await__(self) -> Generator[Any, Any, Any]:
         value = getattr(self._owner, self._resource.slot, NOTHING)
         if value is not NOTHING and self._owner._state is OPEN:
-            return value
-            yield  # pragma: no cover - makes this function a generator
-        return (yield from self._resource.aopen(self._owner, self._subject, self._made).__await__())
+            return _ready(value)
+        return self._resource.aopen(self._owner, self._subject, self._made).__await__()
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AsyncResourceError(
@@ -319,3 +326,8 @@ class AsyncTouch:
 
     def __repr__(self) -> str:
         return f"<async resource {self._resource.name!r}: await it>"
+
+
+def _ready(value: Any) -> Generator[Any, Any, Any]:
+    return value
+    yield

@@ -11,7 +11,6 @@ from .callables import is_routine
 from .errors import AlreadyRegisteredError, InvalidServiceError, NoActiveContextError
 
 ContextT = TypeVar("ContextT")
-ServiceT = TypeVar("ServiceT")
 
 
 def _unbound() -> Any:
@@ -116,7 +115,7 @@ def nested_services(service: Any) -> Iterator[tuple[str, Service[Any]]]:
             yield name, value
 
 
-def owned(cls: type[ServiceT]) -> type[ServiceT]:
+def owned(cls: Any) -> Any:
     """The class of an object that carries copies of its class's services: with a slot for each of them.
 
     An instance attribute that hides one of the class is read by CPython's slow path, at every call; a slot is not. The
@@ -126,8 +125,7 @@ def owned(cls: type[ServiceT]) -> type[ServiceT]:
     if not names or "_owned" in vars(cls):
         return cls
     members = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    generated: type[ServiceT] = type(cls.__name__, (cls,), {**members, "__slots__": names, "_owned": True})
-    return generated
+    return type(cls.__name__, (cls,), {**members, "__slots__": names, "_owned": True})
 
 
 def class_services(cls: type) -> dict[str, Service[Any]]:

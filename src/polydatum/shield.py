@@ -198,6 +198,8 @@ def current_anyio_scope(asyncio: Any) -> Any:
     native ones: steps still complete, though a cancelled scope then keeps the loop busy while they do.
     """
     backend = sys.modules.get("anyio._backends._asyncio")
+    if backend is None:
+        return None
     states = getattr(backend, "_task_states", None)
     if not states:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from threading import get_ident
 from typing import Any, Protocol
 
 
@@ -71,6 +72,19 @@ def running_task() -> Any:
     """The task that runs this code: asyncio's, else trio's."""
     asyncio = running_asyncio()
     return sys.modules["trio"].lowlevel.current_task() if asyncio is None else asyncio.current_task()
+
+
+def home_of_running_task() -> tuple[int, Any, int]:
+    """The thread of this code, its asyncio task (None on trio), and how often that task has been cancelled so far."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no loop of asyncio's
+            pass
+        else:
+            return get_ident(), task, 0 if task is None else task.cancelling()
+    return get_ident(), None, 0
 
 
 def async_waiter() -> AsyncioWaiter | TrioWaiter:
