@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from . import workers
-from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING
+from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, is_rethrown
 from .opening import CLOSED, await_, opening_of, wait
 from .outcome import CANCELLATION, COMMITTED, Outcome, committed_with, is_cancellation, rolled_back_by
 from .owner import enter_unwinding, leave_unwinding
@@ -114,7 +114,7 @@ def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
                 try:
                     handle.throw(exc)
                 except BaseException as error:
-                    if error is exc or isinstance(error, StopIteration):
+                    if is_rethrown(error, exc) or isinstance(error, StopIteration):
                         continue  # let through, or swallowed: a resource suppresses nothing
                     surprise = error
                 else:

@@ -36,7 +36,7 @@ def describe(
 ) -> dict[str, Any]:
     """Services with their methods, resources and middleware, as dicts, lists and text."""
     return {
-        "services": {name: _service(service) for name, service in dal._services.items()},
+        "services": {name: _service(service) for name, service in nested_services(dal)},
         "resources": {
             resource.name: {
                 "kind": "value" if resource.kind is VALUE else type(resource.kind).__name__.removesuffix("Kind"),
@@ -77,9 +77,9 @@ def problems(
 ) -> list[Problem]:
     """Everything that `DataManager.check` reports."""
     found: list[Problem] = []
-    resources = list(resources)
+    services = dict(nested_services(dal))
     for resource in resources:
-        if resource.name in dal._services:
+        if resource.name in services:
             found.append(
                 Problem("name-clash", f"resource {resource.name!r}", "a service has the same name; rename one of them")
             )
@@ -90,7 +90,7 @@ def problems(
             found += _unguarded(f"context middleware {middleware.name!r}", middleware.factory)
     chain = tuple(method_middleware)
     if chain:
-        for path, method in _methods(dal._services.items(), ""):
+        for path, method in _methods(services.items(), ""):
             try:
                 compose(chain, method, path, lambda: None)
             except InvalidMiddlewareError as error:

@@ -30,8 +30,8 @@ class DataAccessLayer:
     """
 
     _data_manager: Any = None
-    _subservices: dict[str, Service[Any]] | None = None
-    _services: dict[str, Service[Any]]
+    _subservices: dict[str, Service[Any]] | None = None  # as services have it: what is registered on the object
+    _bare: dict[str, Service[Any]] | None = None  # all services, without the proxies that may stand in the attributes
     _resolved: dict[str, Callable[..., Any]]
 
     def register_services(self, **services: Service[Any]) -> Self:
@@ -54,9 +54,10 @@ class DataAccessLayer:
             UnknownCommand: if there is no service of that name.
             InvalidServiceError: if it is not a Service, or bound to another live DataManager.
         """
-        former = self._services.get(name)
+        services = dict(nested_services(self))
+        former = services.get(name)
         if former is None:
-            raise UnknownCommand(name, f"there is no such service (registered: {', '.join(self._services) or 'none'})")
+            raise UnknownCommand(name, f"there is no such service (registered: {', '.join(services) or 'none'})")
         if not isinstance(service, Service):
             raise InvalidServiceError(name, "it is not a Service")
         bind(service, name, self._data_manager)
@@ -92,28 +93,24 @@ class DataAccessLayer:
         return getattr(shown, method)  # type: ignore[no-any-return]
 
     def _add(self, name: str, service: Service[Any]) -> None:
-        registered = self._subservices
-        if registered is None:
-            registered = self._subservices = {}
-        registered[name] = service
-        self._services[name] = service
+        assert self._bare is not None
+        self._bare[name] = service
         setattr(self, name, service)
         self._data_manager._services_changed()
 
     def _bind(self, data_manager: Any) -> None:
         """Bind the services of the class to a manager; called once, by it."""
         self._data_manager = data_manager
-        self._services = {}
         self._resolved = {}
         clone_class_services(self)
-        for name, service in list(nested_services(self)):
+        self._bare = dict(nested_services(self))
+        for name, service in self._bare.items():
             bind(service, name, data_manager)
-            self._services[name] = service
 
     def _with_services(self, services: dict[str, Service[Any]]) -> Self:
         """A DAL like this one with other services at some paths; what is not replaced stays the same object."""
         other: Self = copy_of(self)
-        other._services = dict(self._services)
+        other._bare = dict(nested_services(self))
         other._resolved = {}
         for path, service in services.items():
             *parents, last = path.split(".")
@@ -134,11 +131,11 @@ class DataAccessLayer:
         """Put the method middleware around every public method, or take it off again if there is none."""
         middleware = tuple(middleware)
         self._resolved.clear()
-        for name, service in self._services.items():
+        for name, service in nested_services(self):
             setattr(self, name, _proxied(service, name, middleware, current) if middleware else service)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {', '.join(getattr(self, '_services', {}))}>"
+        return f"<{type(self).__name__} {', '.join(name for name, _ in nested_services(self))}>"
 
 
 class DynamicDAL(DataAccessLayer):
@@ -152,7 +149,7 @@ class DynamicDAL(DataAccessLayer):
 def _at(dal: DataAccessLayer, names: Iterable[str], path: str) -> Any:
     holder: Any = dal
     for name in names:
-        holder = (holder._services if holder is dal else dict(nested_services(holder))).get(name)
+        holder = dict(nested_services(holder)).get(name)
         if holder is None:
             raise UnknownCommand(path, f"there is no service {name!r} there")
     return holder
@@ -160,10 +157,10 @@ def _at(dal: DataAccessLayer, names: Iterable[str], path: str) -> Any:
 
 def _put(holder: Any, name: str, service: Service[Any]) -> None:
     setattr(holder, name, service)
-    if isinstance(holder, DataAccessLayer):
-        holder._services[name] = service
-    if holder._subservices is not None and name in holder._subservices:
-        holder._subservices = {**holder._subservices, name: service}
+    for registry in ("_bare", "_subservices"):
+        services = getattr(holder, registry)
+        if services is not None and name in services:
+            setattr(holder, registry, {**services, name: service})
 
 
 # --- Method middleware around services ---------------------------------------------------------------------------------

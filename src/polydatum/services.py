@@ -44,6 +44,7 @@ class Service(Generic[ContextT]):
     _manager_ref: Callable[[], Any] = staticmethod(_unbound)  # weak: a service does not keep its manager alive
     _current: Callable[[], Any] = staticmethod(_unbound)
     _subservices: dict[str, Service[Any]] | None = None
+    _bare: dict[str, Service[Any]] | None = None  # of a DAL, in whose attributes proxies may stand
 
     @property
     def _data_manager(self) -> Any:
@@ -97,7 +98,7 @@ def check_name(holder: Any, name: str, service: Any) -> None:
         raise InvalidServiceError(name, f"it is {kind}")
     if not name.isidentifier() or name.startswith("_"):
         raise InvalidServiceError(name, "the name has to be a public identifier")
-    if name in (holder._subservices or ()) or name in class_services(type(holder)):
+    if name in dict(nested_services(holder)):
         raise AlreadyRegisteredError("service", name)
     if any(name in vars(cls) for cls in type(holder).__mro__):
         raise InvalidServiceError(name, f"{type(holder).__name__} has an attribute of that name; choose another")
@@ -105,6 +106,9 @@ def check_name(holder: Any, name: str, service: Any) -> None:
 
 def nested_services(service: Any) -> Iterator[tuple[str, Service[Any]]]:
     """The services directly below a service or DAL, by name: class attributes in order of definition, then registered."""
+    if service._bare is not None:
+        yield from service._bare.items()
+        return
     of_class = class_services(type(service))
     for name, value in of_class.items():
         current = getattr(service, name, value)
