@@ -93,7 +93,7 @@ class AppScopes:
         if value is NOTHING:
             value = resource.open(self._process, data_manager)
             if type(value) is AsyncTouch:  # seen only now, when a callable had made it
-                value._owner = self._loop_scope(resource.name)
+                value = value.owned_by(self._loop_scope(resource.name))
         return value
 
     def _loop_scope(self, name: str) -> AppScope:

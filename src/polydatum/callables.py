@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, partialmethod
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType
 from typing import Any
 
@@ -43,8 +43,10 @@ def is_coroutine_function(target: Any) -> bool:
 
 
 def is_routine(target: Any) -> bool:
-    """Whether it is a function or method of any sort."""
-    return isinstance(target, _ROUTINES)
+    """Whether an attribute of a class is a method of any sort, one that a decorator has made into an object included."""
+    if isinstance(target, (*_ROUTINES, partialmethod)):
+        return True
+    return callable(target) and hasattr(target, "__get__") and not isinstance(target, type)
 
 
 def name_of(target: Any) -> str:

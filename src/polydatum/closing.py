@@ -71,6 +71,8 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                         else:
                             part.end_step(handle).call(None)
                         kept = True
+                        if context._wishes is not None:
+                            break
                 finally:
                     leave_unwinding(token)
                 if not is_plain(context):
@@ -228,6 +230,8 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                             shield = shield or AsyncioShield(context._limit, asyncio, scope)
                             await _take_clean(part.end_step(handle), shield)
                         kept = True
+                        if context._wishes is not None:
+                            break
                 finally:
                     leave_unwinding(token)
                 if not is_plain(context):

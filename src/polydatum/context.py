@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 from weakref import WeakSet
 
 from . import blocks, closing
@@ -102,8 +102,8 @@ class Context(ResourceOwner):
     # --- What users wish for its end ----------------------------------------------------------------------------------
 
     def _wishing(self, wanted: str) -> Wishes:
-        if self._state is CLOSED or self._sealed:
-            raise self._closed_error(wanted)
+        if self._state is not CREATED:
+            self._admit(wanted)
         wishes = self._wishes
         if wishes is None:
             wishes = self._wishes = Wishes()
@@ -165,9 +165,15 @@ class Context(ResourceOwner):
         return hook
 
     def _checked(self, hook: HookT) -> HookT:
-        if self._home is None and self._state is not CREATED and is_coroutine_function(hook):
-            raise AsyncResourceError(name_of(hook), "is a hook that a sync context cannot await; register a plain function")
+        if is_coroutine_function(hook):
+            if self._state is CREATED:
+                self._sets_up = True  # it turns out at the open whether the context is sync
+            elif self._home is None:
+                self._refuse_hook(hook)
         return hook
+
+    def _refuse_hook(self, hook: Callable[[], Any]) -> NoReturn:
+        raise AsyncResourceError(name_of(hook), "is a hook that a sync context cannot await; register a plain function")
 
     # --- Open ---------------------------------------------------------------------------------------------------------
 
@@ -218,6 +224,10 @@ class Context(ResourceOwner):
         self._frames = frames
         try:
             self._setup_hook()
+            if self._wishes is not None:
+                for hook in self._wishes.all_hooks():
+                    if is_coroutine_function(hook):
+                        self._refuse_hook(hook)
             for middleware in self._data_manager._middleware_for(self):
                 if middleware.kind is GENERATOR:  # spelled out: the usual kind
                     handle = middleware.factory(self)

@@ -22,6 +22,7 @@ code written for the built-in classes, and for polydatum 0.9.1, keep working.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 def shown(name: object) -> str:
@@ -31,7 +32,18 @@ def shown(name: object) -> str:
 
 
 class PolydatumError(Exception):
-    """Root of every error that Polydatum raises itself."""
+    """Root of every error that Polydatum raises itself. All can be pickled and copied, so that they cross processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(cls: type[PolydatumError], args: tuple[Any, ...], facts: dict[str, Any]) -> PolydatumError:
+    """Made anew from its message and facts, not by its constructor, which takes the facts alone."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    vars(error).update(facts)
+    return error
 
 
 # --- Configuration: fix the code that registers -----------------------------------------------------------------------

@@ -210,8 +210,17 @@ CALLABLE = CallableKind()
 
 def is_transactional(value: Any) -> bool:
     """Whether a value follows the transactional protocol: its ``kind`` is "authority" or "effect"."""
-    kind = getattr(value, "kind", None)
+    try:
+        kind = getattr(value, "kind", None)
+    except Exception:  # of the value's own, for an attribute it does not have
+        return False
     return type(kind) is str and kind in TRANSACTION_KINDS
+
+
+def is_async_transaction(transaction: Any) -> bool:
+    """Whether steps of a transactional object have to be awaited."""
+    steps = (transaction.prepare, transaction.commit, transaction.rollback, transaction.close)
+    return any(is_coroutine_function(step) for step in steps)
 
 
 def kind_of(factory: Any) -> Kind | None:
@@ -231,8 +240,7 @@ def kind_of(factory: Any) -> Kind | None:
 def judge(made: Any, *, in_async: bool) -> Kind | None:
     """The kind of what a callable made; an object that is both kinds of context manager follows the context's mode."""
     if is_transactional(made):
-        steps = (made.prepare, made.commit, made.rollback, made.close)
-        return ASYNC_TRANSACTION if any(is_coroutine_function(step) for step in steps) else TRANSACTION
+        return ASYNC_TRANSACTION if is_async_transaction(made) else TRANSACTION
     has_sync = hasattr(type(made), "__enter__") and hasattr(type(made), "__exit__")
     has_async = hasattr(type(made), "__aenter__") and hasattr(type(made), "__aexit__")
     if has_async and (in_async or not has_sync):

@@ -73,10 +73,9 @@ class DataAccessLayer:
             InvalidCommandPath: if the text is no such path.
             UnknownCommand: if it leads nowhere.
         """
-        resolved = self._resolved.get(path)
-        if resolved is None:
-            resolved = self._resolve(path)
-            self._resolved[path] = resolved
+        if type(path) is str and path in self._resolved:
+            return self._resolved[path]
+        resolved = self._resolved[path] = self._resolve(path)
         return resolved
 
     def _resolve(self, path: str) -> Callable[..., Any]:
@@ -176,6 +175,7 @@ class ServiceProxy:
     """A service as callers of the DAL see it: public methods go through the middleware, all else straight through."""
 
     _service: Any
+    _composed: dict[str, Callable[..., Any]]
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -185,10 +185,21 @@ class ServiceProxy:
         return getattr(self._service, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._service, name, value)
+        composed = self._composed.get(name)
+        if composed is None:
+            setattr(self._service, name, value)
+            return
+        # A method is patched, as mock.patch.object does, or put back.
+        object.__setattr__(self, name, value)
+        if value is not composed:
+            setattr(self._service, name, value)
+        elif name in vars(self._service):
+            delattr(self._service, name)
 
     def __delattr__(self, name: str) -> None:
         delattr(self._service, name)
+        if name in self._composed:
+            object.__setattr__(self, name, self._composed[name])
 
     def __dir__(self) -> Iterable[str]:
         return dir(self._service)
@@ -200,9 +211,13 @@ class ServiceProxy:
 def _proxied(service: Service[Any], path: str, middleware: tuple[MethodMiddleware, ...], current: Callable[[], Any]) -> Any:
     proxy = _proxy_type(type(service))()
     put = object.__setattr__
+    composed = {
+        name: compose(middleware, getattr(service, name), f"{path}.{name}", current) for name in public_methods(service)
+    }
     put(proxy, "_service", service)
-    for name in public_methods(service):
-        put(proxy, name, compose(middleware, getattr(service, name), f"{path}.{name}", current))
+    put(proxy, "_composed", composed)
+    for name, method in composed.items():
+        put(proxy, name, method)
     for name, nested in nested_services(service):
         put(proxy, name, _proxied(nested, f"{path}.{name}", middleware, current))
     return proxy

@@ -218,9 +218,18 @@ def _throw(generator: Any, error: BaseException) -> None:
     try:
         generator.throw(error)
     except RuntimeError as wrapped:
-        if wrapped is not error and is_rethrown(wrapped, error):
-            raise error from None  # a StopIteration of the method's own
-        raise
+        if wrapped is error or not is_rethrown(wrapped, error):
+            raise
+        is_own = True
+    else:
+        is_own = False
+    if is_own:
+        raise _Wrapped(error)  # a StopIteration of the method's own, which must not look like the generator's end
+
+
+class _Wrapped(Exception):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 # The two loops below are one rule: returning ends the call with that result, yielding (again) calls (again). They differ
@@ -241,6 +250,8 @@ def _around(fn: Callable[..., Any], following: Link) -> Link:
                     generator.send(result)
         except StopIteration as stop:
             return stop.value
+        except _Wrapped as wrapped:
+            raise wrapped.error from None
 
     return proceed
 
@@ -259,5 +270,7 @@ def _around_async(fn: Callable[..., Any], following: Link) -> Link:
                     generator.send(result)
         except StopIteration as stop:
             return stop.value
+        except _Wrapped as wrapped:
+            raise wrapped.error from None
 
     return proceed

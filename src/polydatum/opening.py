@@ -152,7 +152,8 @@ def _enlist(owner: Owner, other: Opening, waiter: Waiter) -> tuple[list[Opening]
     with _waits_lock:
         loop = _path(other, ours, [])
         if loop is not None:
-            raise ResourceCycleError([*(opening.resource.name for opening in loop), other.resource.name])
+            loop.append(other)
+            raise ResourceCycleError(opening.resource.name for opening in loop)
         _waits.append(entry)
         if other.waiters is None:
             other.waiters = []
@@ -174,9 +175,9 @@ def _ancestry(opening: Opening | None) -> list[Opening]:
 
 
 def _path(target: Opening, ours: list[Opening], seen: list[Opening]) -> list[Opening] | None:
-    """The openings from ``target`` to one of ours, following who waits for whom; None if it does not lead there."""
+    """The loop from ``target`` over one of ours and back, following who waits for whom; None if there is none."""
     if target in ours:
-        return [target]
+        return [target, *reversed(ours[: ours.index(target)])]
     for waiting, awaited in _waits:
         if target in waiting and awaited not in seen:
             rest = _path(awaited, ours, [*seen, awaited])

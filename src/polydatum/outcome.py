@@ -139,3 +139,7 @@ class Wishes:
         self.before_commit: list[Callable[[], Any]] = []
         self.on_commit: list[Callable[[], Any]] = []
         self.on_rollback: list[Callable[[], Any]] = []
+
+    def all_hooks(self) -> list[Callable[[], Any]]:
+        """The hooks of all three events."""
+        return [*self.before_commit, *self.on_commit, *self.on_rollback]

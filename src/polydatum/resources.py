@@ -7,7 +7,6 @@ touched resource costs one attribute read ever after.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from threading import get_ident
 from typing import Any, NoReturn
 
 from .callables import is_coroutine_function
@@ -21,6 +20,7 @@ from .kinds import (
     TRANSACTION,
     Judged,
     Kind,
+    is_async_transaction,
     is_transactional,
     judge,
     kind_of,
@@ -107,7 +107,9 @@ class RegisteredResource:
         if owner is None:
             return self
         if self.kind is not GENERATOR or owner._state is not OPEN:
-            return self.async_touch(owner, owner) if self.kind.is_async else self.open(owner, owner)
+            if self.kind.is_async or (self.kind is CALLABLE and self.slot in vars(owner)):
+                return self.async_touch(owner, owner)
+            return self.open(owner, owner)
         # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
         mine = Opening()
         mine.resource = self
@@ -131,8 +133,11 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
-        home = owner._home
-        if owner._state is not OPEN or hasattr(value, "kind") or (home is not None and home[0] != get_ident()):
+        try:
+            rare = owner._state is not OPEN or hasattr(value, "kind") or (owner._home is not None and owner._is_elsewhere())
+        except Exception:  # of the value's own, for an attribute it does not have
+            rare = False
+        if rare:
             return self._completed(owner, mine, value, handle)
         entry = [self, handle]
         opened = owner._opened = owner._opened or entry  # see ResourceOwner._append
@@ -186,6 +191,13 @@ class RegisteredResource:
         return self._completed(owner, mine, value, handle)
 
     def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
+        if not owner._is_async and is_transactional(value) and is_async_transaction(value):
+            error = AsyncResourceError(self.name, "has transaction steps that a sync context cannot await")
+            try:
+                self.end_step(owner, handle).call(error)
+            finally:
+                release(owner, mine)
+            raise error
         if not complete(owner, mine, value, handle):
             step = self.end_step(owner, handle)
             step.call(owner._closed_error(self.name))
@@ -193,8 +205,6 @@ class RegisteredResource:
 
     def _open_callable(self, owner: Any, subject: Any) -> tuple[Any, Any]:
         """Call the factory, judge what it made, and open that; (made, _AWAITED) if it can only be opened by ``await``."""
-        if getattr(owner, self.slot, NOTHING) is not NOTHING:
-            return None, _AWAITED  # an async one that is open already: its name stays awaitable
         made = self.factory(subject)
         kind = judge(made, in_async=owner._is_async)
         if kind is None:
@@ -302,10 +312,15 @@ class AsyncTouch:
     __slots__ = ("_made", "_owner", "_resource", "_subject")
 
     def __init__(self, resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> None:
-        self._resource = resource
-        self._owner = owner
-        self._subject = subject
-        self._made = made
+        put = object.__setattr__
+        put(self, "_resource", resource)
+        put(self, "_owner", owner)
+        put(self, "_subject", subject)
+        put(self, "_made", made)
+
+    def owned_by(self, owner: Any) -> AsyncTouch:
+        """The same touch, of another owner."""
+        return AsyncTouch(self._resource, owner, self._subject, self._made)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         value = getattr(self._owner, self._resource.slot, NOTHING)
@@ -321,7 +336,8 @@ class AsyncTouch:
     def _unawaited(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.__getattr__("")
 
-    __call__ = __getitem__ = __setitem__ = __iter__ = __len__ = __bool__ = __contains__ = _unawaited
+    __setattr__ = __delattr__ = _unawaited
+    __call__ = __getitem__ = __setitem__ = __delitem__ = __iter__ = __len__ = __bool__ = __contains__ = _unawaited
     __enter__ = __exit__ = __aenter__ = __aexit__ = __aiter__ = _unawaited
 
     def __repr__(self) -> str:

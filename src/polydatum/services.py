@@ -132,13 +132,21 @@ def owned(cls: Any) -> Any:
     return type(cls.__name__, (cls,), {**members, "__slots__": names, "_owned": True})
 
 
+def _is_ours(cls: type) -> bool:
+    return "_owned" in vars(cls) or issubclass(Service, cls)
+
+
 def class_services(cls: type) -> dict[str, Service[Any]]:
     """The services that are attributes of a class or its bases, in order of definition."""
     found: dict[str, Service[Any]] = {}
     for base in reversed(cls.__mro__):
+        if "_owned" in vars(base):
+            continue  # its slots stand for services of its bases
         for name, value in vars(base).items():
             if isinstance(value, Service) and not name.startswith("_"):
                 found[name] = value
+            else:
+                found.pop(name, None)
     return found
 
 
@@ -148,7 +156,7 @@ def copy_of(holder: Any) -> Any:
     Attribute by attribute: ``copy.copy`` fills the instance's ``__dict__``, which makes its later reads slow on 3.11.
     """
     cls = owned(type(holder))
-    if hasattr(cls, "__copy__"):
+    if hasattr(cls, "__copy__") or any("__slots__" in vars(base) for base in type(holder).__mro__ if not _is_ours(base)):
         return copy.copy(holder)
     clone = cls.__new__(cls)
     for name, value in vars(holder).items():

@@ -61,7 +61,7 @@ class AsyncioShield:
         self._deadline: float | None = None
 
     def enter(self) -> None:
-        if is_cancelled(self._scope):
+        if self._own_scope is None and is_cancelled(self._scope):
             self._enter_own_scope()
 
     def exit(self) -> None:

@@ -82,6 +82,7 @@ class Unwinding:
         self.errors: list[ErrorRecord] = []
         self.kept = False  # something has committed, or may have
         self.unknown = False
+        self.hooks_run = 0
         self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
         if given is not None:
             self._record(given, BODY_PLACE)
@@ -138,21 +139,25 @@ class Unwinding:
         """
         if teardown_hook is not None:
             yield Step("running _teardown_hook", lambda cause: teardown_hook(self.given), rank=COMMIT)
-        wishes = self.subject._wishes
-        if wishes is not None:
-            for number, hook in enumerate(wishes.before_commit):  # grows while we iterate: hooks may register more
-                if self.cause is not None:
-                    break
-                if number == MAX_BEFORE_COMMIT:
-                    error = RuntimeError(f"more than {MAX_BEFORE_COMMIT} before_commit hooks: they register each other")
-                    self.failed(Step("running before_commit hooks", _planned_nothing, rank=COMMIT), error)
-                    break
-                yield hook_step("before_commit", hook, rank=COMMIT)
+        yield from self._before_commit()
         frames = self.subject._frames
         while frames:
             handle = frames.pop()
             middleware = frames.pop()
             yield middleware.end_step(handle)
+        yield from self._before_commit()  # what middleware has registered in the meantime
+
+    def _before_commit(self) -> Iterator[Step]:
+        while self.cause is None and self.subject._wishes is not None:
+            hooks = self.subject._wishes.before_commit
+            if self.hooks_run == len(hooks):
+                break
+            if self.hooks_run == MAX_BEFORE_COMMIT:
+                error = RuntimeError(f"more than {MAX_BEFORE_COMMIT} before_commit hooks: they register each other")
+                self.failed(Step("running before_commit hooks", _planned_nothing, rank=COMMIT), error)
+                break
+            self.hooks_run += 1
+            yield hook_step("before_commit", hooks[self.hooks_run - 1], rank=COMMIT)
 
     def steps_to_the_end(self) -> Iterator[Step]:
         """3. transactional resources: prepare, commit or roll back; 4. every resource closes in reverse of opening."""
