@@ -90,6 +90,8 @@ class AppScopes:
         if resource.kind.is_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         value = self._process._values.get(resource, NOTHING)
+        if value is NOTHING and any(resource in scope._values for scope in self._loops.values()):
+            return resource.async_touch(self._loop_scope(resource.name), data_manager)
         if value is NOTHING:
             value = resource.open(self._process, data_manager)
             if type(value) is AsyncTouch:  # seen only now, when a callable had made it

@@ -117,6 +117,8 @@ class DataAccessLayer:
                 raise UnknownCommand(path, "there is no such service to override")
             if not isinstance(service, Service):
                 raise InvalidServiceError(path, "it is not a Service")
+        for path, service in services.items():
+            *parents, last = path.split(".")
             bind(service, path, self._data_manager)
             holder: Any = other
             for name in parents:

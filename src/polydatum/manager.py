@@ -207,7 +207,7 @@ class DataManager(Generic[DalT, ContextT]):
 
     def __getattr__(self, name: str) -> Any:
         resource = self.__dict__.get("_resources", {}).get(name)
-        if isinstance(resource, AppResource):
+        if isinstance(resource, AppResource) and self.get_active_context() is None:
             return self._app.touch(resource, self)
         if resource is None and (name.startswith("_") or not self._asks_for_resources):
             raise UnknownResourceError(name, self.__dict__.get("_resources", ()))

@@ -266,8 +266,11 @@ class RegisteredResource:
                 except StopAsyncIteration:
                     raise ResourceSetupError(self.name) from None
             else:
+                if made is NOTHING:
+                    made = self.factory(subject)
                 judged = judge(made, in_async=True)
-                assert judged is not None
+                if judged is None or not judged.is_async:
+                    raise InvalidResourceError(self.name, f"it returned an async context manager before, now a {type(made).__name__}")
                 value, inner = await judged.open(lambda _: made, None)
                 handle = Judged(judged, inner)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
@@ -196,8 +197,9 @@ def bind(service: Service[Any], name: str, data_manager: Any) -> None:
     Raises:
         InvalidServiceError: if it is bound to another DataManager that is still alive.
     """
-    bound = service._data_manager
-    if bound is not None and bound is not data_manager:
+    if service._data_manager not in (None, data_manager):
+        gc.collect()  # a manager and its generated classes refer to each other: it may be dead without being gone
+    if service._data_manager not in (None, data_manager):
         raise InvalidServiceError(
             name, "it is bound to another DataManager; make an instance for each, or put it on the DAL class"
         )
