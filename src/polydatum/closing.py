@@ -22,7 +22,7 @@ from .reporting import log_error
 from .resources import RegisteredResource
 from .shield import AsyncioShield, Shield, TrioShield, current_anyio_scope, is_cancelled
 from .unwinding import Step, Unwinding
-from .waiting import running_asyncio, running_task
+from .waiting import running_asyncio
 
 Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -290,7 +290,6 @@ async def aclose_by_policy(
     context: Any, unwinding: Unwinding, in_thread: Runner | None, *, decided: bool = False, shield: Shield | None = None
 ) -> Outcome:
     """The end in full, with every async step behind a shield."""
-    task = running_task()
     asyncio = running_asyncio()
     if not decided:
         cancel = await _arrived_cancel(context, unwinding)
@@ -325,7 +324,7 @@ async def aclose_by_policy(
             context._var.reset(outside)
     finally:
         shield.exit()
-    late = await _late_cancel(unwinding, shield, asyncio, task)
+    late = await _late_cancel(unwinding, shield, asyncio)
     if late is not None:
         unwinding.interrupted(late)
     _hand_over(context, unwinding)
@@ -372,26 +371,24 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
     _, task, cancelling = context._home
     if running_asyncio() is None:
         trio = sys.modules["trio"]
-        if unwinding.given is None and trio.current_effective_deadline() == float("-inf"):
+        if trio.current_effective_deadline() == float("-inf"):
             return await _raised_by(trio.lowlevel.checkpoint_if_cancelled)
         return None
     asyncio = sys.modules["asyncio"]
+    if is_cancelled(current_anyio_scope(asyncio)):  # first: a scope catches its own cancel only
+        return await _raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
     if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:
         return asyncio.CancelledError()  # type: ignore[no-any-return]
-    if unwinding.given is None and is_cancelled(current_anyio_scope(asyncio)):
-        return await _raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
     return None
 
 
-async def _late_cancel(unwinding: Unwinding, shield: Shield, asyncio: Any, task: Any) -> BaseException | None:
+async def _late_cancel(unwinding: Unwinding, shield: Shield, asyncio: Any) -> BaseException | None:
     """A cancel that arrived while the steps were taken, and still stands."""
     if unwinding.rank <= CANCELLATION:
         return None
     if asyncio is None:
         return await _raised_by(sys.modules["trio"].lowlevel.checkpoint_if_cancelled)
-    if shield.interrupted is not None and task.cancelling() > shield.cancelling:
-        return shield.interrupted
-    return None
+    return shield.interrupted if shield.is_still_cancelled() else None
 
 
 async def _raised_by(checkpoint: Callable[[], Awaitable[Any]]) -> BaseException | None:

@@ -33,7 +33,9 @@ class Shield(Protocol):
     """
 
     interrupted: BaseException | None
-    cancelling: int  # what task.cancelling() was before the first step
+
+    def is_still_cancelled(self) -> bool:
+        """Whether the cancel that was remembered still stands."""
 
     def enter(self) -> None:
         """Called before the first async step."""
@@ -53,12 +55,16 @@ class AsyncioShield:
 
     def __init__(self, limit: float, asyncio: Any, scope: Any) -> None:
         self.interrupted: BaseException | None = None
-        self.cancelling = 0
+        self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling()
         self._limit = limit
         self._asyncio = asyncio
         self._scope = scope
         self._own_scope: Any = None
         self._deadline: float | None = None
+
+    def is_still_cancelled(self) -> bool:
+        return self.interrupted is not None and (self._task.cancelling() > self._cancelling or is_cancelled(self._scope))
 
     def enter(self) -> None:
         if self._own_scope is None and is_cancelled(self._scope):
@@ -127,10 +133,10 @@ class AsyncioShield:
             try:
                 yield from gate
             except self._asyncio.CancelledError as cancel:
-                forward = self._sort(cancel)
-                if forward is not None:
-                    future.cancel()
-                    return False, forward
+                own = self._sort(cancel)
+                # As asyncio does it: the step goes on when what it waits for has ended, cancelled or not.
+                if own is not None and not future.cancel(*own.args):
+                    return False, own
             finally:
                 if timer is not None:
                     timer.cancel()
@@ -139,15 +145,21 @@ class AsyncioShield:
 
     def _sort(self, cancel: BaseException) -> BaseException | None:
         """Remember a cancel from outside; return one that belongs to the step."""
-        scope = current_anyio_scope(self._asyncio)
-        if self._own_scope is not None:
-            if scope is not self._own_scope and is_cancelled(scope):
-                return cancel  # our scope keeps outer ones away, so a scope of the step's own was cancelled
-        elif is_cancelled(self._scope):
-            if scope is self._scope:
+        outer = self._own_scope or self._scope
+        scopes = _scopes_below(outer, current_anyio_scope(self._asyncio))
+        for scope in scopes:
+            if scope.cancel_called:
+                return cancel
+            if scope.shield:
+                break
+        if is_cancelled(outer):
+            # Keep it from cancelling again and again. A scope of ours cannot be entered inside the step's own, which in
+            # turn must not find the task more often cancelled than when it was entered.
+            if scopes:
+                scopes[-1].shield = True
+                self._task.uncancel()
+            else:
                 self._enter_own_scope()
-        elif scope is not self._scope and is_cancelled(scope):
-            return cancel
         if self.interrupted is None:
             self.interrupted = cancel
         return None
@@ -172,10 +184,12 @@ class TrioShield:
 
     def __init__(self, limit: float, trio: Any) -> None:
         self.interrupted: BaseException | None = None
-        self.cancelling = 0
         self._limit = limit
         self._trio = trio
         self._scope = trio.CancelScope(shield=True)
+
+    def is_still_cancelled(self) -> bool:
+        return False  # trio raises it again by itself, at the first checkpoint outside the scope
 
     def enter(self) -> None:
         self._scope.deadline = self._trio.current_time() + self._limit
@@ -216,3 +230,12 @@ def is_cancelled(scope: Any) -> bool:
             return False
         scope = scope._parent_scope
     return False
+
+
+def _scopes_below(outer: Any, scope: Any) -> list[Any]:
+    """The anyio scopes from an inner one up to, not including, an outer one."""
+    below: list[Any] = []
+    while scope is not None and scope is not outer:
+        below.append(scope)
+        scope = scope._parent_scope
+    return below

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from .callables import is_coroutine_function, name_of
-from .errors import CommitOutcomeUnknown, RolledBack
+from .errors import CommitOutcomeUnknown, ResourceTimeoutError, RolledBack
 from .outcome import (
     BODY,
     BODY_PLACE,
@@ -226,8 +226,10 @@ class Unwinding:
         self._record(error, step.where)
         if not step.nests and step.rank == TEARDOWN:
             self.exit_errors.append(error)
-        if isinstance(error, CommitOutcomeUnknown):
-            self.unknown = True
+        if isinstance(error, CommitOutcomeUnknown) or (
+            isinstance(error, ResourceTimeoutError) and step.commits and self.cause is None
+        ):
+            self.unknown = True  # also where a commit was given up, over the limit
         rank = rank_of(error, step.rank)
         if step.quiet and isinstance(error, Exception):
             self._note(error, step.where)
