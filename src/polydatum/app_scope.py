@@ -90,7 +90,7 @@ class AppScopes:
         if resource.kind.is_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         value = self._process._values.get(resource, NOTHING)
-        if value is NOTHING and any(resource in scope._values for scope in self._loops.values()):
+        if resource.judged_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         if value is NOTHING:
             value = resource.open(self._process, data_manager)
@@ -113,16 +113,20 @@ class AppScopes:
 
     def close(self) -> None:
         """Close what is open, in reverse of opening; the first error is raised when all are closed."""
+        first = self._close_process()
+        if first is None and any(scope._opened for scope in self._loops.values()):
+            first = AsyncResourceError("of the application", "is still open: close the manager with 'await dm.aclose()'")
+        if first is not None:
+            raise first
+
+    def _close_process(self) -> BaseException | None:
         first: BaseException | None = None
         while (step := self._process._next_to_close()) is not None:
             try:
                 step.call(None)
             except BaseException as error:
                 first = _first(first, error, step.where)
-        if any(scope._opened for scope in self._loops.values()) and first is None:
-            first = AsyncResourceError("of the application", "is still open: close the manager with 'await dm.aclose()'")
-        if first is not None:
-            raise first
+        return first
 
     async def aclose(self) -> None:
         """Close those of the running event loop, then those of the process."""
@@ -134,10 +138,9 @@ class AppScopes:
             except BaseException as error:
                 first = _first(first, error, step.where)
         self._loops.pop(next(loop for loop, found in self._loops.items() if found is scope), None)
-        try:
-            self.close()
-        except BaseException as error:
-            first = _first(first, error, "closing the application's resources")
+        late = self._close_process()
+        if late is not None:
+            first = _first(first, late, "closing the application's resources")
         if first is not None:
             raise first
 

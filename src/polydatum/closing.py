@@ -21,7 +21,7 @@ from .owner import enter_unwinding, leave_unwinding
 from .reporting import log_error
 from .resources import RegisteredResource
 from .shield import AsyncioShield, Shield, TrioShield, current_anyio_scope, is_cancelled
-from .unwinding import Step, Unwinding
+from .unwinding import Step, Unwinding, planned_nothing
 from .waiting import running_asyncio
 
 Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -82,7 +82,7 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                 handle = opened.pop()
                 part = opened.pop()
                 if part.kind is GENERATOR:
-                    delattr(context, part.name)
+                    part.forget(context)
                     if next(handle, NOTHING) is not NOTHING:
                         GENERATOR.refuse_second_yield(handle)
                     kept = True
@@ -112,7 +112,7 @@ def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
             handle = opened.pop()
             part = opened.pop()
             if part.kind is GENERATOR:
-                delattr(context, part.name)
+                part.forget(context)
                 try:
                     handle.throw(exc)
                 except BaseException as error:
@@ -173,14 +173,13 @@ def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False
     return outcome
 
 
-def _take(unwinding: Unwinding, steps: Iterator[Step]) -> Step | None:
+def _take(unwinding: Unwinding, steps: Iterator[Step], first: Step | None = None) -> Step | None:
     """Take sync steps until they end, or until an async one comes: that one is returned.
 
     Whatever a step raises is the policy's to weigh, so everything is caught: each step is taken, whatever is raised.
     """
-    for step in steps:
-        if step.is_async:
-            return step
+    step = first or next(steps, None)
+    while step is not None and not step.is_async:
         started = monotonic()
         try:
             swallowed = step.call(unwinding.cause)
@@ -189,7 +188,8 @@ def _take(unwinding: Unwinding, steps: Iterator[Step]) -> Step | None:
         else:
             unwinding.done(step, swallowed)
         _report_slow(step.where, monotonic() - started, unwinding.limit)
-    return None
+        step = next(steps, None)
+    return step
 
 
 # --- Async -------------------------------------------------------------------------------------------------------------
@@ -243,12 +243,12 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                 part = opened.pop()
                 kind = part.kind
                 if kind is GENERATOR:
-                    delattr(context, part.name)
+                    part.forget(context)
                     if next(handle, NOTHING) is not NOTHING:
                         GENERATOR.refuse_second_yield(handle)
                     kept = True
                 elif kind is ASYNC_GENERATOR:
-                    delattr(context, part.slot)
+                    part.forget(context)
                     step = handle.__anext__()
                     try:  # driven by hand: most never suspend
                         signal = step.send(None)
@@ -299,12 +299,9 @@ async def aclose_by_policy(
             unwinding.cancelled(cancel)
     if shield is None:
         shield = _shield(context._limit, asyncio)
-    if context._elsewhere:
-        context._park()
-        in_thread = in_thread or workers.run_in_worker
-    else:
-        in_thread = None
-    take = partial(_atake, unwinding, shield=shield, in_thread=in_thread)
+    if context._elsewhere or unwinding.rank <= CANCELLATION:
+        context._park()  # an endpoint's thread may run on
+    take = partial(_atake, context, unwinding, shield, in_thread or workers.run_in_worker)
     shield.enter()
     try:
         token = enter_unwinding(context)
@@ -331,31 +328,44 @@ async def aclose_by_policy(
     return outcome
 
 
-async def _atake(unwinding: Unwinding, steps: Iterator[Step], *, shield: Shield, in_thread: Runner | None) -> None:
-    """Take sync and async steps; each run of consecutive sync ones is one job of ``in_thread``, if that is given."""
-    for step in steps:
-        upcoming: Step | None = step
+async def _atake(context: Any, unwinding: Unwinding, shield: Shield, in_thread: Runner, steps: Iterator[Step]) -> None:
+    """Take sync and async steps; each run of consecutive sync ones is one job of ``in_thread``, if there is need."""
+    step = next(steps, None)
+    while step is not None:
         if not step.is_async:
-            job = partial(_take, unwinding, _chained(step, steps))
-            # Not bounded: a sync step cannot be interrupted, and goes on to work on the steps we would take over.
-            upcoming = job() if in_thread is None else await shield.run(_called(in_thread, job), step.where, bounded=False)
-        if upcoming is None:
-            return
+            if context._elsewhere:
+                step = await _take_in_thread(unwinding, shield, in_thread, steps, step)
+            else:
+                step = _take(unwinding, steps, step)
+            continue
         try:
-            swallowed = await shield.run(upcoming.call(unwinding.cause), upcoming.where)
+            swallowed = await shield.run(step.call(unwinding.cause), step.where)
         except BaseException as error:
-            unwinding.failed(upcoming, error)
+            unwinding.failed(step, error)
         else:
-            unwinding.done(upcoming, swallowed)
+            unwinding.done(step, swallowed)
+        step = next(steps, None)
 
 
-async def _called(runner: Runner, job: Callable[[], Any]) -> Any:
-    return await runner(job)
+async def _take_in_thread(
+    unwinding: Unwinding, shield: Shield, in_thread: Runner, steps: Iterator[Step], first: Step
+) -> Step | None:
+    started = False
 
+    def job() -> Step | None:
+        nonlocal started
+        started = True
+        return _take(unwinding, steps, first)
 
-def _chained(first: Step, rest: Iterator[Step]) -> Iterator[Step]:
-    yield first
-    yield from rest
+    async def run() -> Any:
+        return await in_thread(job)
+
+    try:
+        # Not bounded: a sync step cannot be interrupted, and would go on with steps that we had taken over.
+        return await shield.run(run(), first.where, bounded=False)  # type: ignore[no-any-return]
+    except BaseException as error:
+        unwinding.failed(Step(f"running sync steps in a thread, from {first.where} on", planned_nothing), error)
+        return next(steps, None) if started else _take(unwinding, steps, first)
 
 
 def _shield(limit: float, asyncio: Any) -> Shield:

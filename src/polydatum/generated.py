@@ -124,12 +124,15 @@ def _prepare_names(generated: type[Context], names: Iterable[str]) -> None:
         object.__setattr__(probe, name, None)
 
 
+_inherited: dict[int, Context] = {}  # kept for good: dropping them would run the teardown of what is the parent's
+
 _FORKED = Outcome("unknown", reason="the context belongs to the parent process")
 
 
 def _refuse_after_fork(self: Context, name: str) -> Any:
     """Stands for attribute access of a context that was made before a fork."""
     if name == "_state":
+        _inherited[id(self)] = self
         return CLOSED
     if name == "_outcome":
         return _FORKED

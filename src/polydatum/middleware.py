@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from .callables import is_async_generator_function, is_coroutine_function, is_generator_function, name_of
-from .errors import InvalidMiddlewareError, MiddlewareSetupError
+from .errors import InvalidMiddlewareError, MiddlewareSetupError, NoActiveContextError
 from .kinds import (
     ASYNC_TRANSACTION,
     CALLABLE,
@@ -185,7 +185,9 @@ def _enter(link: Link, path: str, current: Callable[[], Any]) -> Callable[..., A
 
     def enter(*args: Any, **kwargs: Any) -> Any:
         call = call_type()
-        call.context = current()
+        call.context = context = current()
+        if context is None:
+            raise NoActiveContextError(f"the DAL ({path})")
         call.args = args
         call.kwargs = kwargs
         return link(call)

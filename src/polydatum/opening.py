@@ -13,6 +13,7 @@ Before anybody waits, the chains are followed: a loop is an error that names it,
 
 from __future__ import annotations
 
+import os
 import threading
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -184,3 +185,12 @@ def _path(target: Opening, ours: list[Opening], seen: list[Opening]) -> list[Ope
             if rest is not None:
                 return [target, *rest]
     return None
+
+
+def _forget_after_fork() -> None:
+    global _waits_lock
+    _waits_lock = threading.Lock()  # a thread that did not survive may have held it
+    _waits.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

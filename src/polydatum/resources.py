@@ -83,7 +83,7 @@ class RegisteredResource:
     touch and after the close.
     """
 
-    __slots__ = ("claims", "closing", "factory", "kind", "name", "slot", "under_way")
+    __slots__ = ("claims", "closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
 
     def __init__(self, name: str, factory: Any, under_way: dict[Opening, Any]) -> None:
         kind = VALUE if type(factory) is ValueResource else kind_of(factory)
@@ -98,6 +98,7 @@ class RegisteredResource:
         self.name = name
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
+        self.judged_async = False  # what the callable makes has turned out to need await, in async contexts
         self.claims: dict[Any, Opening] = {}
         self.under_way = under_way
         self.closing = f"closing resource {name!r}"
@@ -107,7 +108,7 @@ class RegisteredResource:
         if owner is None:
             return self
         if self.kind is not GENERATOR or owner._state is not OPEN:
-            if self.kind.is_async or (self.kind is CALLABLE and self.slot in vars(owner)):
+            if self.kind.is_async or (self.judged_async and owner._is_async):
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
         # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
@@ -215,6 +216,7 @@ class RegisteredResource:
             )
         if kind.is_async:
             self._refuse_unless_awaitable(owner)
+            self.judged_async = True
             return made, _AWAITED
         value, handle = kind.open(lambda _: made, None)
         return value, Judged(kind, handle)
@@ -231,7 +233,8 @@ class RegisteredResource:
         """An async resource cannot be opened where nothing can be awaited; said before it runs."""
         if not owner._is_async:
             raise AsyncResourceError(
-                self.name, "cannot be opened in a sync context; use 'async with dm.context()', or register a sync resource"
+                self.name,
+                "cannot be opened in a sync context; use 'async with dm.context()' in an event loop, or register a sync resource",
             )
         if owner._is_elsewhere():
             raise AsyncResourceError(
@@ -287,6 +290,13 @@ class RegisteredResource:
     def is_async(self, handle: Any) -> bool:
         """Whether what was opened is closed by ``await``."""
         return handle.kind.is_async if type(handle) is Judged else self.kind.is_async
+
+    def forget(self, owner: Any) -> None:
+        """Drop the value that an owner keeps, so that a later touch raises. One that came late was not kept."""
+        try:
+            delattr(owner, self.slot if self.kind is ASYNC_GENERATOR else self.name)
+        except AttributeError:
+            pass
 
     def is_transaction(self, handle: Any) -> bool:
         """Whether a handle is closed by the transaction's own ``close``, a step apart from its commit."""

@@ -199,6 +199,9 @@ class TrioShield:
         self._scope.__exit__(None, None, None)
 
     async def run(self, step: Any, where: str, *, bounded: bool = True) -> Any:
+        if not bounded:
+            with self._trio.CancelScope(shield=True):
+                return await step
         try:
             return await step
         except self._trio.Cancelled as cancelled:

@@ -113,7 +113,7 @@ class Unwinding:
             try:
                 rolls_back = rollback_on(given, self.status)
             except BaseException as error:
-                self.failed(Step("asking rollback_on", _planned_nothing, rank=COMMIT), error)
+                self.failed(Step("asking rollback_on", planned_nothing, rank=COMMIT), error)
                 return
             if rolls_back:
                 self.cause = given or self._veto("rollback_on said so")
@@ -154,7 +154,7 @@ class Unwinding:
                 break
             if self.hooks_run == MAX_BEFORE_COMMIT:
                 error = RuntimeError(f"more than {MAX_BEFORE_COMMIT} before_commit hooks: they register each other")
-                self.failed(Step("running before_commit hooks", _planned_nothing, rank=COMMIT), error)
+                self.failed(Step("running before_commit hooks", planned_nothing, rank=COMMIT), error)
                 break
             self.hooks_run += 1
             yield hook_step("before_commit", hooks[self.hooks_run - 1], rank=COMMIT)
@@ -338,7 +338,7 @@ def transaction_step(
     )
 
 
-def _planned_nothing(cause: BaseException | None) -> None:
+def planned_nothing(cause: BaseException | None) -> None:
     """The call of a step that only names where an error came from."""
 
 

@@ -56,7 +56,10 @@ class TrioWaiter:
         self._token = trio.lowlevel.current_trio_token()
 
     def wake(self) -> None:
-        self._token.run_sync_soon(self._event.set)
+        try:
+            self._token.run_sync_soon(self._event.set)
+        except sys.modules["trio"].RunFinishedError:
+            pass  # likewise
 
     async def wait(self) -> None:
         await self._event.wait()
