@@ -250,15 +250,16 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                 elif kind is ASYNC_GENERATOR:
                     part.forget(context)
                     step = handle.__anext__()
+                    ended = False
                     try:  # driven by hand: most never suspend
                         signal = step.send(None)
                         shield = shield or AsyncioShield(context._limit, asyncio, scope)
                         await shield.finish(step, signal, part.closing)
                     except StopAsyncIteration:
-                        pass
+                        ended = True
                     except StopIteration:
-                        await ASYNC_GENERATOR.refuse_second_yield(handle)
-                    else:
+                        pass  # it yielded at once
+                    if not ended:
                         await ASYNC_GENERATOR.refuse_second_yield(handle)
                     kept = True
                 else:

@@ -196,6 +196,8 @@ class Context(ResourceOwner):
 
     def _drop_stale(self) -> None:
         """A closed context that was kept current and never left would be held by our token for ever."""
+        if self._state is not CREATED:
+            raise ContextReusedError(self._state)
         current = self._var.get()
         if current is not None and current._state is CLOSED:
             current.leave()

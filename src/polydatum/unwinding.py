@@ -70,7 +70,9 @@ class Step:
 class Unwinding:
     """The end of one Context: what is thrown in next, what the caller gets, what is only noted."""
 
-    def __init__(self, subject: Unwindable, given: BaseException | None, status: int | None) -> None:
+    def __init__(
+        self, subject: Unwindable, given: BaseException | None, status: int | None, place: str = BODY_PLACE
+    ) -> None:
         self.subject = subject
         self.limit = subject._limit
         self.given = given
@@ -85,12 +87,12 @@ class Unwinding:
         self.hooks_run = 0
         self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
         if given is not None:
-            self._record(given, BODY_PLACE)
+            self._record(given, place)
 
     @classmethod
     def of_failed_open(cls, subject: Unwindable, error: BaseException) -> Unwinding:
         """The end of a context whose middleware failed to set up: decided already."""
-        unwinding = cls(subject, error, None)
+        unwinding = cls(subject, error, None, "setting up the context")
         unwinding.cause = error
         return unwinding
 
@@ -187,7 +189,7 @@ class Unwinding:
         if self.cause is None:
             for name, transaction in effects:
                 # The authority has committed: an effect that fails can no longer change the answer.
-                yield transaction_step("committing", name, transaction.commit, rank=COMMIT, quiet=True)
+                yield transaction_step("committing", name, transaction.commit, rank=COMMIT, quiet=True, commits=True)
         else:
             for name, transaction in reversed(undone):
                 yield transaction_step("rolling back", name, transaction.rollback)
@@ -265,7 +267,7 @@ class Unwinding:
         """Hooks and middleware may still call `set_rollback_only`; the Context refuses it from the first prepare on."""
         wishes = self.subject._wishes
         if self.cause is None and wishes is not None and wishes.rollback_only is not None:
-            self.cause = self._veto(wishes.rollback_only)
+            self.cause = self.winner or self._veto(wishes.rollback_only)
 
     def _win(self, error: BaseException, rank: int, step: Step) -> None:
         if error is not self.given:
