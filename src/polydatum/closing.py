@@ -56,13 +56,14 @@ def close_clean(context: Any, status: int | None) -> Outcome:
     if context._opened or context._frames:
         part: Any = None
         kept = False
+        plain = True
         started = monotonic()
         try:
             frames = context._frames
             if frames:
                 token = enter_unwinding(context)
                 try:
-                    while frames:
+                    while frames and context._wishes is None:
                         handle = frames.pop()
                         part = frames.pop()
                         if part.kind is GENERATOR:
@@ -71,13 +72,10 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                         else:
                             part.end_step(handle).call(None)
                         kept = True
-                        if context._wishes is not None:
-                            break
                 finally:
                     leave_unwinding(token)
-                if not is_plain(context):
-                    return close_by_policy(context, _surprised(context, status, kept), decided=True)
-            opened = context._opened
+                plain = is_plain(context)
+            opened = context._opened if plain else None
             while opened:
                 handle = opened.pop()
                 part = opened.pop()
@@ -90,7 +88,11 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                     part.end_step(context, handle).call(None)
                     kept = kept or handle is not None
         except BaseException as error:
-            return close_by_policy(context, _surprised(context, status, kept, part, error), decided=True)
+            unwinding = _surprised(context, status, kept, part, error)
+        else:
+            unwinding = None if plain else _surprised(context, status, kept)
+        if unwinding is not None:
+            return close_by_policy(context, unwinding, decided=True)
         if monotonic() - started > context._limit:
             _report_slow("closing a context", monotonic() - started, context._limit)
     outcome = COMMITTED
@@ -143,6 +145,7 @@ def _surprised(
     """The policy from where a clean path has come to."""
     unwinding = Unwinding(context, None, status)
     unwinding.kept = kept
+    unwinding.middleware_has_begun = True
     if error is not None:
         resource = isinstance(part, RegisteredResource)
         unwinding.failed(part.end_step(context, None) if resource else part.end_step(None), error)
@@ -214,13 +217,14 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
     if context._opened or context._frames:
         part: Any = None
         kept = False
+        plain = True
         shield: AsyncioShield | None = None  # made when the first step suspends
         try:
             frames = context._frames
             if frames:
                 token = enter_unwinding(context)
                 try:
-                    while frames:
+                    while frames and context._wishes is None:
                         handle = frames.pop()
                         part = frames.pop()
                         if part.kind is GENERATOR:
@@ -230,14 +234,10 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                             shield = shield or AsyncioShield(context._limit, asyncio, scope)
                             await _take_clean(part.end_step(handle), shield)
                         kept = True
-                        if context._wishes is not None:
-                            break
                 finally:
                     leave_unwinding(token)
-                if not is_plain(context):
-                    surprised = _surprised(context, status, kept)
-                    return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
-            opened = context._opened
+                plain = is_plain(context)
+            opened = context._opened if plain else None
             while opened:
                 handle = opened.pop()
                 part = opened.pop()
@@ -267,11 +267,12 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                     await _take_clean(part.end_step(context, handle), shield)
                     kept = kept or handle is not None
         except BaseException as error:
-            surprised = _surprised(context, status, kept, part, error)
-            return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
-        if shield is not None and shield.interrupted is not None:
-            surprised = _surprised(context, status, kept)
-            return await aclose_by_policy(context, surprised, None, decided=True, shield=shield)
+            unwinding = _surprised(context, status, kept, part, error)
+        else:
+            interrupted = shield is not None and shield.interrupted is not None
+            unwinding = None if plain and not interrupted else _surprised(context, status, kept)
+        if unwinding is not None:
+            return await aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
     outcome = COMMITTED
     if status is not None:
         outcome = context._outcome = committed_with(status)

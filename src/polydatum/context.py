@@ -224,6 +224,7 @@ class Context(ResourceOwner):
     def _set_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
+        name = None
         try:
             self._setup_hook()
             if self._wishes is not None:
@@ -231,6 +232,7 @@ class Context(ResourceOwner):
                     if is_coroutine_function(hook):
                         self._refuse_hook(hook)
             for middleware in self._data_manager._middleware_for(self):
+                name = middleware.name
                 if middleware.kind is GENERATOR:  # spelled out: the usual kind
                     handle = middleware.factory(self)
                     if next(handle, NOTHING) is NOTHING:
@@ -241,7 +243,7 @@ class Context(ResourceOwner):
         except BaseException as error:
             self._claim_close()
             try:
-                closing.close_by_policy(self, Unwinding.of_failed_open(self, error), decided=True)
+                closing.close_by_policy(self, Unwinding.of_failed_open(self, error, name), decided=True)
             finally:
                 self.leave()
             raise  # whatever the others made of it: a context that did not open is always an error
@@ -249,9 +251,11 @@ class Context(ResourceOwner):
     async def _aset_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
+        name = None
         try:
             self._setup_hook()
             for middleware in self._data_manager._middleware_for(self):
+                name = middleware.name
                 if middleware.kind is GENERATOR:
                     frames += (middleware, middleware.open(self))
                 else:
@@ -259,7 +263,7 @@ class Context(ResourceOwner):
         except BaseException as error:
             self._claim_close()
             try:
-                await closing.aclose_by_policy(self, Unwinding.of_failed_open(self, error), None, decided=True)
+                await closing.aclose_by_policy(self, Unwinding.of_failed_open(self, error, name), None, decided=True)
             finally:
                 self.leave()
             raise

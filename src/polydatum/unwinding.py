@@ -85,14 +85,16 @@ class Unwinding:
         self.kept = False  # something has committed, or may have
         self.unknown = False
         self.hooks_run = 0
+        self.middleware_has_begun = False
         self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
         if given is not None:
             self._record(given, place)
 
     @classmethod
-    def of_failed_open(cls, subject: Unwindable, error: BaseException) -> Unwinding:
-        """The end of a context whose middleware failed to set up: decided already."""
-        unwinding = cls(subject, error, None, "setting up the context")
+    def of_failed_open(cls, subject: Unwindable, error: BaseException, middleware: str | None) -> Unwinding:
+        """The end of a context that failed to set up, at a middleware or before: decided already."""
+        place = "setting up the context" if middleware is None else f"setting up context middleware {middleware!r}"
+        unwinding = cls(subject, error, None, place)
         unwinding.cause = error
         return unwinding
 
@@ -141,7 +143,8 @@ class Unwinding:
         """
         if teardown_hook is not None:
             yield Step("running _teardown_hook", lambda cause: teardown_hook(self.given), rank=COMMIT)
-        yield from self._before_commit()
+        if not self.middleware_has_begun:
+            yield from self._before_commit()
         frames = self.subject._frames
         while frames:
             handle = frames.pop()

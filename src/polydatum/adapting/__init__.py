@@ -1,0 +1,29 @@
+"""What every adapter would write again: for the authors of adapters, ours and yours.
+
+Nothing here knows a framework. An adapter finds its `DataManager` with `find_manager`, describes the request to ``ctx.meta``
+with a `RequestFacts`, puts a `RequestDal` on the framework's request class, answers a `ServiceError` with `answer_for`,
+and keeps a streamed body outside of the context with `StreamedBody`. What it owes its users beyond that:
+
+* one context per request, closed before the first byte of the answer, with the final status and, if one escaped or the
+  framework made it a status of 400 or more, the exception;
+* what `Context.close` raises is the answer: the response is dropped, the framework shows its 500 page;
+* the exception that escaped is raised again, suppressed by a context middleware or not, unless it is answered.
+"""
+
+from .answers import ServiceAnswer, StreamedBody, answer_for, prefers_json
+from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
+from .requests import AdapterMissingError, Params, RequestDal, RequestFacts
+
+__all__ = [
+    "AdapterMissingError",
+    "InvalidManagerError",
+    "ManagerNotFoundError",
+    "Params",
+    "RequestDal",
+    "RequestFacts",
+    "ServiceAnswer",
+    "StreamedBody",
+    "answer_for",
+    "find_manager",
+    "prefers_json",
+]

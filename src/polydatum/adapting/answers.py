@@ -1,0 +1,112 @@
+"""What reaches the client: a ServiceError as an HTTP answer, and the body of a streamed one."""
+
+from __future__ import annotations
+
+import http
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
+
+from polydatum.context import Context
+from polydatum.errors import ServiceError
+
+
+class ServiceAnswer(NamedTuple):
+    """A ServiceError as an HTTP answer: ``{"detail": "..."}`` or the bare text."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def answer_for(error: BaseException, accept: str | None = None) -> ServiceAnswer | None:
+    """The answer to an exception, if it is a `ServiceError` with ``400 <= code < 500``; None for every other.
+
+    Args:
+        error: what left the view, or the context.
+        accept: the request's Accept header. JSON is the answer unless it prefers text.
+
+    Example:
+        >>> from polydatum import NotFound
+        >>> answer_for(NotFound("item 1"), "application/json").body
+        b'{"detail": "item 1"}'
+    """
+    if not isinstance(error, ServiceError):
+        return None
+    status: object = error.code  # users set it
+    if not isinstance(status, int) or not 400 <= status < 500:
+        return None
+    detail = str(error) or _phrase(status)
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Vary": "Accept"}
+    if prefers_json(accept):
+        headers["Content-Type"] = "application/json"
+        detail = json.dumps({"detail": detail})
+    return ServiceAnswer(int(status), headers, detail.encode("utf-8", "replace"))
+
+
+def _phrase(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "error"
+
+
+def prefers_json(accept: str | None) -> bool:
+    """Whether a client would rather have JSON than text; in doubt it would.
+
+    Example:
+        >>> prefers_json("*/*"), prefers_json("text/html, */*;q=0.8"), prefers_json("text/*;q=0.5, application/json")
+        (True, False, True)
+    """
+    if not accept:
+        return True
+    qualities: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        media_type, *options = (piece.strip() for piece in part.split(";"))
+        quality = _quality(options)
+        kind = "json" if media_type.endswith(("/json", "+json", "application/*")) else media_type.partition("/")[0]
+        qualities[kind] = max(quality, qualities.get(kind, 0.0))
+    otherwise = qualities.get("*", 0.0)
+    return qualities.get("json", otherwise) >= qualities.get("text", otherwise)
+
+
+def _quality(options: Iterable[str]) -> float:
+    for option in options:
+        if option.startswith("q="):
+            try:
+                return float(option[2:])
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+class StreamedBody:
+    """The body of a streamed answer: runs with the request's closed context current, and leaves that at its end.
+
+    So that what the body does with a DAL it was handed raises `ContextClosedError`, and never reaches an outer context.
+    The context has to be closed with ``keep_current=True``.
+    """
+
+    def __init__(self, body: Iterable[Any], context: Context) -> None:
+        self._body = body
+        self._iterator = iter(body)
+        self._context = context
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._iterator)
+        except BaseException:
+            self._context.leave()
+            raise
+
+    def close(self) -> None:
+        """Close the body, if it can be closed; the server calls this however the answer ends."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._context.leave()

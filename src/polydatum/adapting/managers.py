@@ -1,0 +1,73 @@
+"""Finding the DataManager when an application starts."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from polydatum.errors import ConfigurationError, shown
+from polydatum.manager import DataManager
+
+
+class ManagerNotFoundError(ConfigurationError):
+    """An adapter found no DataManager, or could not import it.
+
+    Attributes:
+        places: where it looked, in the words of the user's code.
+    """
+
+    def __init__(self, places: Iterable[str], problem: str = "") -> None:
+        self.places = tuple(places)
+        super().__init__(
+            f"{self.places[0]}: {problem}"
+            if problem
+            else f"no DataManager found; set one of these: {', '.join(self.places)}"
+        )
+
+
+class InvalidManagerError(ConfigurationError):
+    """What an adapter found where the DataManager should be is something else."""
+
+    def __init__(self, place: str, found: object) -> None:
+        self.place = place
+        kind = f"the class {found.__name__}" if isinstance(found, type) else f"an object of {type(found).__name__}"
+        super().__init__(f"{place}: a DataManager, or a dotted path to one, is needed, not {kind}")
+
+
+def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
+    """The DataManager in the first place that holds anything: itself, or a dotted path such as ``"shop.data.dm"``.
+
+    To be called when the application starts, so that a mistake shows then and not at the first request.
+
+    Args:
+        places: pairs of a place, in the words of the user's code, and what was found there; None for nothing.
+
+    Raises:
+        ManagerNotFoundError: if all places are empty, or the path leads nowhere.
+        InvalidManagerError: if it is no DataManager.
+
+    Example:
+        >>> find_manager(("MyAdapter(data_manager=...)", None), ("config['DATA_MANAGER']", DataManager()))
+        <DataManager of <DynamicDAL >, 0 resources>
+    """
+    for place, found in places:
+        if found is None:
+            continue
+        manager = _imported(place, found) if isinstance(found, str) else found
+        if not isinstance(manager, DataManager):
+            raise InvalidManagerError(place, manager)
+        return manager
+    raise ManagerNotFoundError([place for place, _ in places])
+
+
+def _imported(place: str, path: str) -> object:
+    module_name, _, attribute = path.replace(":", ".").rpartition(".")
+    if not module_name:
+        raise ManagerNotFoundError([place], f"{shown(path)} is no dotted path such as 'shop.data.dm'")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise ManagerNotFoundError([place], f"cannot import {shown(path)}: {error}") from error
+    except AttributeError as error:
+        raise ManagerNotFoundError([place], f"module {shown(module_name)} has no {shown(attribute)}") from error

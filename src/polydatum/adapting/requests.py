@@ -1,0 +1,170 @@
+"""``request.dal`` and ``ctx.meta``: what a request shows of its context, and a context of its request."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Generic, Self, TypeVar, overload
+
+from polydatum.context import Context
+from polydatum.errors import ContextClosedError, NoActiveContextError
+from polydatum.meta import lazy
+
+RequestT = TypeVar("RequestT")
+
+
+class AdapterMissingError(NoActiveContextError):
+    """``request.dal`` was asked for in a request that no adapter has given a context."""
+
+    def __init__(self, wanted: str, fix: str) -> None:
+        super().__init__(wanted)
+        self.fix = fix
+        self.args = (f"no context for {wanted}: {fix}",)
+
+
+class RequestDal:
+    """``request.dal``: the DAL while the request's context lives, and an error that says what to do otherwise.
+
+    Goes on the framework's request class, see `put_on`. A value that somebody assigns to ``request.dal`` wins.
+
+    Args:
+        find: the context of a request, or None if it was given none.
+        fix: how to install the adapter.
+        stream: how to get at data while a body is streamed.
+    """
+
+    def __init__(self, find: Callable[[Any], Context | None], *, fix: str, stream: str) -> None:
+        self._find = find
+        self._fix = fix
+        self._stream = stream
+
+    @overload
+    def __get__(self, request: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, request: object, owner: type) -> Any: ...
+    def __get__(self, request: object, owner: type) -> Any:
+        if request is None:
+            return self
+        context = self._find(request)
+        if context is None:
+            raise AdapterMissingError("request.dal", self._fix)
+        outcome = context.outcome
+        if outcome is not None:
+            raise ContextClosedError("request.dal", outcome=outcome, status=outcome.http_status, hint=self._stream)
+        return context.dal
+
+    def put_on(self, request_class: type) -> None:
+        """Make it the ``dal`` of a class of requests, once; a ``dal`` of somebody else's stays, with a warning."""
+        present = getattr(request_class, "dal", None)
+        if present is None:
+            request_class.dal = self  # type: ignore[attr-defined]
+        elif not isinstance(present, RequestDal):
+            warnings.warn(
+                f"{request_class.__qualname__} has an attribute 'dal' that is not Polydatum's; request.dal stays what it was",
+                stacklevel=2,
+            )
+
+
+class RequestFacts(Mapping[str, Any], Generic[RequestT]):
+    """The ``meta`` of a request's context: ``request``, ``user`` and ``params``, each looked up when it is read.
+
+    A subclass says where the framework keeps them. Pass it to ``dm.context(meta=...)``, and call `end` when the request
+    is over: facts that nobody has read by then are gone, and with them a reference cycle between request and context.
+    """
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: RequestT) -> None:
+        self._request: RequestT | None = request
+
+    def find_request(self, request: RequestT) -> object:
+        """What ``meta.request`` shows."""
+        return request
+
+    def find_user(self, request: RequestT) -> object:
+        """The user as the framework's own authentication knows them, or None; never taken from a header."""
+        return None
+
+    @abstractmethod
+    def find_params(self, request: RequestT) -> Iterable[tuple[str, object]]:
+        """Query, form fields, path parameters, in this order."""
+
+    def is_routed(self, request: RequestT) -> bool:
+        """Whether the path parameters are known."""
+        return True
+
+    def end(self) -> None:
+        """Let go of the request."""
+        self._request = None
+
+    def request_for(self, wanted: str) -> RequestT:
+        """The request.
+
+        Raises:
+            ContextClosedError: if it is over.
+        """
+        if self._request is None:
+            raise ContextClosedError(f"meta.{wanted}", hint="read it before the request is over")
+        return self._request
+
+    def _look_up(self, key: str) -> object:
+        request = self.request_for(key)
+        return self.find_user(request) if key == "user" else self.find_request(request)
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "params":
+            return Params(self)
+        if key in {"request", "user"}:
+            return lazy(partial(self._look_up, key))
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("request", "user", "params"))
+
+    def __len__(self) -> int:
+        return 3
+
+
+class Params(Mapping[str, Any]):
+    """The parameters of a request, read-only: query, form fields where the framework has parsed them, and path.
+
+    ``params["page"]`` is the last value of a key, so that a path parameter cannot be overruled by a query of the same
+    name; ``params.getlist("tag")`` has all of them.
+    """
+
+    __slots__ = ("_facts", "_values")
+
+    def __init__(self, facts: RequestFacts[Any]) -> None:
+        self._facts: RequestFacts[Any] | None = facts
+        self._values: dict[str, list[Any]] = {}
+
+    def _read(self) -> dict[str, list[Any]]:
+        facts = self._facts
+        if facts is None:
+            return self._values
+        request = facts.request_for("params")
+        values: dict[str, list[Any]] = {}
+        for key, value in facts.find_params(request):
+            values.setdefault(key, []).append(value)
+        if facts.is_routed(request):
+            self._values = values
+            self._facts = None
+        return values
+
+    def getlist(self, key: str) -> list[Any]:
+        """All values of a key, in order: those of the query, of the form, of the path; empty if there are none."""
+        return list(self._read().get(key, ()))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read()[key][-1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return f"<Params {', '.join(self._read())}>"  # keys only: values may be secret
