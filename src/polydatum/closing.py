@@ -88,7 +88,7 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                     part.end_step(context, handle).call(None)
                     kept = kept or handle is not None
         except BaseException as error:
-            unwinding = _surprised(context, status, kept, part, error)
+            unwinding: Unwinding | None = _surprised(context, status, kept, part, error)
         else:
             unwinding = None if plain else _surprised(context, status, kept)
         if unwinding is not None:
@@ -267,7 +267,7 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                     await _take_clean(part.end_step(context, handle), shield)
                     kept = kept or handle is not None
         except BaseException as error:
-            unwinding = _surprised(context, status, kept, part, error)
+            unwinding: Unwinding | None = _surprised(context, status, kept, part, error)
         else:
             interrupted = shield is not None and shield.interrupted is not None
             unwinding = None if plain and not interrupted else _surprised(context, status, kept)

@@ -1,0 +1,109 @@
+# The only door to the project. It needs make and Python 3.11 or newer; every target makes the environment it uses.
+#
+#   PYTHON=python3.12    the interpreter; without it, what scripts/find-python.sh finds
+#   ARGS="-k flask -x"   arguments for pytest (the coverage is then not measured) or for the benchmarks
+#   APP=flask PORT=8001  what `make demo` serves, and where
+
+UV_VERSION := 0.13.9
+SUPPORTED  := 3.11 3.12 3.13
+
+PYTHON     ?= $(shell sh scripts/find-python.sh)
+APP        ?= starlette
+PORT       ?= 8000
+ARGS       ?=
+
+# `make test-others` sets these for the environments of the other versions.
+VENV       := .venv
+SYNC       := --all-groups
+COVERAGE   := --cov --cov-report=term
+
+READY      := $(VENV)/.ready
+RUN        := $(VENV)/bin/python
+INSTALL    := $(VENV)/bin/uv pip install --python .venv-bench/bin/python
+BENCH      := PYTHONPATH=src:integrations .venv-bench/bin/python -m tests.benchmarks
+
+# $(call quiet,COMMAND): what it prints is shown only if it fails.
+quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-all test-others check docs bench bench-check clean stale
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	    while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+demo: $(READY) ## Serve the demo shop (APP=starlette, fastapi, flask or django; PORT=8000)
+	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT)
+
+test: $(READY) ## Run the suite and measure the coverage of the core
+	@$(RUN) -m pytest $(or $(ARGS),$(COVERAGE))
+
+test-all: test-others test ## Run the suite on every supported Python found on this machine
+
+test-others: $(READY) # on all but the Python that `make test` uses
+	@own=$$($(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(SUPPORTED); do \
+	    [ "$$version" != "$$own" ] || continue; \
+	    if ! python=$$(sh scripts/find-python.sh "$$version" 2>/dev/null); then \
+	        echo "Python $$version: not found here, skipped"; continue; \
+	    fi; \
+	    echo "Python $$version: $$python"; \
+	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" COVERAGE= \
+	        SYNC="--no-default-groups --group test" || exit 1; \
+	done
+
+check: $(READY) ## Check format, style, types, import floors and docs
+	$(RUN) -m ruff format --check
+	$(RUN) -m ruff check
+	$(RUN) -m mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) -m pyright --project pyproject.toml
+	$(VENV)/bin/lint-imports --no-logo
+	@$(MAKE) --no-print-directory docs
+
+docs: $(READY) ## Build the documentation in docs/_build/html
+	$(RUN) -m sphinx -n -W --keep-going -q -b html docs docs/_build/html
+
+bench: .venv-bench/.ready ## Measure against hand-written limits and the peers
+	@$(BENCH) $(ARGS)
+
+bench-check: .venv-bench/.ready ## Fail if a ratio is worse than its budget by more than 20 %
+	@$(BENCH) --check $(ARGS)
+
+clean: ## Remove environments, caches and everything built
+	rm -rf .venv .venv-* build dist docs/_build htmlcov .coverage .coverage.* \
+	    .grimp_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments --------------------------------------------------------------------------------------------------
+
+# A stamp tells that the environment fits the lock. It is begun anew if its interpreter has gone, or if another one is
+# asked for than it was made with.
+ifeq ($(wildcard $(RUN)),)
+    STALE := stale
+else ifneq ($(origin PYTHON),file)
+    ifneq ($(shell cat $(VENV)/.python 2>/dev/null),$(PYTHON))
+        STALE := stale
+    endif
+endif
+
+$(READY): pyproject.toml uv.lock $(STALE)
+	@if [ -n "$(STALE)" ]; then \
+	    python="$(PYTHON)"; [ -n "$$python" ] || exit 1; \
+	    echo "Making $(VENV) with $$python; the first time takes a minute or two"; \
+	    $(call quiet,"$$python" -m venv --clear $(VENV)); \
+	    echo "$$python" > $(VENV)/.python; \
+	fi
+	@$(call quiet,$(RUN) -m pip install -q uv==$(UV_VERSION))
+	@$(call quiet,UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never \
+	    $(VENV)/bin/uv sync --python $(RUN) --locked --all-extras $(SYNC) --inexact)
+	@touch $@
+
+# The peers. One of them, the published polydatum 0.9.1, has our import name and therefore a folder of its own.
+.venv-bench/.ready: tests/benchmarks/requirements.txt tests/benchmarks/requirements-upstream.txt | $(READY)
+	@echo "Making .venv-bench with the peers"
+	@$(call quiet,$(VENV)/bin/uv venv --clear --python $(RUN) .venv-bench)
+	@$(call quiet,$(INSTALL) -r tests/benchmarks/requirements.txt)
+	@$(call quiet,$(INSTALL) --no-deps --target .venv-bench/upstream -r tests/benchmarks/requirements-upstream.txt)
+	@touch $@

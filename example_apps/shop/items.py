@@ -1,0 +1,56 @@
+"""Items and their stock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from example_apps.shop.context import ShopContext
+from polydatum import NotFound, Service, ServiceError
+
+
+class OutOfStock(ServiceError):
+    """There are fewer of an item than somebody wants: 409."""
+
+    code = 409
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something the shop sells."""
+
+    id: int
+    name: str
+    price_cents: int
+    stock: int
+
+
+class ItemService(Service[ShopContext]):
+    """What the shop sells, and how much of it there is."""
+
+    def list_items(self) -> list[Item]:
+        """All items, in order of their ids."""
+        rows = self._ctx.db.execute("SELECT id, name, price_cents, stock FROM items ORDER BY id")
+        return [Item(*row) for row in rows]
+
+    def get_item(self, item_id: int) -> Item | None:
+        """The item of an id, or None."""
+        query = "SELECT id, name, price_cents, stock FROM items WHERE id = ?"
+        row = self._ctx.db.execute(query, (item_id,)).fetchone()
+        return None if row is None else Item(*row)
+
+    def take_from_stock(self, item_id: int, quantity: int) -> Item:
+        """Take some of an item out of the stock; returns the item as it was before.
+
+        Raises:
+            NotFound: if there is no such item.
+            OutOfStock: if there are fewer.
+        """
+        item = self.get_item(item_id)
+        if item is None:
+            raise NotFound(f"there is no item {item_id}")
+        taken = self._ctx.db.execute(
+            "UPDATE items SET stock = stock - ? WHERE id = ? AND stock >= ?", (quantity, item_id, quantity)
+        )
+        if taken.rowcount == 0:
+            raise OutOfStock(f"{quantity} of {item.name} wanted, {item.stock} left")
+        return item

@@ -1,0 +1,147 @@
+"""Serve the shop in one of its hosts: ``python -m example_apps.shop.serve --app flask --port 8001``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any, NamedTuple
+
+from example_apps.shop.layer import make_data_manager
+
+HOST = "127.0.0.1"
+
+TOUR = """\
+Try in another terminal, in this order:
+
+  # What there is: 5 teapots, 24 cups, 3 packets of tea.
+  curl -iw '\\n' {url}/items
+
+  # Two teapots and two cups. Answer: 201, order 1.
+  curl -iw '\\n' {url}/orders -H 'Content-Type: application/json' -d '{two_lines}'
+
+  # A cup, and nine packets of tea. Answer: 409, and the cup is back in the stock.
+  curl -iw '\\n' {url}/orders -H 'Content-Type: application/json' -d '{out_of_stock}'
+
+  # An item that nobody sells. Answer: 404, by a service that raised NotFound.
+  curl -iw '\\n' {url}/orders -H 'Content-Type: application/json' -d '{unknown_item}'
+
+  # Every statement succeeds, the view returns a 201, then COMMIT fails. Answer: 500, and the error is in this window.
+  curl -iw '\\n' {url}/orders/broken -H 'Content-Type: application/json' -d '{two_lines}'
+
+  # Nothing of the last three was kept: 3 teapots, 22 cups, 3 packets; no order 2 (404); one confirmation, of order 1.
+  curl -iw '\\n' {url}/items {url}/orders/2
+  cat {confirmations}
+"""
+TWO_LINES = '{"lines": [{"item_id": 1, "quantity": 2}, {"item_id": 2, "quantity": 2}]}'
+OUT_OF_STOCK = '{"lines": [{"item_id": 2, "quantity": 1}, {"item_id": 3, "quantity": 9}]}'
+UNKNOWN_ITEM = '{"lines": [{"item_id": 99, "quantity": 1}]}'
+
+
+class Server(NamedTuple):
+    """What serves an application."""
+
+    run: Callable[[], None]  # until it is stopped
+    stop: Callable[[], None]  # may be called by a signal handler, at any time
+
+
+def asgi_server(app: Any, listener: socket.socket) -> Server:
+    import uvicorn
+
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # not every stage of its start and stop
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level=None))
+    return Server(partial(server.run, [listener]), partial(setattr, server, "should_exit", True))
+
+
+def wsgi_server(app: Any, listener: socket.socket) -> Server:
+    from werkzeug.serving import make_server
+
+    _, port = listener.getsockname()
+    server = make_server(HOST, port, app, threaded=True, fd=listener.fileno())
+    # shutdown() waits for the loop to end, so it must not be called in the loop's own thread.
+    return Server(server.serve_forever, lambda: Thread(target=server.shutdown).start())
+
+
+SERVERS: dict[str, Callable[[Any, socket.socket], Server]] = {
+    "starlette": asgi_server,
+    "fastapi": asgi_server,
+    "flask": wsgi_server,
+    "django": asgi_server,
+}
+
+
+def main() -> None:
+    """Serve the shop until Ctrl-C."""
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        listening(arguments.port) as listener,
+        TemporaryDirectory(prefix="polydatum-shop-") as temporary,
+    ):
+        serve(arguments.app, listener, arguments.folder or Path(temporary))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m example_apps.shop.serve", description="Serve the demo shop.")
+    parser.add_argument("--app", choices=SERVERS, default="starlette", help="the host (default: starlette)")
+    parser.add_argument("--port", type=port_number, default=8000, help="default: 8000; 0 for any that is free")
+    parser.add_argument("--folder", type=Path, help="where the shop keeps its files (default: a temporary folder)")
+    return parser.parse_args()
+
+
+def port_number(text: str) -> int:
+    """A number that may be a port."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535 is")
+    return int(text)
+
+
+@contextlib.contextmanager
+def listening(port: int) -> Iterator[socket.socket]:
+    """A socket that listens; the program ends with a message if the port cannot be had."""
+    try:
+        listener = socket.create_server((HOST, port), backlog=128)
+    except OSError as error:
+        sys.exit(f"Cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}. Try another: make demo PORT=8001")
+    with listener:
+        yield listener
+
+
+def serve(name: str, listener: socket.socket, folder: Path) -> None:
+    """Serve the shop of a folder in the host of a name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    app = importlib.import_module(f"example_apps.shop.{name}_app").make_app(make_data_manager(folder))
+    server = SERVERS[name](app, listener)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.stop())
+    print_tour(name, f"http://{HOST}:{listener.getsockname()[1]}", folder)
+    server.run()
+
+
+def print_tour(name: str, url: str, folder: Path) -> None:
+    """What to try, and what to expect."""
+    print(f"The shop is open at {url}, served by {name}. Ctrl-C closes it.\n")
+    tour = TOUR.format(
+        url=url,
+        two_lines=TWO_LINES,
+        out_of_stock=OUT_OF_STOCK,
+        unknown_item=UNKNOWN_ITEM,
+        confirmations=folder / "confirmations.log",
+    )
+    print(tour, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The ASGI middleware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgi_polydatum.connection import (
+    CONTEXT_KEY,
+    ASGIApp,
+    Receive,
+    Scope,
+    ScopeFacts,
+    Send,
+    manager_in,
+    put_dal_on_requests,
+)
+from asgi_polydatum.exchange import Exchange
+from asgi_polydatum.lifespan import serve_lifespan
+from polydatum import Context, DataManager
+
+
+class PolydatumMiddleware:
+    """Gives every HTTP request a Context of its own, which ends before the first byte of the answer.
+
+    In Starlette and FastAPI add it before other middleware, which makes it the innermost:
+    ``app.add_middleware(PolydatumMiddleware, data_manager=dm)``. Any other ASGI application is wrapped:
+    ``app = PolydatumMiddleware(app, data_manager=dm)``.
+
+    ``request.dal`` is the DAL wherever there is a Starlette request; without Starlette it is ``scope["state"]["dal"]``, and
+    the context is ``scope["polydatum.context"]``. ``ctx.meta`` has ``request``, ``user`` (of ``scope["user"]``) and ``params``.
+
+    What becomes of a request:
+
+    * **Answered below 400**: commits, then the answer goes out.
+    * **Answered with 400 or more**, by the view or by an error handler: rolls back, then the answer goes out
+      (``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
+    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
+    * **The commit fails**: the error is raised out of the application's ``send``. Nothing of its answer goes out, and from
+      then on nothing below 500; what the application does not answer itself with a 500 is raised again as the original
+      error, for the 500 handler, the log and the server.
+    * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and is answered with that status and its text.
+    * **Any other exception escapes**: rolls back, and it is raised again, also if a context middleware suppressed it.
+    * **Cancelled, or no answer at all**: rolls back.
+    * **A context middleware fails to set up**: the application is not called; the error is raised.
+
+    A streamed body runs when the context has ended: see `stream_context`. WebSockets get no context. An open context of the
+    same DataManager, of an outer PolydatumMiddleware, is used as it is.
+
+    Args:
+        app: the ASGI application.
+        data_manager: the DataManager or a dotted path to it. Without it, the lifespan state ``"polydatum"`` is used, or
+            ``app.state.data_manager``. If there is none, or something else, the start-up of the application fails.
+    """
+
+    def __init__(self, app: ASGIApp, data_manager: DataManager[Any, Any] | str | None = None) -> None:
+        self.app = app
+        # Starlette builds its middleware when the lifespan starts. An error raised here would look to the server as if
+        # the application knew no lifespan; so it is found out by the lifespan, or by the first request.
+        self._given = data_manager
+        self._manager = data_manager if isinstance(data_manager, DataManager) else None
+        put_dal_on_requests()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, a WebSocket or the lifespan."""
+        outer = scope.get(CONTEXT_KEY)
+        if scope["type"] != "http" or (outer is not None and self._is_served_by(outer, scope)):
+            await self._pass_on(scope, receive, send)
+            return
+        manager = self._manager or self._find_manager(scope)
+        facts = ScopeFacts(scope)
+        context = scope[CONTEXT_KEY] = manager.context(facts)
+        scope.setdefault("state", {})["dal"] = context.dal
+        exchange = Exchange(context, scope, send)
+        try:
+            await context.aopen()
+            await self.app(scope, receive, exchange.send)
+        except BaseException as error:
+            leaving = await exchange.fail(error)
+            if leaving is error:
+                del leaving
+                raise
+        else:
+            leaving = await exchange.finish() if exchange.is_unfinished else None
+        finally:
+            context.leave()
+            if outer is not None:
+                scope[CONTEXT_KEY] = outer
+                scope["state"]["dal"] = outer.dal
+        if leaving is not None:
+            try:
+                raise leaving
+            finally:
+                del leaving
+        facts.end()
+
+    def _find_manager(self, scope: Scope) -> DataManager[Any, Any]:
+        manager = self._manager
+        if manager is None:
+            manager = manager_in(scope, self._given, self.app)
+            if self._given is not None:
+                self._manager = manager
+        return manager
+
+    def _is_served_by(self, outer: Context, scope: Scope) -> bool:
+        """Whether the context of a PolydatumMiddleware further out is the one this would open."""
+        if outer.state != "open":
+            return False
+        return self._given is None or self._find_manager(scope) is outer.data_manager
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await serve_lifespan(self.app, scope, receive, send, self._find_manager)
+        else:
+            await self.app(scope, receive, send)

@@ -1,0 +1,168 @@
+"""The Django middleware."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from django_polydatum.configuration import configured_manager
+from django_polydatum.requests import CONTEXT, ERROR, DjangoFacts, context_of, put_dal_on_requests
+from django_polydatum.streaming import AsyncStreamedBody
+from polydatum import ConfigurationError, Context, ServiceError
+from polydatum.adapting import StreamedBody, answer_for
+
+T = TypeVar("T")
+GetResponse = Callable[[HttpRequest], Any]
+
+
+class PolydatumMiddleware:
+    """Gives every request a Context of its own, which ends before the first byte of the answer.
+
+    ``MIDDLEWARE = [..., "django_polydatum.PolydatumMiddleware"]`` after AuthenticationMiddleware, and
+    ``POLYDATUM = {"DATA_MANAGER": "shop.data.dm"}``. Works under WSGI and ASGI, with sync and async views.
+
+    ``request.dal`` is the DAL. ``ctx.meta`` has ``request``, ``user`` (``request.user``) and ``params``.
+
+    What becomes of a request:
+
+    * **Answered below 400**: commits, then the answer goes out. Template responses are rendered before.
+    * **Answered with 400 or more**, by the view or by Django's own error page: rolls back, then the answer goes out
+      (``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
+    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
+    * **The commit fails**: the answer is dropped and the error raised; Django logs it and answers 500.
+    * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and is answered with that status and its
+      text, unless the ``process_exception`` of a middleware further in has answered it.
+    * **Any other exception escapes**: Django makes it a 500, or what else it makes of it; rolls back, also if a context
+      middleware suppressed it.
+    * **Cancelled**, because the client left an async view: rolls back.
+    * **A context middleware fails to set up**: the view is not called; Django answers 500.
+
+    A streamed body runs when the context has ended: see `stream_context`. Under ASGI, what a sync view opened in its thread
+    is closed in that thread.
+
+    Args:
+        get_response: the next layer.
+
+    Raises:
+        ImproperlyConfigured: when the application starts, if the setting names no DataManager.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        try:
+            self._manager = configured_manager()
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from error
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+        put_dal_on_requests()
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Serve a request; awaitable if the next layer is."""
+        return self._aserve(request) if self._is_async else self._serve(request)
+
+    def _serve(self, request: HttpRequest) -> HttpResponseBase:
+        if self._is_served(request):
+            return self.get_response(request)  # type: ignore[no-any-return]
+        facts = DjangoFacts(request)
+        context = self._manager.context(facts)
+        setattr(request, CONTEXT, context)
+        try:
+            try:
+                context.open()
+                response = self.get_response(request)
+            except BaseException as error:
+                context.close(error, keep_current=True)
+                raise
+            status = response.status_code
+            behind = _error_behind(request, status)
+            context.close(behind, status=status, keep_current=True)
+        except ServiceError as error:
+            response = _answer_or_raise(request, error, context)
+        except BaseException:
+            context.leave()
+            raise
+        return _leave_after(response, context, facts)
+
+    async def _aserve(self, request: HttpRequest) -> HttpResponseBase:
+        if self._is_served(request):
+            return await self.get_response(request)  # type: ignore[no-any-return]
+        facts = DjangoFacts(request)
+        context = self._manager.context(facts)
+        setattr(request, CONTEXT, context)
+        try:
+            try:
+                await context.aopen()
+                response = await self.get_response(request)
+            except BaseException as error:
+                await context.aclose(error, keep_current=True, in_thread=_in_view_thread)
+                raise
+            status = response.status_code
+            behind = _error_behind(request, status)
+            await context.aclose(behind, status=status, keep_current=True, in_thread=_in_view_thread)
+        except ServiceError as error:
+            response = _answer_or_raise(request, error, context)
+        except BaseException:
+            context.leave()
+            raise
+        return _leave_after(response, context, facts)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Called by Django for what a view raises: answers a ServiceError, remembers every other."""
+        setattr(request, ERROR, exception)
+        return _answer(request, exception)
+
+    def _is_served(self, request: HttpRequest) -> bool:
+        """Whether another PolydatumMiddleware further out has given the request its context."""
+        context = context_of(request)
+        return context is not None and context.state == "open" and context.data_manager is self._manager
+
+
+async def _in_view_thread(job: Callable[[], T]) -> T:
+    """Run a function in the thread that Django runs the sync views of this request in."""
+    return await sync_to_async(job, thread_sensitive=True)()
+
+
+def _error_behind(request: HttpRequest, status: int) -> BaseException | None:
+    """The exception that became an answer of 400 or more.
+
+    It never decides whether to roll back, the status does that; it tells ``rollback_on`` and the context's middleware why.
+    """
+    error: BaseException | None = vars(request).pop(ERROR, None)
+    return error if status >= 400 else None
+
+
+def _answer(request: HttpRequest, error: BaseException) -> HttpResponse | None:
+    answer = answer_for(error, request.headers.get("Accept"))
+    return None if answer is None else HttpResponse(answer.body, status=answer.status, headers=answer.headers)
+
+
+def _answer_or_raise(request: HttpRequest, error: ServiceError, context: Context) -> HttpResponse:
+    """The answer to a ServiceError that the context itself raised."""
+    response = _answer(request, error)
+    if response is None:
+        context.leave()
+        raise error
+    return response
+
+
+def _leave_after(response: Any, context: Context, facts: DjangoFacts) -> HttpResponseBase:
+    """Leave the context now, or at the end of a streamed body; a file's content is no code that could touch it."""
+    if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):
+        body: Any = response.streaming_content
+        response.streaming_content = (
+            AsyncStreamedBody(body, context) if response.is_async else StreamedBody(body, context)
+        )
+    else:
+        context.leave()
+    facts.end()
+    return response  # type: ignore[no-any-return]

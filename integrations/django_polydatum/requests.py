@@ -1,0 +1,94 @@
+"""What is read from a Django request, and ``request.dal``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.http import HttpRequest
+
+from polydatum import Context
+from polydatum.adapting import AdapterMissingError, RequestDal, RequestFacts
+
+CONTEXT = "polydatum_context"
+"""The attribute of a request that holds its Context."""
+
+ERROR = "polydatum_error"
+"""The attribute of a request that holds the exception its view has raised."""
+
+_FIX = (
+    "PolydatumMiddleware did not see this request; add 'django_polydatum.PolydatumMiddleware' to MIDDLEWARE, "
+    "after AuthenticationMiddleware and before middleware that uses request.dal"
+)
+_STREAM = (
+    "the answer has been decided; in a streamed body open a context of its own: "
+    "with django_polydatum.stream_context(request) as ctx"
+)
+
+
+class DjangoFacts(RequestFacts[HttpRequest]):
+    """``ctx.meta`` of a Django request."""
+
+    __slots__ = ()
+
+    def find_user(self, request: HttpRequest) -> object:
+        """``request.user``, itself lazy: Django loads it when it is used. Async code awaits ``meta.request.auser()``."""
+        return getattr(request, "user", None)
+
+    def find_params(self, request: HttpRequest) -> Iterable[tuple[str, object]]:
+        """Query, form fields of a POST, and what the URL pattern has captured."""
+        for fields in (request.GET, request.POST):
+            for key, values in fields.lists():
+                for value in values:
+                    yield str(key), value
+        match: Any = request.resolver_match
+        if match is not None:
+            yield from match.captured_kwargs.items()
+
+    def is_routed(self, request: HttpRequest) -> bool:
+        """Whether the URL has been resolved."""
+        return request.resolver_match is not None
+
+
+def context_of(request: Any) -> Context | None:
+    """The context of a request, or None."""
+    context: Context | None = vars(request).get(CONTEXT)
+    return context
+
+
+_request_dal = RequestDal(context_of, fix=_FIX, stream=_STREAM)
+
+
+def put_dal_on_requests() -> None:
+    """Give Django's requests their ``dal``."""
+    _request_dal.put_on(HttpRequest)
+
+
+def stream_context(request: HttpRequest) -> Context:
+    """A new context for the body of a streamed answer, with the ``meta`` of the request; ``with`` and ``async with``.
+
+    A body runs after the request's own context has ended: the answer's status is on its way, and nothing can take it
+    back. What the body reads or writes is a unit of work of its own, which ends with the block: when the body is read to
+    its end, or when the server closes it because the client has left.
+
+    Args:
+        request: the request that is answered.
+
+    Raises:
+        AdapterMissingError: if the request went through no PolydatumMiddleware.
+
+    Example::
+
+        def export(request):
+            def rows():
+                with stream_context(request) as ctx:
+                    for row in ctx.dal.items.all():
+                        yield row.as_csv()
+
+            return StreamingHttpResponse(rows())
+    """
+    real: Any = getattr(request, "_request", request)  # of the Django REST framework
+    context = context_of(real)
+    if context is None:
+        raise AdapterMissingError("stream_context(request)", _FIX)
+    return context.data_manager.context(DjangoFacts(real))  # type: ignore[no-any-return]

@@ -1,0 +1,96 @@
+"""What is read from a Flask request, and ``request.dal``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import flask
+
+from polydatum import Context
+from polydatum.adapting import AdapterMissingError, RequestDal, RequestFacts
+
+CONTEXT = "polydatum_context"
+"""The attribute of a request that holds its Context. Not on ``flask.g``: nested requests of one app share that."""
+
+ERROR = "polydatum_error"
+"""The attribute of a request that holds the exception that an error handler made into its answer."""
+
+_FIX = (
+    "nobody dispatched this request, or flask_polydatum is not installed in its app; call FlaskPolydatum(dm).init_app(app), "
+    "or flask_polydatum.init_app(app, dm)"
+)
+_STREAM = (
+    "the answer has been decided; in a streamed body open a context of its own: "
+    "with flask_polydatum.stream_context(request) as ctx"
+)
+
+
+class FlaskFacts(RequestFacts[flask.Request]):
+    """``ctx.meta`` of a Flask request."""
+
+    __slots__ = ()
+
+    def find_user(self, request: flask.Request) -> object:
+        """Flask-Login's current user, loaded now if it was not; None without Flask-Login."""
+        flask_login: Any = sys.modules.get("flask_login")
+        if flask_login is None or not flask.has_request_context() or not hasattr(flask.current_app, "login_manager"):
+            return None
+        return flask_login.current_user._get_current_object()
+
+    def find_params(self, request: flask.Request) -> Iterable[tuple[str, object]]:
+        """Query, form fields, path. Reading the fields consumes the body of a form, as ``request.form`` does."""
+        yield from request.args.items(multi=True)
+        yield from request.form.items(multi=True)
+        yield from (request.view_args or {}).items()
+
+
+def current_request() -> flask.Request:
+    """The request behind Flask's proxy."""
+    proxy: Any = flask.request
+    request: flask.Request = proxy._get_current_object()
+    return request
+
+
+def _context_of(request: Any) -> Context | None:
+    context: Context | None = vars(request).get(CONTEXT)
+    return context
+
+
+request_dal = RequestDal(_context_of, fix=_FIX, stream=_STREAM)
+
+
+def stream_context(request: flask.Request) -> Context:
+    """A new context for the body of a streamed answer, with the ``meta`` of the request; use it with ``with``.
+
+    A body runs after the request's own context has ended: the answer's status is on its way, and nothing can take it
+    back. What the body reads or writes is a unit of work of its own, which ends with the ``with`` block: when the body is
+    read to its end, or when the server closes it because the client has left.
+
+    Args:
+        request: the request that is answered; ``flask.request`` will do.
+
+    Raises:
+        AdapterMissingError: if flask_polydatum is not installed in the app of the request.
+
+    Example::
+
+        @app.get("/export")
+        def export():
+            request = flask.request._get_current_object()
+
+            def rows():
+                with stream_context(request) as ctx:
+                    for row in ctx.dal.items.all():
+                        yield row.as_csv()
+
+            return Response(rows())
+    """
+    real: Any = request
+    if hasattr(real, "_get_current_object"):
+        real = real._get_current_object()
+    context = _context_of(real)
+    if context is None:
+        raise AdapterMissingError("stream_context(request)", _FIX)
+    return context.data_manager.context(FlaskFacts(real))  # type: ignore[no-any-return]

@@ -1,0 +1,103 @@
+"""The rows of the tables and what each may cost. Every budget stands here, once.
+
+A budget is a factor over the limit in the same run, unless ``Budget.absolute`` says that it is in the
+row's own unit. It holds for CPython 3.12 and newer; 3.11 may take ``ON_311`` times as much, if the row
+does not say otherwise.
+"""
+
+from dataclasses import dataclass
+
+SLACK = 1.2
+"""``--check`` fails a row that is worse than its budget by more than this factor."""
+
+ON_311 = 1.3
+
+SYNC, ASYNC, MEMORY = "core, sync", "core, async", "memory, growth, size, import"
+AREAS = (SYNC, ASYNC, MEMORY)
+
+
+@dataclass(frozen=True)
+class Budget:
+    most: float
+    absolute: bool = False
+    on_311: float | None = None
+
+    def on(self, python: tuple[int, int]) -> float:
+        if python > (3, 11):
+            return self.most
+        return self.most * ON_311 if self.on_311 is None else self.on_311
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table."""
+
+    name: str
+    area: str
+    title: str
+    budget: Budget | None = None
+    """None: reported, not judged."""
+    unit: str = "µs"
+    repeated: bool = True
+    """Measured in several processes; False for what comes out the same in each."""
+
+
+def _exactly(amount: float) -> Budget:
+    return Budget(amount, absolute=True)
+
+
+ROWS = (
+    Row("empty", SYNC, "empty context, opened and closed", Budget(2.8)),
+    Row("one", SYNC, "context + 1 generator resource", Budget(2.9)),
+    Row("five", SYNC, "context + chain of 5", Budget(2.3)),
+    Row("full", SYNC, "context + service call that uses the resource", Budget(2.9)),
+    Row("call", SYNC, "dal.items.get_item(1), no method middleware", Budget(1.1, on_311=1.2)),
+    Row("nested_call", SYNC, "dal.a.b.c.find(1), no method middleware", Budget(1.1, on_311=1.2)),
+    Row("call_using", SYNC, "dal.items.get_item(1) using an open resource", Budget(2.0)),
+    Row("method_functions", SYNC, "3 method middleware as functions", Budget(4.1)),
+    Row("method_generators", SYNC, "3 method middleware as generators", Budget(15.0)),
+    Row("context_middleware", SYNC, "3 context middleware", Budget(2.5)),
+    Row("failing", SYNC, "exception through a context with a resource", Budget(2.4)),
+    Row("transactional", SYNC, "context with a transactional resource"),
+    Row("on_commit", SYNC, "context with one on_commit hook"),
+    Row("vetoed", SYNC, "context with a resource, vetoed by status"),
+    Row("async_empty", ASYNC, "empty async context"),
+    Row("async_one", ASYNC, "async context + 1 async resource", Budget(2.6)),
+    Row("async_five", ASYNC, "async context + chain of 5", Budget(1.9)),
+    Row("async_full", ASYNC, "async context + service call that uses the resource", Budget(2.6)),
+    Row("async_sync_resource", ASYNC, "async context + 1 sync resource, x the async limit", Budget(1.4)),
+    Row("async_suspending", ASYNC, "async resource whose teardown really suspends"),
+    Row("held_empty", MEMORY, "memory per open context, empty", _exactly(190), "B", repeated=False),
+    Row("held_connection", MEMORY, "memory per open context, 1 resource", _exactly(530), "B", repeated=False),
+    Row(
+        "held_connection_later",
+        MEMORY,
+        "the same after 40 contexts without a resource",
+        _exactly(530),
+        "B",
+        repeated=False,
+    ),
+    Row("garbage", MEMORY, "cyclic garbage per context", _exactly(0), "objects", repeated=False),
+    Row("garbage_vetoed", MEMORY, "cyclic garbage per vetoed context", _exactly(0), "objects", repeated=False),
+    Row("garbage_async", MEMORY, "cyclic garbage per async context", _exactly(0), "objects", repeated=False),
+    Row("growth_objects", MEMORY, "growth over all contexts, objects", _exactly(0), "objects", repeated=False),
+    Row(
+        "growth_memory",
+        MEMORY,
+        "growth over all contexts, resident memory",
+        _exactly(0),
+        "KiB",
+        repeated=False,
+    ),
+    Row(
+        "crowded",
+        MEMORY,
+        "context + 1 resource with 10,000 resources and services registered, x the cost with 10",
+        Budget(1.0, on_311=1.0),
+    ),
+    Row("register_resources", MEMORY, "register one of 10,000 resources", _exactly(15), "µs", repeated=False),
+    Row("register_services", MEMORY, "register one of 10,000 services", _exactly(15), "µs", repeated=False),
+    Row("import_time", MEMORY, "import polydatum, over a bare interpreter", _exactly(30), "ms", repeated=False),
+    Row("import_foreign", MEMORY, "third-party modules it imports", _exactly(0), "modules", repeated=False),
+)
+BY_NAME = {row.name: row for row in ROWS}

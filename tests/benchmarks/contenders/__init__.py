@@ -1,0 +1,69 @@
+"""Who takes part, and the shape they all have.
+
+A *work* is a context manager that yields ``run(times)``, which does the row's work that many times.
+A contender names the works it can do by row; a row it does not name has no equivalent there.
+"""
+
+import importlib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+Run = Callable[[int], None]
+AsyncRun = Callable[[int], Awaitable[None]]
+SyncWork = Callable[[], AbstractContextManager[Run]]
+AsyncWork = Callable[[], AbstractAsyncContextManager[AsyncRun]]
+
+
+class Holder(NamedTuple):
+    """Opens one context and gives back what keeps it open; closes it again."""
+
+    open: Callable[[], Any]
+    close: Callable[[Any], object]
+
+
+HeldWork = Callable[[], AbstractContextManager[Holder]]
+Registering = Callable[[int], Callable[[], None]]
+"""Prepares that many things to register; the function it gives registers them and opens a context."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    sync: Mapping[str, SyncWork]
+    async_: Mapping[str, AsyncWork] = field(default_factory=dict)
+    held: Mapping[str, HeldWork] = field(default_factory=dict)
+    registering: Mapping[str, Registering] = field(default_factory=dict)
+    one_among: Callable[[int], SyncWork] | None = None
+    """The work of row ``one`` with that many resources and services registered."""
+    ambient: bool = False
+    """Its open context can be found without being handed on, so it pays for a ContextVar."""
+
+
+LIMIT = "limit"
+OURS = "polydatum"
+_MODULES = {
+    LIMIT: "limit",
+    OURS: "ours",
+    "wireup": "peer_wireup",
+    "dishka": "peer_dishka",
+    "svcs": "peer_svcs",
+    "modern-di": "peer_modern_di",
+    "polydatum 0.9.1": "peer_upstream",
+}
+
+
+def load(*, ours_only: bool) -> tuple[dict[str, Contender], dict[str, str]]:
+    """All contenders that can be imported here, and for the others the reason why not."""
+    names = (LIMIT, OURS) if ours_only else tuple(_MODULES)
+    contenders: dict[str, Contender] = {}
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        except Exception as error:
+            missing[name] = f"not available: {type(error).__name__}: {error}"
+        else:
+            contenders[name] = module.contender
+    return contenders, missing

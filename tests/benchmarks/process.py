@@ -1,0 +1,33 @@
+"""One measuring process: measures one row and prints what it found as JSON.
+
+Started by ``__main__``; by hand: ``python -m tests.benchmarks.process one``.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from tests.benchmarks import async_, memory, sync
+from tests.benchmarks.budgets import ASYNC, BY_NAME, MEMORY, SYNC
+from tests.benchmarks.contenders import load
+from tests.benchmarks.rounds import Settings
+
+MEASURE = {SYNC: sync.measure, ASYNC: async_.measure, MEMORY: memory.measure}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.process")
+    parser.add_argument("row", choices=list(BY_NAME))
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--contexts", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ours-only", action="store_true")
+    chosen = parser.parse_args()
+    contenders, missing = load(ours_only=chosen.ours_only)
+    measure = MEASURE[BY_NAME[chosen.row].area]
+    measured = measure(chosen.row, contenders, Settings(chosen.rounds, chosen.contexts, chosen.repeats))
+    print(json.dumps(asdict(measured) | {"missing": missing}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What all processes found, put together: figures, ratios, verdicts. JSON is its stored form."""
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from tests.benchmarks.budgets import BY_NAME, SLACK, Row
+from tests.benchmarks.contenders import LIMIT, OURS
+
+
+@dataclass(frozen=True)
+class Figure:
+    minimum: float
+    median: float
+
+
+@dataclass
+class RowResult:
+    """One row's figures by contender, in the row's unit, and why some are missing."""
+
+    name: str
+    figures: dict[str, Figure] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def row(self) -> Row:
+        return BY_NAME[self.name]
+
+    @property
+    def ours(self) -> Figure | None:
+        return self.figures.get(OURS)
+
+    def over_limit(self, name: str) -> float | None:
+        """A contender's factor over the limit."""
+        if LIMIT not in self.figures or name not in self.figures or self.figures[LIMIT].minimum <= 0:
+            return None
+        return self.figures[name].minimum / self.figures[LIMIT].minimum
+
+    @property
+    def best_peer(self) -> str | None:
+        peers = {name: figure.minimum for name, figure in self.figures.items() if name not in (LIMIT, OURS)}
+        return min(peers, key=peers.__getitem__) if peers else None
+
+    @property
+    def over_peer(self) -> float | None:
+        """Our factor over the best peer; below 1 we are ahead."""
+        peer = self.best_peer
+        if peer is None or self.ours is None or self.figures[peer].minimum <= 0:
+            return None
+        return self.ours.minimum / self.figures[peer].minimum
+
+    @property
+    def judged(self) -> float | None:
+        """The figure that the budget is about; none if ours was left out of any process."""
+        if self.row.budget is None or self.ours is None or OURS in self.problems:
+            return None
+        return self.ours.minimum if self.row.budget.absolute else self.over_limit(OURS)
+
+
+@dataclass
+class Results:
+    """A whole run."""
+
+    python: tuple[int, int, int]
+    implementation: str
+    processes: int
+    contexts: int
+    rows: list[RowResult]
+    missing: dict[str, str]
+    """Peers that could not take part at all, and why."""
+
+    def budget(self, result: RowResult) -> float | None:
+        if result.row.budget is None:
+            return None
+        return result.row.budget.on(self.python[:2])
+
+    def over_budget(self, result: RowResult) -> bool:
+        """Whether a row is over its budget by more than the slack, or could not be judged at all."""
+        budget = self.budget(result)
+        if budget is None:
+            return False
+        return result.judged is None or result.judged > budget * SLACK
+
+    def failing(self) -> list[RowResult]:
+        return [result for result in self.rows if self.over_budget(result)]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Results":
+        rows = [
+            RowResult(
+                row["name"],
+                {name: Figure(**figure) for name, figure in row["figures"].items()},
+                row["problems"],
+            )
+            for row in stored["rows"]
+        ]
+        return cls(**{**stored, "python": tuple(stored["python"]), "rows": rows})
+
+
+def put_together(found: Mapping[str, list[dict[str, Any]]], *, processes: int, contexts: int) -> Results:
+    """Results from what each process printed, by row: every contender takes its minimum over all of them."""
+    missing: dict[str, str] = {}
+    rows = []
+    for name, printed in found.items():
+        result = RowResult(name)
+        samples: dict[str, list[float]] = {}
+        for one in printed:
+            missing |= one["missing"]
+            result.problems |= one["problems"]
+            for contender, taken in one["samples"].items():
+                samples.setdefault(contender, []).extend(taken)
+        for contender, taken in samples.items():
+            result.figures[contender] = Figure(min(taken), median(taken))
+        rows.append(result)
+    return Results(
+        python=sys.version_info[:3],
+        implementation=platform.python_implementation(),
+        processes=processes,
+        contexts=contexts,
+        rows=rows,
+        missing=missing,
+    )

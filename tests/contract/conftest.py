@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.django_settings import configure
+
+pytest.register_assert_rewrite("tests.contract.adapter_contract")
+
+
+@pytest.fixture(scope="session")
+def django_settings() -> None:
+    configure()

@@ -1,0 +1,54 @@
+"""Our adapters, held to the contract in each way that their frameworks call a view."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.adapter_contract import AdapterContract
+from tests.contract.hosts import BareAsgiHost, DjangoHost, FastApiHost, FlaskHost, StarletteHost
+
+pytestmark = pytest.mark.usefixtures("django_settings")
+
+
+class TestBareAsgi(AdapterContract):
+    host = BareAsgiHost()
+
+
+class TestStarlette(AdapterContract):
+    host = StarletteHost(in_thread=False)
+
+
+class TestStarletteInThread(AdapterContract):
+    host = StarletteHost(in_thread=True)
+
+
+class TestFastApi(AdapterContract):
+    host = FastApiHost(in_thread=False)
+
+
+class TestFastApiInThread(AdapterContract):
+    host = FastApiHost(in_thread=True)
+
+
+class TestFlask(AdapterContract):
+    host = FlaskHost(is_async=False)
+
+
+class TestFlaskAsyncView(AdapterContract):
+    host = FlaskHost(is_async=True)
+
+
+class TestDjangoWsgi(AdapterContract):
+    host = DjangoHost(over="wsgi", is_async=False)
+
+
+class TestDjangoWsgiAsyncView(AdapterContract):
+    host = DjangoHost(over="wsgi", is_async=True)
+
+
+class TestDjangoAsgi(AdapterContract):
+    host = DjangoHost(over="asgi", is_async=True)
+
+
+class TestDjangoAsgiSyncView(AdapterContract):
+    host = DjangoHost(over="asgi", is_async=False)

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contract.django_settings import configure
+from tests.contract.shop import Shop
+
+
+@pytest.fixture(scope="session")
+def django_settings() -> None:
+    configure()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)

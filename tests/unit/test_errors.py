@@ -1,0 +1,205 @@
+"""Every error: what it is, what it says, what it keeps."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from polydatum import errors
+from polydatum.errors import (
+    AlreadyRegisteredError,
+    AsyncResourceError,
+    CommandError,
+    CommitOutcomeUnknown,
+    ConfigurationError,
+    ContextClosedError,
+    ContextError,
+    ContextReusedError,
+    InvalidCommandPath,
+    InvalidMiddlewareError,
+    InvalidResourceError,
+    InvalidServiceError,
+    MetaError,
+    MetaKeyError,
+    MetaReadOnlyError,
+    MiddlewareError,
+    MiddlewareSetupError,
+    NoActiveContextError,
+    NotFound,
+    PolydatumError,
+    ResourceCycleError,
+    ResourceError,
+    ResourceSetupError,
+    ResourceTimeoutError,
+    RollbackOnlyError,
+    RolledBack,
+    ServiceError,
+    SettleError,
+    UnknownCommand,
+    UnknownResourceError,
+    YieldedTwiceError,
+    shown,
+)
+
+BASES = [
+    (ConfigurationError, PolydatumError),
+    (AlreadyRegisteredError, ConfigurationError),
+    (InvalidResourceError, ConfigurationError),
+    (InvalidMiddlewareError, ConfigurationError),
+    (InvalidServiceError, ConfigurationError),
+    (ContextError, PolydatumError),
+    (NoActiveContextError, ContextError, RuntimeError),
+    (ContextReusedError, ContextError, RuntimeError),
+    (ContextClosedError, ContextError, RuntimeError),
+    (AsyncResourceError, ContextError, TypeError),
+    (ResourceError, PolydatumError),
+    (UnknownResourceError, ResourceError, AttributeError),
+    (ResourceSetupError, ResourceError),
+    (ResourceCycleError, ResourceError),
+    (ResourceTimeoutError, ResourceError, TimeoutError),
+    (MiddlewareError, PolydatumError),
+    (MiddlewareSetupError, MiddlewareError),
+    (YieldedTwiceError, PolydatumError, RuntimeError),
+    (SettleError, PolydatumError),
+    (RolledBack, SettleError),
+    (RollbackOnlyError, SettleError),
+    (CommitOutcomeUnknown, SettleError),
+    (CommandError, PolydatumError),
+    (InvalidCommandPath, CommandError, ValueError),
+    (UnknownCommand, CommandError, LookupError),
+    (MetaError, PolydatumError),
+    (MetaReadOnlyError, MetaError, AttributeError),
+    (MetaKeyError, MetaError, AttributeError, KeyError, ValueError),
+    (ServiceError, PolydatumError),
+    (NotFound, ServiceError),
+]
+
+
+@pytest.mark.parametrize("classes", BASES, ids=lambda classes: classes[0].__name__)
+def test_bases(classes: tuple[type[BaseException], ...]) -> None:
+    """The tree of errors, with the built-in classes that older code catches."""
+    assert all(issubclass(classes[0], base) for base in classes[1:])
+    assert issubclass(classes[0], PolydatumError)
+
+
+def test_closed_is_no_attribute_error() -> None:
+    """Request proxies of frameworks hide an AttributeError, so use after the close is none."""
+    assert not issubclass(ContextClosedError, AttributeError)
+    assert not issubclass(NoActiveContextError, AttributeError)
+
+
+INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
+    (
+        AlreadyRegisteredError("resource", "db"),
+        {"kind": "resource", "name": "db"},
+        ["resource 'db'", "replace_resource()", "dm.override()"],
+    ),
+    (InvalidResourceError("db", "an int is nothing"), {"name": "db"}, ["resource 'db': an int is nothing"]),
+    (InvalidMiddlewareError("mw", "bad"), {"middleware": "mw"}, ["middleware 'mw': bad"]),
+    (InvalidServiceError("items", "bad"), {"name": "items"}, ["service 'items': bad"]),
+    (
+        NoActiveContextError("service Items"),
+        {"wanted": "service Items"},
+        ["no active context", "service Items", "with dm.context()", "adapter"],
+    ),
+    (ContextReusedError("closed"), {"state": "closed"}, ["context is closed", "used once", "dm.context()"]),
+    (
+        ContextClosedError("db", outcome="committed", status=204),
+        {"wanted": "db", "state": "closed", "outcome": "committed", "status": 204},
+        ["cannot use db", "closed", "status 204", "outcome committed", "dm.context()"],
+    ),
+    (
+        ContextClosedError("db", state="closing", hint="wait"),
+        {"state": "closing", "outcome": None, "status": None},
+        ["its context is closing; wait"],
+    ),
+    (AsyncResourceError("pg", "is async"), {"name": "pg"}, ["async resource 'pg' is async"]),
+    (
+        UnknownResourceError("bd", ["db", "cache"]),
+        {"name": "bd"},
+        ["no resource 'bd'", "registered: cache, db", "dm.register_resources()"],
+    ),
+    (UnknownResourceError("bd"), {"name": "bd"}, ["registered: none"]),
+    (UnknownResourceError("x", [f"r{n:02}" for n in range(21)]), {"name": "x"}, ["r19, ...)"]),
+    (ResourceSetupError("db"), {"name": "db"}, ["resource 'db' never yielded"]),
+    (ResourceCycleError(["a", "b", "a"]), {"names": ("a", "b", "a")}, ["a -> b -> a"]),
+    (
+        ResourceTimeoutError("closing resource 'pg'", 0.5),
+        {"where": "closing resource 'pg'", "limit": 0.5},
+        ["gave up closing resource 'pg'", "0.5 s", "teardown_timeout"],
+    ),
+    (MiddlewareSetupError("tx"), {"name": "tx"}, ["context middleware 'tx' never yielded"]),
+    (YieldedTwiceError("generator 'db'"), {"what": "generator 'db'"}, ["generator 'db' yielded more than once"]),
+    (RolledBack("status", 404), {"reason": "status", "status": 404}, ["rolled back: status"]),
+    (RollbackOnlyError("db"), {"resource": "db"}, ["resource 'db' cannot commit", "savepoint"]),
+    (CommitOutcomeUnknown("db"), {"resource": "db"}, ["resource 'db' was lost while committing"]),
+    (InvalidCommandPath("too long"), {}, ["invalid command path: too long"]),
+    (UnknownCommand("items.x", "no method"), {"path": "items.x"}, ["no command 'items.x': no method"]),
+    (MetaReadOnlyError(), {}, ["meta is read-only", "when you open the context"]),
+    (MetaKeyError("tenant", ["user", "request"]), {"key": "tenant"}, ["no 'tenant'", "keys: request, user"]),
+    (MetaKeyError("tenant", []), {"key": "tenant"}, ["keys: none"]),
+    (ServiceError("too bad", 3, code=418), {"code": 418, "args": ("too bad", 3)}, ["too bad"]),
+    (NotFound("item 1"), {"code": 404}, ["item 1"]),
+    (errors.ErrorsOnClose("kept"), {}, ["kept"]),
+]
+names = [f"{type(error).__name__}-{number}" for number, (error, _, _) in enumerate(INSTANCES)]
+
+
+@pytest.mark.parametrize(("error", "facts", "said"), INSTANCES, ids=names)
+def test_messages(error: PolydatumError, facts: dict[str, Any], said: list[str]) -> None:
+    """A message says what, where and the remedy; the facts are kept as attributes."""
+    for name, value in facts.items():
+        assert getattr(error, name) == value
+    for words in said:
+        assert words in str(error)
+
+
+@pytest.mark.parametrize("error", [error for error, _, _ in INSTANCES], ids=names)
+@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"])
+def test_errors_travel(error: PolydatumError, again: Any) -> None:
+    """An error can be copied and sent to another process, as worker pools do."""
+    sent = again(error)
+    assert type(sent) is type(error)
+    assert str(sent) == str(error)
+    assert vars(sent) == vars(error)
+
+
+def test_every_error_is_covered_here() -> None:
+    """Every class with a constructor of its own has its message looked at."""
+    looked_at = {type(error) for error, _, _ in INSTANCES}
+    own = {
+        cls
+        for cls in vars(errors).values()
+        if isinstance(cls, type) and issubclass(cls, PolydatumError) and "__init__" in vars(cls)
+    }
+    assert own - looked_at == set()
+
+
+def test_meta_key_error_shows_its_message() -> None:
+    """KeyError shows the repr of its argument; MetaKeyError shows the message."""
+    assert str(MetaKeyError("x", [])).startswith("meta has no 'x'")
+
+
+def test_names_are_shown_quoted_escaped_and_cut() -> None:
+    """A name in a message cannot forge a log line or fill it."""
+    assert shown("db") == "'db'"
+    assert shown("a\nb\x1b") == r"'a\nb\x1b'"
+    assert shown("x" * 80) == repr("x" * 80)
+    assert shown("x" * 81) == repr("x" * 77 + "...")
+    assert shown(12) == "'12'"
+
+
+def test_codes_of_service_errors() -> None:
+    """The code is the class's, or that of one error."""
+
+    class OutOfStock(ServiceError):
+        code = 409
+
+    assert ServiceError().code == 500
+    assert OutOfStock("2 left").code == 409
+    assert OutOfStock("2 left", code=410).code == 410
+    assert OutOfStock.code == 409
+    assert NotFound.code == 404
