@@ -101,7 +101,7 @@ _WEBSOCKET = (
     "a WebSocket has no context of its own, it would hold a connection for hours; "
     "open one for each message: async with dm.dal() as dal"
 )
-_STREAM = (
+STREAM_HINT = (
     "the answer has started; in a streamed body open a context of its own: "
     "async with asgi_polydatum.stream_context(request) as ctx"
 )
@@ -114,7 +114,7 @@ def _context_of(connection: Any) -> Context | None:
     return context
 
 
-_request_dal = RequestDal(_context_of, fix=_FIX, stream=_STREAM)
+_request_dal = RequestDal(_context_of, fix=_FIX, stream=STREAM_HINT)
 
 
 def put_dal_on_requests() -> None:

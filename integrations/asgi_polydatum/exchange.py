@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from asgi_polydatum.connection import Message, Scope, Send
+from asgi_polydatum.connection import STREAM_HINT, Message, Scope, Send
 from polydatum import Context
 from polydatum.adapting import answer_for
 
@@ -54,7 +54,7 @@ class Exchange:
 
     async def _close(self, error: BaseException | None, status: int | None) -> None:
         try:
-            await self._context.aclose(error, status=status, keep_current=True)
+            await self._context.aclose(error, status=status, keep_current=True, late_hint=STREAM_HINT)
         except BaseException as failure:
             self._failure = failure
             raise

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from .errors import AsyncResourceError
 from .kinds import NOTHING
-from .opening import CLOSED, OPEN
+from .opening import OPEN
 from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
 from .unwinding import add_note
@@ -115,7 +115,9 @@ class AppScopes:
         """Close what is open, in reverse of opening; the first error is raised when all are closed."""
         first = self._close_process()
         if first is None and any(scope._opened for scope in self._loops.values()):
-            first = AsyncResourceError("of the application", "is still open: close the manager with 'await dm.aclose()'")
+            first = AsyncResourceError(
+                "of the application", "is still open: close the manager with 'await dm.aclose()'"
+            )
         if first is not None:
             raise first
 

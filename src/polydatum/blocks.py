@@ -17,10 +17,7 @@ from .opening import CLOSED, CLOSING, CREATED, OPEN
 from .waiting import home_of_running_task
 
 
-
-def block_methods(
-    var: ContextVar[Any], under_way: dict[Any, Any]
-) -> dict[str, Callable[..., Any]]:
+def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, Callable[..., Any]]:
     """``__enter__``, ``__exit__`` and their async twins for the contexts of one manager."""
     get, set_, reset = var.get, var.set, var.reset
 

@@ -7,7 +7,14 @@ from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, Metho
 from typing import Any
 
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200  # code flags, as documented for inspect.CO_*
-_ROUTINES: tuple[type, ...] = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, staticmethod, classmethod)
+_ROUTINES: tuple[type, ...] = (
+    FunctionType,
+    MethodType,
+    BuiltinFunctionType,
+    MethodDescriptorType,
+    staticmethod,
+    classmethod,
+)
 
 
 def unwrapped(target: Any) -> Any:
@@ -39,7 +46,8 @@ def is_async_generator_function(target: Any) -> bool:
 def is_coroutine_function(target: Any) -> bool:
     """Whether calling it makes a coroutine; functions marked as such by ``inspect`` or ``asyncio`` count."""
     function = unwrapped(target)
-    return _has_flag(function, _COROUTINE) or hasattr(function, "_is_coroutine_mark")
+    marks = ("_is_coroutine_mark", "_is_coroutine")  # of inspect, since Python 3.12, and of asyncio, before
+    return _has_flag(function, _COROUTINE) or any(hasattr(function, mark) for mark in marks)
 
 
 def is_routine(target: Any) -> bool:

@@ -461,5 +461,8 @@ def _hand_over(context: Any, unwinding: Unwinding) -> None:
 def _report_slow(where: str, seconds: float, limit: float) -> None:
     if seconds > limit:
         log_error(
-            "%s took %.1f s, more than the teardown limit of %g s; a sync step cannot be interrupted", where, seconds, limit
+            "%s took %.1f s, more than the teardown limit of %g s; a sync step cannot be interrupted",
+            where,
+            seconds,
+            limit,
         )

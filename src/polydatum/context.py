@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from threading import get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 from weakref import WeakSet
@@ -270,7 +269,14 @@ class Context(ResourceOwner):
 
     # --- Close --------------------------------------------------------------------------------------------------------
 
-    def close(self, exc: BaseException | None = None, *, status: int | None = None, keep_current: bool = False) -> Outcome:
+    def close(
+        self,
+        exc: BaseException | None = None,
+        *,
+        status: int | None = None,
+        keep_current: bool = False,
+        late_hint: str = "",
+    ) -> Outcome:
         """Decide, unwind, and say how it ended. For adapters; users write ``with``.
 
         Commits unless an exception or a status of 400 or more says otherwise (see ``DataManager(rollback_on=...)``,
@@ -282,6 +288,7 @@ class Context(ResourceOwner):
             status: the final HTTP status, if there is one.
             keep_current: leave the closed context the current one, so that late use (a streamed body, a background
                 task) raises `ContextClosedError` and never reaches an outer context. Call `leave` when all is over.
+            late_hint: what that error shall advise, in place of the general advice.
 
         Raises:
             ContextError: if it was never opened, was opened with `aopen`, or is closed from inside its own unwinding.
@@ -289,6 +296,8 @@ class Context(ResourceOwner):
         """
         if self._home is not None:
             raise ContextError("this context was opened with aopen() or 'async with': await aclose()")
+        if late_hint:
+            self._late_hint = late_hint
         try:
             return self._close(exc, status) or self._outcome
         finally:
@@ -301,6 +310,7 @@ class Context(ResourceOwner):
         *,
         status: int | None = None,
         keep_current: bool = False,
+        late_hint: str = "",
         in_thread: Runner | None = None,
     ) -> Outcome:
         """The async twin of `close`. All steps complete, whatever is cancelled meanwhile, within the teardown limit.
@@ -311,6 +321,7 @@ class Context(ResourceOwner):
             exc: as in `close`.
             status: as in `close`.
             keep_current: as in `close`.
+            late_hint: as in `close`.
             in_thread: ``await in_thread(fn)`` runs sync steps in a thread of the adapter's choice; used if a resource
                 was opened outside the event loop's thread. By default a worker thread of ours.
 
@@ -320,13 +331,17 @@ class Context(ResourceOwner):
         """
         if self._home is None and self._state is not CREATED:
             raise ContextError("this context was opened with open() or 'with': call close()")
+        if late_hint:
+            self._late_hint = late_hint
         try:
             return await self._aclose(exc, status, in_thread) or self._outcome
         finally:
             if not keep_current:
                 self.leave()
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> bool:
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
         try:
             outcome = self._close(exc, None)
         finally:

@@ -59,7 +59,9 @@ class AlreadyRegisteredError(ConfigurationError):
     def __init__(self, kind: str, name: str) -> None:
         self.kind = kind
         self.name = name
-        super().__init__(f"{kind} {shown(name)} is registered already; use replace_{kind}() or dm.override() to change it")
+        super().__init__(
+            f"{kind} {shown(name)} is registered already; use replace_{kind}() or dm.override() to change it"
+        )
 
 
 class InvalidResourceError(ConfigurationError):
@@ -119,7 +121,13 @@ class ContextClosedError(ContextError, RuntimeError):
     """
 
     def __init__(
-        self, wanted: str, *, state: str = "closed", outcome: str | None = None, status: int | None = None, hint: str = ""
+        self,
+        wanted: str,
+        *,
+        state: str = "closed",
+        outcome: str | None = None,
+        status: int | None = None,
+        hint: str = "",
     ) -> None:
         self.wanted = wanted
         self.state = state
@@ -174,7 +182,9 @@ class ResourceCycleError(ResourceError):
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(names)
         super().__init__(
-            "resources wait for each other to open: " + " -> ".join(self.names) + "; let one of them open without the other"
+            "resources wait for each other to open: "
+            + " -> ".join(self.names)
+            + "; let one of them open without the other"
         )
 
 
@@ -189,7 +199,9 @@ class ResourceTimeoutError(ResourceError, TimeoutError):
     def __init__(self, where: str, limit: float) -> None:
         self.where = where
         self.limit = limit
-        super().__init__(f"gave up {where}: the teardown limit of {limit:g} s is used up (DataManager(teardown_timeout=...))")
+        super().__init__(
+            f"gave up {where}: the teardown limit of {limit:g} s is used up (DataManager(teardown_timeout=...))"
+        )
 
 
 class MiddlewareError(PolydatumError):

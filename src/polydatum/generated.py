@@ -50,9 +50,9 @@ class ContextTypes:
             generated = self._types[context_class] = self._add(context_class, (context_class,), members)
         return generated
 
-    def _add(self, context_class: type[Context], bases: tuple[type, ...], members: Mapping[str, Any]) -> type[Context]:
+    def _add(self, context_class: type[Context], bases: tuple[type, ...], members: Mapping[str, Any]) -> Any:
         names = {"__module__": context_class.__module__, "__qualname__": context_class.__qualname__}
-        generated: type[Context] = type(context_class.__name__, bases, {**names, "__doc__": context_class.__doc__, **members})
+        generated: Any = type(context_class.__name__, bases, {**names, "__doc__": context_class.__doc__, **members})
         self._types[generated] = generated
         for resource in self._resources.values():
             setattr(generated, resource.name, resource)

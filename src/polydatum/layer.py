@@ -166,11 +166,11 @@ def _put(holder: Any, name: str, service: Service[Any]) -> None:
 
 # --- Method middleware around services ---------------------------------------------------------------------------------
 
-_NOT_FORWARDED = frozenset(
-    ("__init__", "__new__", "__class__", "__dict__", "__weakref__", "__doc__", "__module__", "__slots__", "__qualname__")
-    + ("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__init_subclass__", "__class_getitem__")
-    + ("__annotations__", "__orig_bases__", "__parameters__", "__firstlineno__", "__static_attributes__", "__del__")
-)
+# What the proxy answers by itself, and what makes a class rather than an object of it behave.
+_NOT_FORWARDED = {
+    *("__class__", "__new__", "__init__", "__init_subclass__", "__del__", "__doc__", "__repr__", "__dir__"),
+    *("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__class_getitem__"),
+}
 
 
 class ServiceProxy:
@@ -180,7 +180,7 @@ class ServiceProxy:
     _composed: dict[str, Callable[..., Any]]
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return type(self._service)
 
     def __getattr__(self, name: str) -> Any:
@@ -210,7 +210,9 @@ class ServiceProxy:
         return repr(self._service)
 
 
-def _proxied(service: Service[Any], path: str, middleware: tuple[MethodMiddleware, ...], current: Callable[[], Any]) -> Any:
+def _proxied(
+    service: Service[Any], path: str, middleware: tuple[MethodMiddleware, ...], current: Callable[[], Any]
+) -> Any:
     proxy = _proxy_type(type(service))()
     put = object.__setattr__
     composed = {
@@ -231,8 +233,8 @@ def _proxy_type(service_class: type) -> type[ServiceProxy]:
         name: _forward(name)
         for cls in service_class.__mro__
         if cls is not object and not issubclass(Service, cls)
-        for name in vars(cls)
-        if name.startswith("__") and name.endswith("__") and name not in _NOT_FORWARDED
+        for name, value in vars(cls).items()
+        if name.startswith("__") and name.endswith("__") and name not in _NOT_FORWARDED and callable(value)
     }
     return type("ServiceProxy", (ServiceProxy,), special)
 

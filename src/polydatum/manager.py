@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
 
 from .app_scope import AppResource, AppScopes
 from .context import Context, managers
@@ -29,11 +29,6 @@ from .resources import RegisteredResource
 from .services import Service, owned
 from .unwinding import RollbackRule
 
-DalT = TypeVar("DalT", bound=DataAccessLayer)
-DalT_co = TypeVar("DalT_co", covariant=True)
-ContextT = TypeVar("ContextT", bound=Context)
-FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
-
 
 class DynamicContext(Context):
     """The context of a manager without a ``context_class``, for type checkers: its resources have no types."""
@@ -41,6 +36,20 @@ class DynamicContext(Context):
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
+
+
+if TYPE_CHECKING:  # see polydatum.services
+    from typing_extensions import TypeVar
+
+    DalT = TypeVar("DalT", bound=DataAccessLayer, default=DynamicDAL)
+    ContextT = TypeVar("ContextT", bound=Context, default=DynamicContext)
+else:
+    from typing import TypeVar
+
+    DalT = TypeVar("DalT", bound=DataAccessLayer)
+    ContextT = TypeVar("ContextT", bound=Context)
+DalT_co = TypeVar("DalT_co", covariant=True)
+FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
 
 
 class DalBlock(Protocol[DalT_co]):
@@ -62,6 +71,7 @@ class DataManager(Generic[DalT, ContextT]):
     Args:
         dal_class: the class of the DAL; without one, services are registered by name.
         context_class: a Context subclass that declares the types of resources.
+        resource_manager: resources to register at once, by name; polydatum 0.9.1's, also as the first argument.
         rollback_on: ``f(exc, status) -> bool``, asked once when a context closes, in place of the plain rule "an
             exception or a status of 400 or more rolls back". Interrupts and cancellation always roll back, unasked.
         teardown_timeout: seconds that all async steps of one close may take together.
@@ -124,13 +134,13 @@ class DataManager(Generic[DalT, ContextT]):
         self,
         dal_class: Any = None,
         *,
+        resource_manager: Mapping[str, Any] | None = None,
         context_class: type[Context] = Context,
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float = 5.0,
     ) -> None:
-        resource_manager = None
         if dal_class is not None and not isinstance(dal_class, type):
-            dal_class, resource_manager = None, dal_class
+            dal_class, resource_manager = None, dal_class  # where polydatum 0.9.1 had it
         dal_class = dal_class or self.DataAccessLayer
         if not issubclass(dal_class, DataAccessLayer):
             raise ConfigurationError(f"DataManager takes a subclass of DataAccessLayer, not {dal_class.__name__}")
@@ -156,8 +166,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._dal._bind(self)
         managers.add(self)
         self._generate()
-        if resource_manager is not None:
-            self.register_resources(**dict(resource_manager))
+        self.register_resources(**dict(resource_manager or {}))
 
     # --- Contexts -----------------------------------------------------------------------------------------------------
 
@@ -352,8 +361,10 @@ class DataManager(Generic[DalT, ContextT]):
     def override(
         self, *, services: Mapping[str, Service[Any]] | None = None, resources: Mapping[str, Any] | None = None
     ) -> Iterator[None]:
-        """Use other services (by path) or resources (by name) inside the block: in the whole process, for contexts
-        opened in it. Contexts that are open already keep what they have. Blocks may nest.
+        """Use other services (by path) or resources (by name) inside the block.
+
+        In the whole process, for contexts opened in the block; those that are open already keep what they have. Blocks
+        may nest.
 
         Raises:
             UnknownCommand: if there is no service at a path.
@@ -384,8 +395,11 @@ class DataManager(Generic[DalT, ContextT]):
             self._stale = True
 
     def check(self) -> list[Problem]:
-        """What will go wrong, found without opening anything: name clashes, middleware that does not fit a method,
-        generators whose code after the yield does not run when a request fails. Run it in a test or at start-up."""
+        """What will go wrong, found without opening anything. Run it in a test or at start-up.
+
+        Name clashes, middleware that does not fit a method, and generators whose code after the yield does not run when
+        a request fails.
+        """
         return problems(self._dal, self._resources.values(), self._context_middleware, self._method_middleware)
 
     def describe(self) -> dict[str, Any]:

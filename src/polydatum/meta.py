@@ -15,7 +15,7 @@ _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _MISSING: Any = object()
 
 
-class lazy(Generic[T]):  # noqa: N801 - used like a function: meta={"user": lazy(load_user)}
+class lazy(Generic[T]):
     """A Meta value that is evaluated on first touch and once only.
 
     The function runs in whichever thread or task touches the value first. If it raises, the error reaches that reader

@@ -38,12 +38,12 @@ class ContextMiddleware:
         kind = kind_of(factory)
         if kind is None or is_coroutine_function(factory):
             raise InvalidMiddlewareError(
-                name_of(factory), "a context middleware is a generator function, or a context-manager factory, of the context"
+                name_of(factory),
+                "a context middleware is a generator function, or a context-manager factory, of the context",
             )
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
         self.name = name_of(factory)
-
 
     def open(self, context: Any) -> Any:
         """Set it up in a sync context; returns the handle to end it by."""
@@ -58,7 +58,8 @@ class ContextMiddleware:
                 factory = self.factory
             if kind.is_async:
                 raise InvalidMiddlewareError(
-                    self.name, "it is async and cannot surround a sync context; use 'async with', or write a plain generator"
+                    self.name,
+                    "it is async and cannot surround a sync context; use 'async with', or write a plain generator",
                 )
             value, handle = kind.open(factory, context)
             handle = Judged(kind, handle)
@@ -84,7 +85,8 @@ class ContextMiddleware:
         kind = judge(made, in_async=in_async)
         if kind is None or kind in (TRANSACTION, ASYNC_TRANSACTION):
             raise InvalidMiddlewareError(
-                self.name, f"it returned a {type(made).__name__}, which is no context manager; write a generator that yields once"
+                self.name,
+                f"it returned a {type(made).__name__}, which is no context manager; write a generator that yields once",
             )
         return kind, lambda _: made
 
@@ -138,7 +140,8 @@ class MethodMiddleware:
             self.spelling, parameters = RESUMED, 1
         elif is_async_generator_function(fn) or not callable(fn):
             raise InvalidMiddlewareError(
-                self.name, "write a plain generator 'def mw(call): result = yield; return result'; it serves async methods too"
+                self.name,
+                "write a plain generator 'def mw(call): result = yield; return result'; it serves async methods too",
             )
         else:
             self.spelling = COROUTINE if is_coroutine_function(fn) else PLAIN

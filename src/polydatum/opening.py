@@ -44,6 +44,7 @@ class Owner(Protocol):
 
     def _keep(self, resource: Any, value: Any, handle: Any) -> bool:
         """Take over what was opened; False if it is too late for that."""
+        ...
 
 
 class Opening:

@@ -85,6 +85,7 @@ class Outcome(str):
         http_status: int | None = None,
         suppressed: BaseException | None = None,
     ) -> Outcome:
+        """The word with its details; made by the engine, at the end of a context."""
         self = super().__new__(cls, word)
         self._errors = [] if errors is None else errors
         self.reason = reason

@@ -37,6 +37,7 @@ class ResourceOwner:
     _sealed = False  # the first prepare is over: nothing may open any more
     _parked: dict[str, Any] | None = None
     _outcome: Outcome = COMMITTED
+    _late_hint = ""  # what an adapter advises whoever comes late
     _elsewhere = False  # a sync resource was opened outside the event loop's thread
 
     @property
@@ -68,7 +69,11 @@ class ResourceOwner:
     def _closed_error(self, wanted: str) -> ContextClosedError:
         outcome = self._outcome if self._state is CLOSED else None
         return ContextClosedError(
-            wanted, state=self._state, outcome=outcome, status=None if outcome is None else outcome.http_status
+            wanted,
+            state=self._state,
+            outcome=outcome,
+            status=None if outcome is None else outcome.http_status,
+            hint=self._late_hint,
         )
 
     def _append(self, resource: RegisteredResource, handle: Any) -> None:
@@ -123,5 +128,3 @@ class ResourceOwner:
         for resource in (self._opened or [])[::2]:
             if resource.name in cached:
                 parked[resource.name] = cached.pop(resource.name)
-
-

@@ -53,6 +53,7 @@ class Resource:
     """
 
     def __call__(self, context: Any) -> Generator[Any, None, None]:
+        """Yield the value, once; what comes after runs when the context closes."""
         raise NotImplementedError(f"{type(self).__name__} has to define __call__(self, context) as a generator")
         yield
 
@@ -73,6 +74,7 @@ class ValueResource(Resource):
         self.value = value
 
     def __call__(self, context: Any) -> Generator[Any, None, None]:
+        """Yield the value."""
         yield self.value
 
 
@@ -94,7 +96,9 @@ class RegisteredResource:
                 "wrap a ready value in ValueResource(...)",
             )
         if is_coroutine_function(factory):
-            raise InvalidResourceError(name, "a coroutine function has no teardown; write an async generator that yields")
+            raise InvalidResourceError(
+                name, "a coroutine function has no teardown; write an async generator that yields"
+            )
         self.name = name
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
@@ -135,7 +139,11 @@ class RegisteredResource:
         finally:
             leave_opening(token)
         try:
-            rare = owner._state is not OPEN or hasattr(value, "kind") or (owner._home is not None and owner._is_elsewhere())
+            rare = (
+                owner._state is not OPEN
+                or hasattr(value, "kind")
+                or (owner._home is not None and owner._is_elsewhere())
+            )
         except Exception:  # of the value's own, for an attribute it does not have
             rare = False
         if rare:
@@ -224,6 +232,7 @@ class RegisteredResource:
     # --- Async --------------------------------------------------------------------------------------------------------
 
     def async_touch(self, owner: Any, subject: Any) -> AsyncTouch:
+        """What a touch of an async resource gives: an awaitable of the value."""
         if owner._state is not OPEN:
             owner._touched_while_not_open(self)
         self._refuse_unless_awaitable(owner)
@@ -273,7 +282,9 @@ class RegisteredResource:
                     made = self.factory(subject)
                 judged = judge(made, in_async=True)
                 if judged is None or not judged.is_async:
-                    raise InvalidResourceError(self.name, f"it returned an async context manager before, now a {type(made).__name__}")
+                    raise InvalidResourceError(
+                        self.name, f"it returned an async context manager before, now a {type(made).__name__}"
+                    )
                 value, inner = await judged.open(lambda _: made, None)
                 handle = Judged(judged, inner)
         except BaseException:
@@ -343,7 +354,8 @@ class AsyncTouch:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AsyncResourceError(
-            self._resource.name, f"was used without await: write '{self._resource.name} = await self._ctx.{self._resource.name}'"
+            self._resource.name,
+            f"was used without await: write '{self._resource.name} = await self._ctx.{self._resource.name}'",
         )
 
     def _unawaited(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -6,12 +6,19 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from .callables import is_routine
 from .errors import AlreadyRegisteredError, InvalidServiceError, NoActiveContextError
 
-ContextT = TypeVar("ContextT")
+if TYPE_CHECKING:  # checkers know type variables with defaults (PEP 696) on every version, Python 3.11 does not
+    from typing_extensions import TypeVar
+
+    ContextT = TypeVar("ContextT", default=Any)
+else:
+    from typing import TypeVar
+
+    ContextT = TypeVar("ContextT")
 
 
 def _unbound() -> Any:
@@ -157,7 +164,9 @@ def copy_of(holder: Any) -> Any:
     Attribute by attribute: ``copy.copy`` fills the instance's ``__dict__``, which makes its later reads slow on 3.11.
     """
     cls = owned(type(holder))
-    if hasattr(cls, "__copy__") or any("__slots__" in vars(base) for base in type(holder).__mro__ if not _is_ours(base)):
+    if hasattr(cls, "__copy__") or any(
+        "__slots__" in vars(base) for base in type(holder).__mro__ if not _is_ours(base)
+    ):
         return copy.copy(holder)
     clone = cls.__new__(cls)
     for name, value in vars(holder).items():

@@ -36,6 +36,7 @@ class Shield(Protocol):
 
     def is_still_cancelled(self) -> bool:
         """Whether the cancel that was remembered still stands."""
+        ...
 
     def enter(self) -> None:
         """Called before the first async step."""
@@ -64,7 +65,9 @@ class AsyncioShield:
         self._deadline: float | None = None
 
     def is_still_cancelled(self) -> bool:
-        return self.interrupted is not None and (self._task.cancelling() > self._cancelling or is_cancelled(self._scope))
+        return self.interrupted is not None and (
+            self._task.cancelling() > self._cancelling or is_cancelled(self._scope)
+        )
 
     def enter(self) -> None:
         if self._own_scope is None and is_cancelled(self._scope):
@@ -85,15 +88,16 @@ class AsyncioShield:
             signal = step.send(None)
         except StopIteration as stop:
             return stop.value
-        return (yield from self.finish(step, signal, where, bounded=bounded))
+        driven: Any = self.finish(step, signal, where, bounded=bounded)
+        return (yield from driven)
 
     @types.coroutine
     def finish(self, step: Any, signal: Any, where: str, *, bounded: bool = True) -> Generator[Any, Any, Any]:
         """Drive a step that has suspended with ``signal`` to its end."""
         loop = self._asyncio.get_running_loop()
-        if self._deadline is None:
-            self._deadline = loop.time() + self._limit
-        deadline = self._deadline if bounded else math.inf
+        deadline = math.inf
+        if bounded:
+            deadline = self._deadline = self._deadline or loop.time() + self._limit
         while True:
             forward: BaseException | None = None
             if signal is None:  # asyncio.sleep(0): one turn of the loop

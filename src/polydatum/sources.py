@@ -14,11 +14,13 @@ from .callables import unwrapped
 
 
 def first_line(thing: Any) -> str:
+    """The first line of a docstring, or nothing."""
     doc = inspect.getdoc(thing)
     return (doc or "").partition("\n")[0]
 
 
 def signature(method: Any) -> str:
+    """The signature as text."""
     try:
         return str(inspect.signature(method))
     except (TypeError, ValueError):

@@ -35,11 +35,16 @@ MAX_BEFORE_COMMIT = 1000
 class Unwindable(Protocol):
     """What there is to unwind: the parts of a Context that the plan is made from."""
 
-    _wishes: Wishes | None
-    _frames: list[Any] | None
-    _opened: list[Any] | None
-    _transactions: list[tuple[str, Any]] | None
-    _limit: float
+    @property
+    def _wishes(self) -> Wishes | None: ...
+    @property
+    def _frames(self) -> list[Any] | None: ...
+    @property
+    def _opened(self) -> list[Any] | None: ...
+    @property
+    def _transactions(self) -> list[tuple[str, Any]] | None: ...
+    @property
+    def _limit(self) -> float: ...
 
 
 class Step:

@@ -134,7 +134,10 @@ def test_resource_exit_errors() -> None:
     with pytest.raises(LookupError), context:
         assert (context.a, context.b) == (1, 2)
     triples = context.get_resource_exit_errors()
-    assert [(kind, str(error)) for kind, error, _ in triples] == [(LookupError, "second"), (OSError, "broken pipe")]
+    assert [(kind, str(error)) for kind, error, _ in triples] == [
+        (LookupError, "second"),
+        (OSError, "broken pipe"),
+    ]
     assert all(isinstance(triple, tuple) and triple[2] is not None for triple in triples)
 
 

@@ -122,7 +122,12 @@ def test_active_context() -> None:
 def test_dal_and_context() -> None:
     """Both take the meta as their first argument, or by name."""
     dm = DataManager()
-    for block in (dm.dal({"user": 1}), dm.dal(meta={"user": 1}), dm.context({"user": 1}), dm.context(meta={"user": 1})):
+    for block in (
+        dm.dal({"user": 1}),
+        dm.dal(meta={"user": 1}),
+        dm.context({"user": 1}),
+        dm.context(meta={"user": 1}),
+    ):
         with block:
             assert dm.require_active_context().meta.user == 1
 

@@ -170,7 +170,11 @@ def test_nested_services(dm: DataManager[Any, Any], door: str) -> None:
 
     class SubService(Service):
         def somemethod(self) -> Any:
-            return "sub", self._dal.someservice.somemethod(), self._data_manager.db.execute("SELECT 1").fetchone()[0]
+            return (
+                "sub",
+                self._dal.someservice.somemethod(),
+                self._data_manager.db.execute("SELECT 1").fetchone()[0],
+            )
 
     register = dm.get_dal().register_services if door == "dal" else dm.register_services
     register(someservice=SomeService().register_services(subservice=SubService()))

@@ -652,7 +652,10 @@ def test_async_hooks_in_a_sync_context(recorder: Any, event: str) -> None:
     dm = manager()
     dm.register_context_middleware(recorder.part("mw"))
     dm.register_resources(db=recorder.part("db"))
-    with dm.context() as ctx, pytest.raises(AsyncResourceError, match="hook that a sync context cannot await"):
+    with (
+        dm.context() as ctx,
+        pytest.raises(AsyncResourceError, match="hook that a sync context cannot await"),
+    ):
         getattr(ctx, event)(hook)
     recorder.clear()
     ctx = dm.context()

@@ -132,7 +132,11 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
         ["gave up closing resource 'pg'", "0.5 s", "teardown_timeout"],
     ),
     (MiddlewareSetupError("tx"), {"name": "tx"}, ["context middleware 'tx' never yielded"]),
-    (YieldedTwiceError("generator 'db'"), {"what": "generator 'db'"}, ["generator 'db' yielded more than once"]),
+    (
+        YieldedTwiceError("generator 'db'"),
+        {"what": "generator 'db'"},
+        ["generator 'db' yielded more than once"],
+    ),
     (RolledBack("status", 404), {"reason": "status", "status": 404}, ["rolled back: status"]),
     (RollbackOnlyError("db"), {"resource": "db"}, ["resource 'db' cannot commit", "savepoint"]),
     (CommitOutcomeUnknown("db"), {"resource": "db"}, ["resource 'db' was lost while committing"]),

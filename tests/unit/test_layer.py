@@ -279,9 +279,9 @@ def rich() -> Any:
     service = Rich()
     dm.register_services(rich=service)
     dm.register_method_middleware(through)
-    proxy = dm.get_dal().rich
-    assert proxy is not service
-    yield proxy
+    with dm.dal() as dal:
+        assert dal.rich is not service
+        yield dal.rich
     assert dm.replace_service("rich", Rich()) is service
 
 

@@ -280,7 +280,11 @@ async def test_override_registered_nested_services(dm: DataManager[Any, Any], dr
             assert dal.items.photos.name() == "photos"
     with dm.override(services={"items": FakeItems()}):
         async with drive.block(dm.dal()) as dal:
-            assert (dal.items.name(), dal.items.photos.name(), dal.items.tag()) == ("fake items", "photos", "red")
+            assert (dal.items.name(), dal.items.photos.name(), dal.items.tag()) == (
+                "fake items",
+                "photos",
+                "red",
+            )
             assert not hasattr(dal.items, "extra")
     async with drive.block(dm.dal()) as dal:
         assert dal.items.extra.name() == "photos"
@@ -291,7 +295,11 @@ async def test_overrides_nest(dm: DataManager[Any, Any], drive: Any) -> None:
     with dm.override(services={"photos": FakePhotos()}, resources={"tag": ValueResource("blue")}):
         with dm.override(services={"items": FakeItems()}):
             async with drive.block(dm.dal()) as dal:
-                assert (dal.photos.name(), dal.items.name(), dal.items.tag()) == ("fake photos", "fake items", "blue")
+                assert (dal.photos.name(), dal.items.name(), dal.items.tag()) == (
+                    "fake photos",
+                    "fake items",
+                    "blue",
+                )
         async with drive.block(dm.dal()) as dal:
             assert (dal.photos.name(), dal.items.name(), dal.items.tag()) == ("fake photos", "items", "blue")
     async with drive.block(dm.dal()) as dal:
@@ -370,7 +378,10 @@ def test_override_with_a_service_of_another_manager() -> None:
     """Is refused like everywhere."""
     dm, other = DataManager(ShopDAL), DataManager()
     other.register_services(photos=(taken := Photos()))
-    with pytest.raises(InvalidServiceError, match="another DataManager"), dm.override(services={"photos": taken}):
+    with (
+        pytest.raises(InvalidServiceError, match="another DataManager"),
+        dm.override(services={"photos": taken}),
+    ):
         pass
 
 
@@ -439,7 +450,14 @@ async def test_get_resource(drive: Any, recorder: Any) -> None:
                 assert not hasattr(thing, "other")
                 assert not hasattr(thing, "_shard")
         assert recorder == [
-            *("shard_1 opens", "shard_2 opens", "shard_2 commits", "shard_2 ends", "shard_1 commits", "shard_1 ends"),
+            *(
+                "shard_1 opens",
+                "shard_2 opens",
+                "shard_2 commits",
+                "shard_2 ends",
+                "shard_1 commits",
+                "shard_1 ends",
+            ),
         ]
 
 
@@ -506,7 +524,9 @@ def test_describe() -> None:
     """Plain data: services with their methods, resources, middleware."""
     dm = DataManager()
     dm.register_services(reports=Reports())
-    dm.register_resources(db=guarded, pg=async_unguarded, rate=ValueResource(1), made=contextlib.contextmanager(guarded))
+    dm.register_resources(
+        db=guarded, pg=async_unguarded, rate=ValueResource(1), made=contextlib.contextmanager(guarded)
+    )
     dm.register_app_resources(engine=guarded)
     dm.register_context_middleware(guarded, async_unguarded)
     dm.register_method_middleware(through, sync_form)

@@ -25,7 +25,14 @@ def test_reading() -> None:
     meta = Meta({"user": "ann", "items": 3, "get": 4}, tenant=0)
     assert (meta.user, meta["user"], meta.get("user"), meta.require("user")) == ("ann",) * 4
     assert (meta["items"], meta["get"], meta.tenant) == (3, 4, 0)
-    assert dict(meta.items()) == {"user": "ann", "request": None, "params": {}, "items": 3, "get": 4, "tenant": 0}
+    assert dict(meta.items()) == {
+        "user": "ann",
+        "request": None,
+        "params": {},
+        "items": 3,
+        "get": 4,
+        "tenant": 0,
+    }
     assert "tenant" in meta
     assert "other" not in meta
     assert len(meta) == len(list(meta)) == 6
@@ -109,9 +116,7 @@ def test_other_objects_stay_what_they_are() -> None:
     assert meta.call is call
 
 
-@pytest.mark.parametrize(
-    "again", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"]
-)
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
 def test_no_copies(again: Any) -> None:
     """Meta belongs to one context."""
     with pytest.raises(TypeError, match="read the values|send the values"):

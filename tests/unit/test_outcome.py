@@ -13,7 +13,15 @@ import pytest
 import trio
 
 from polydatum import ErrorRecord, Outcome
-from polydatum.outcome import BODY, CANCELLATION, COMMITTED, INTERRUPT, committed_with, is_cancellation, rank_of
+from polydatum.outcome import (
+    BODY,
+    CANCELLATION,
+    COMMITTED,
+    INTERRUPT,
+    committed_with,
+    is_cancellation,
+    rank_of,
+)
 
 
 def test_an_outcome_is_its_word() -> None:
@@ -102,4 +110,8 @@ def test_without_asyncio_or_trio() -> None:
         "assert not is_cancellation(Exception()); assert not {'asyncio', 'trio'} & set(sys.modules)"
     )
     path = [entry for entry in sys.path if entry]
-    subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:] = {path!r}; {code}"], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:] = {path!r}; {code}"],
+        check=True,
+        timeout=60,
+    )

@@ -44,7 +44,7 @@ BAD = [
     "items/get",
     "items.1st",
     "items.gét",
-    "items.ｇet",
+    "items.\uff47et",
     "items." + "a" * 195,
     "a.b.c.d.e.f.g.h.i",
     "x" * 10_000_000,

@@ -14,7 +14,7 @@ import pytest
 
 import polydatum
 
-MODULES = sorted(f"polydatum.{module.name}" for module in pkgutil.iter_modules(polydatum.__path__))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(polydatum.__path__, "polydatum."))
 
 
 def test_all_is_sorted_and_importable() -> None:
@@ -75,7 +75,17 @@ def test_docstrings(name: str, thing: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Context", "DataAccessLayer", "DataManager", "Meta", "Outcome", "Service", "ServiceError", "ValueResource", "lazy"],
+    [
+        "Context",
+        "DataAccessLayer",
+        "DataManager",
+        "Meta",
+        "Outcome",
+        "Service",
+        "ServiceError",
+        "ValueResource",
+        "lazy",
+    ],
 )
 def test_entry_points_have_an_example(name: str) -> None:
     """Where people start, the docstring has an example that runs."""
@@ -116,4 +126,13 @@ def test_importing_loads_little(code: str) -> None:
     """No third-party module, no asyncio, and nothing dear of the standard library; using it sync neither."""
     loaded = {name.partition(".")[0] for name in loaded_by(code)}
     assert loaded - {"polydatum"} <= set(sys.stdlib_module_names)
-    assert not loaded & {"asyncio", "inspect", "logging", "ast", "concurrent", "socket", "ssl", "typing_extensions"}
+    assert not loaded & {
+        "asyncio",
+        "inspect",
+        "logging",
+        "ast",
+        "concurrent",
+        "socket",
+        "ssl",
+        "typing_extensions",
+    }

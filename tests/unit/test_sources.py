@@ -64,7 +64,7 @@ def in_an_else(context: Any) -> Iterator[Any]:
 
 def after_a_loop(context: Any) -> Iterator[Any]:
     for one in context:
-        yield one
+        yield one, 1
     pool.put(1)
 
 
@@ -152,10 +152,11 @@ def with_an_inner_function(context: Any) -> Iterator[Any]:
         yield 2
 
     yield inner
-    
+
 
 def around_an_inner_function(context: Any) -> Iterator[Any]:
     if context:
+
         def inner() -> Iterator[int]:
             yield 1
 

@@ -1,7 +1,5 @@
 """Native cancels of asyncio: lost ones, many, under timeouts and task groups, and locks held over a yield."""
 
-# ruff: noqa: PT012 - what raises is the end of the block
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Cancel scopes of anyio and trio: around a context, and inside one of its teardowns."""
 
-# ruff: noqa: PT012 - what raises is the end of the block
-
 from __future__ import annotations
 
 import asyncio

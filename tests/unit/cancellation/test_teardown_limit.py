@@ -1,7 +1,5 @@
 """The teardown limit: a step that hangs is given up, and everything else still closes."""
 
-# ruff: noqa: PT012 - what raises is the end of the block
-
 from __future__ import annotations
 
 import logging

@@ -1,7 +1,5 @@
 """Resources of the application's scope under threads and several event loops."""
 
-# ruff: noqa: PT012 - what raises is the end of the block
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Closing while others open, close or go on: what waits for what, in which order, and what late users get."""
 
-# ruff: noqa: PT012 - what raises is the end of the block
-
 from __future__ import annotations
 
 import asyncio

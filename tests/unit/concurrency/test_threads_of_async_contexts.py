@@ -1,7 +1,5 @@
 """Sync resources in the worker threads of async contexts, and sync endpoints that are cancelled while they run on."""
 
-# ruff: noqa: PT012 - what raises is the end of the block
-
 from __future__ import annotations
 
 import asyncio

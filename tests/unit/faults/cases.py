@@ -87,18 +87,19 @@ EVERYTHING = os.environ.get("POLYDATUM_FAULTS") == "all"
 def depth_of(shape: Shape, mode: str, wish: str) -> int:
     """How many faults strike a context at once; 0: it is left to ``POLYDATUM_FAULTS=all``, which takes an hour.
 
-    All pairs strike all shapes of generators, sync and async, and all small shapes of anything; all singles strike all.
+    All pairs strike all shapes of generators, sync and async, and small shapes of anything; all singles strike all.
     """
     parts = len(shape.resources) + len(shape.middleware)
     usual = wish in (BARE, HOOKED)
     if EVERYTHING:
         return 2
     if shape in GENERATORS:
-        return 2 if (mode in (SYNC, ASYNC) and (usual or parts <= 2)) or (usual and parts <= 1) else 1
-    main = wish == HOOKED and mode in (SYNC, MIXED)
-    if main:
+        whole = mode in (SYNC, ASYNC)
+        return 2 if (whole and usual) or (whole and parts <= 2) or (usual and parts <= 1) else 1
+    whole = mode in (SYNC, MIXED)
+    if whole and wish == HOOKED:
         return 2 if parts <= (2 if shape in TRANSACTIONAL else 1) else 1
-    return 1 if parts <= 2 else 0
+    return 1 if parts <= (2 if whole else 1) else 0
 
 
 PLAN: list[tuple[Shape, str, dict[str, int]]] = [

@@ -47,7 +47,7 @@ class Error(NamedTuple):
         return self.kind not in (OWN_BASE, INTERRUPT, EXIT, CANCEL, GENERATOR_EXIT)
 
     def rank(self, phase: int) -> int:
-        """"within a rank the first in time; other BaseExceptions rank with their phase"."""
+        """ "within a rank the first in time; other BaseExceptions rank with their phase"."""
         if self.kind in (INTERRUPT, EXIT):
             return RANK_INTERRUPT
         return RANK_CANCELLATION if self.kind in (CANCEL, GENERATOR_EXIT) else phase
@@ -86,7 +86,9 @@ class Life:
         self.wish = wish
         self.trace: list[Passed] = []
         self.errors: list[str] = []
-        self.shown: list[str] = []  # with the error that the caller gets: that one, what it replaced, what is a note on it
+        self.shown: list[
+            str
+        ] = []  # with the error that the caller gets: that one, what it replaced, what is a note on it
         self.current: Error | None = None
         self.rank = RANK_TEARDOWN
         self.cause: Error | str | None = None
@@ -115,7 +117,7 @@ class Life:
     # --- Open, use, decide -------------------------------------------------------------------------------------------
 
     def open(self) -> Error | None:
-        """"Context middleware is set up in order." The error of one that fails."""
+        """ "Context middleware is set up in order." The error of one that fails."""
         for number in range(len(self.shape.middleware)):
             error = self.passes(f"m{number}.setup")
             if error is not None:
@@ -135,7 +137,7 @@ class Life:
         return self.passes("body")
 
     def decide(self, escaped: Error | None) -> None:
-        """"Commit or roll back, once, from: the escaped exception, `ctx.set_rollback_only(reason)`, ...".
+        """ "Commit or roll back, once, from: the escaped exception, `ctx.set_rollback_only(reason)`, ...".
 
         `commit_on_error()` "overrides the exception and the status, nothing else"; an interrupt or a cancellation is
         more than an exception, and always rolls back.
@@ -147,14 +149,14 @@ class Life:
         self.heed_veto()
 
     def heed_veto(self) -> None:
-        """"The reason for a rollback is the cause; a veto without exception is `RolledBack`, thrown into generators"."""
+        """ "The reason for a rollback is the cause; a veto without exception is `RolledBack`, thrown into generators"."""
         if self.doomed and self.cause is None:
             self.cause = self.current or VETO
 
     # --- Unwind ------------------------------------------------------------------------------------------------------
 
     def unwind(self) -> None:
-        """"in this order, every step taken whatever is raised"."""
+        """ "in this order, every step taken whatever is raised"."""
         self.run_before_commit()
         for part in reversed(self.middleware):
             self.end_middleware(part)
@@ -165,14 +167,14 @@ class Life:
             self.close(part)
 
     def run_before_commit(self) -> None:
-        """"1. `before_commit` hooks, only while there is no cause."."""
+        """ "1. `before_commit` hooks, only while there is no cause."."""
         for point in ("before_commit", "before_commit.next"):
             if self.hooks and self.cause is None:
                 self.meets(self.passes(point), RANK_COMMIT)
                 self.heed_veto()
 
     def end_middleware(self, part: str) -> None:
-        """"2. Context middleware in reverse: resumed if there is no cause, else the cause is thrown in."."""
+        """ "2. Context middleware in reverse: resumed if there is no cause, else the cause is thrown in."."""
         if self.cause is None:
             error = self.passes(f"{part}.resumed")
             self.kept = self.kept or error is None  # it may have committed: we cannot see inside
@@ -184,7 +186,7 @@ class Life:
                 self.suppress()
 
     def suppress(self) -> None:
-        """"Suppression by middleware changes only what the caller sees: everything unwound afterwards still rolls back
+        """ "Suppression by middleware changes only what the caller sees: everything unwound afterwards still rolls back
         (`RolledBack("suppressed by ...")` with the original as cause)"; interrupts and cancellation "can be neither
         suppressed nor replaced"."""
         if self.current is not None and self.cause == self.current and self.rank > RANK_CANCELLATION:
@@ -194,7 +196,7 @@ class Life:
             self.shown = []
 
     def settle(self) -> None:
-        """"3. Transactional resources: `prepare` then `commit`, authorities in opening order, then effects; with a
+        """ "3. Transactional resources: `prepare` then `commit`, authorities in opening order, then effects; with a
         cause, `rollback` of all in reverse."."""
         to_undo = [part for part in self.opened if self.shape.form_of(part) in TRANSACTIONAL]
         authorities = [part for part in to_undo if self.shape.form_of(part) in AUTHORITIES]
@@ -219,7 +221,7 @@ class Life:
                 self.meets(self.passes(f"{part}.rollback"), RANK_TEARDOWN)
 
     def close(self, part: str) -> None:
-        """"4. Every resource closes in reverse of opening; a generator or context manager is resumed, or the cause is
+        """ "4. Every resource closes in reverse of opening; a generator or context manager is resumed, or the cause is
         thrown in."."""
         if self.shape.form_of(part) in CLOSES_ITSELF:
             self.meets(self.passes(f"{part}.close"), RANK_TEARDOWN, only_logged=self.cause is None)
@@ -231,7 +233,7 @@ class Life:
             self.meets(self.passes(f"{part}.thrown", thrown=True), RANK_TEARDOWN)
 
     def run_hooks(self, outcome: str) -> None:
-        """"then `on_commit` hooks (only `committed`) or `on_rollback` hooks (only `rolled_back`), in order, with no
+        """ "then `on_commit` hooks (only `committed`) or `on_rollback` hooks (only `rolled_back`), in order, with no
         current context, each isolated: an Exception is logged and counted, a BaseException propagates after the
         rest."."""
         event = {"committed": "on_commit", "rolled_back": "on_rollback"}.get(outcome)
@@ -269,7 +271,7 @@ class Life:
             self.cause = error  # "An error anywhere up to and in 4 becomes the cause for everything still to come"
 
     def word(self) -> str:
-        """"Only now the outcome is fixed: `committed`, `rolled_back`, `unknown` (connection lost with COMMIT in flight)
+        """ "Only now the outcome is fixed: `committed`, `rolled_back`, `unknown` (connection lost with COMMIT in flight)
         or `partial` (something had committed before a later step failed)"."""
         if self.cause is None:
             return "committed"

@@ -45,7 +45,6 @@ MODES = (SYNC, ADAPTED, ASYNC, MIXED, SUSPENDING, TRIO)
 
 
 BODY = "the body of the context"
-SETUP = "setting up the context"
 ENDS = ("resumed", "thrown", "close")
 VERBS = {"prepare": "preparing", "commit": "committing", "rollback": "rolling back", "close": "closing"}
 
@@ -350,9 +349,8 @@ class Rig:
             if label.startswith("unknown"):
                 label = self.label_of_ours(record.type, record.where)
         part, _, moment = label.partition(":")[0].partition(".")
-        where = BODY if moment in ("", "setup") and part[0] in "br" and part != "before_commit" else f"'{part}'"
-        named = (SETUP if part[0] == "m" and moment == "setup" else where) in record.where
-        return label if named else f"{label}, recorded {record.where!r}"
+        in_body = part == "body" or (part[0] == "r" and moment == "setup")
+        return label if (BODY if in_body else f"'{part}'") in record.where else f"{label}, recorded {record.where!r}"
 
     def reachable_from(self, winner: BaseException) -> str:
         """Everything that the caller can find from the error he gets: its chain, and the notes on it."""
@@ -387,7 +385,9 @@ class Rig:
             elif moment in ENDS:
                 ended.append(part)
         # Middleware is set up before all resources and ends before them, too.
-        expected = [part for part in reversed(set_up) if part[0] == "m"] + [part for part in reversed(set_up) if part[0] == "r"]
+        expected = [part for part in reversed(set_up) if part[0] == "m"] + [
+            part for part in reversed(set_up) if part[0] == "r"
+        ]
         return [] if ended == expected else [f"set up: {set_up}, torn down: {ended}"]
 
 

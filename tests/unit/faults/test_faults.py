@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from itertools import zip_longest
+from typing import Any
 
 import pytest
 import trio
 
+from polydatum import closing
+
 from .cases import PLAN, Case, cases
 from .conftest import Tally
 from .model import Story
-from .rig import ADAPTED, SYNC, TRIO, Rig, Seen
-from .shapes import BARE, Shape
+from .rig import ADAPTED, ASYNC, SYNC, TRIO, Rig, Seen
+from .shapes import BARE, GENERATOR, Shape
 
 
 def differences(should: Story, was: Story) -> list[str]:
@@ -25,7 +28,9 @@ def differences(should: Story, was: Story) -> list[str]:
     found = []
     for number, (passes, passed) in enumerate(zip_longest(should.trace, was.trace)):
         if passes != passed:
-            found.append(f"after {[point for point, _, _ in should.trace[:number]]} should come {passes}, came {passed}")
+            found.append(
+                f"after {[point for point, _, _ in should.trace[:number]]} should come {passes}, came {passed}"
+            )
             break
     return found + [
         f"{name} should be {getattr(should, name)!r}, is {getattr(was, name)!r}"
@@ -72,7 +77,9 @@ class Proof:
         if broken:
             self.tally.violations += 1
             faults = ", ".join(f"{kind} at {point}" for point, kind in case.faults.items()) or "no fault"
-            self.violations.append("\n    ".join([f"{wish} {self.mode} context of {self.shape}{how}, {faults}:", *broken]))
+            self.violations.append(
+                "\n    ".join([f"{wish} {self.mode} context of {self.shape}{how}, {faults}:", *broken])
+            )
 
     def cases(self) -> Iterator[tuple[str, Case]]:
         for wish, depth in self.depths.items():
@@ -115,4 +122,28 @@ def test_whatever_fails_the_context_ends_as_the_design_says(
     else:
         runner.run(proof.arun())
     if proof.violations:
-        pytest.fail(f"{len(proof.violations)} violations, among them\n" + "\n".join(proof.violations[:3]), pytrace=False)
+        pytest.fail(
+            f"{len(proof.violations)} violations, among them\n" + "\n".join(proof.violations[:3]), pytrace=False
+        )
+
+
+@pytest.mark.parametrize("mode", [SYNC, ASYNC])
+def test_the_twins_go_different_ways(mode: str, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare context ends on a clean path, its twin by the policy: else comparing the two would prove nothing."""
+    ways: list[str] = []
+    for name in ("close_by_policy", "aclose_by_policy"):
+        policy = getattr(closing, name)
+
+        def noted(*args: Any, policy: Any = policy, **kwargs: Any) -> Any:
+            ways.append("policy")
+            return policy(*args, **kwargs)
+
+        monkeypatch.setattr(closing, name, noted)
+    for by_policy in (False, True):
+        rig = Rig(Shape(GENERATOR * 2, GENERATOR), mode, by_policy=by_policy)
+        ways.append(f"by policy: {by_policy}")
+        if mode == SYNC:
+            rig.live({}, BARE)
+        else:
+            runner.run(rig.alive({}, BARE))
+    assert ways == ["by policy: False", "by policy: True", "policy"]

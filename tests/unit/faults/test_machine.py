@@ -87,7 +87,9 @@ class Model:
             context.outcome = "rolled_back" if rolls_back else "committed"
             self.log += [(context.name, "before_commit")] * (0 if rolls_back else context.hooks["before_commit"])
             if "tx" in context.opened:
-                self.log += [(context.name, f"{step} tx") for step in (["rollback"] if rolls_back else ["prepare", "commit"])]
+                self.log += [
+                    (context.name, f"{step} tx") for step in (["rollback"] if rolls_back else ["prepare", "commit"])
+                ]
             ending = "undo" if rolls_back else "end"
             self.log += [(context.name, f"{ending} {name}") for name in reversed(context.opened)]
             event = "on_rollback" if rolls_back else "on_commit"
@@ -298,7 +300,9 @@ class Contexts(RuleBasedStateMachine):
         for context, model in self.pairs:
             assert context.state == model.state
             assert context.outcome == model.outcome
-            assert [name for name in RESOURCES if name in context] == [name for name in RESOURCES if name in model.opened]
+            assert [name for name in RESOURCES if name in context] == [
+                name for name in RESOURCES if name in model.opened
+            ]
 
     def teardown(self) -> None:
         for context, _ in self.pairs:
