@@ -231,7 +231,7 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                             if next(handle, NOTHING) is not NOTHING:
                                 GENERATOR.refuse_second_yield(handle)
                         else:
-                            shield = shield or AsyncioShield(context._limit, asyncio, scope)
+                            shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
                             await _take_clean(part.end_step(handle), shield)
                         kept = True
                 finally:
@@ -253,7 +253,7 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                     ended = False
                     try:  # driven by hand: most never suspend
                         signal = step.send(None)
-                        shield = shield or AsyncioShield(context._limit, asyncio, scope)
+                        shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
                         await shield.finish(step, signal, part.closing)
                     except StopAsyncIteration:
                         ended = True
@@ -263,7 +263,7 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                         await ASYNC_GENERATOR.refuse_second_yield(handle)
                     kept = True
                 else:
-                    shield = shield or AsyncioShield(context._limit, asyncio, scope)
+                    shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
                     await _take_clean(part.end_step(context, handle), shield)
                     kept = kept or handle is not None
         except BaseException as error:
@@ -373,7 +373,7 @@ async def _take_in_thread(
 def _shield(limit: float, asyncio: Any) -> Shield:
     if asyncio is None:
         return TrioShield(limit, sys.modules["trio"])
-    return AsyncioShield(limit, asyncio, current_anyio_scope(asyncio))
+    return AsyncioShield(limit, asyncio, current_anyio_scope(asyncio), asyncio.current_task().cancelling())
 
 
 async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException | None:
@@ -387,6 +387,8 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
             return await _raised_by(trio.lowlevel.checkpoint_if_cancelled)
         return None
     asyncio = sys.modules["asyncio"]
+    if sys.version_info < (3, 13) and isinstance(unwinding.given, BaseExceptionGroup):
+        return None  # a TaskGroup that failed leaves the task's count of cancels raised; it rolls back anyway
     if is_cancelled(current_anyio_scope(asyncio)):  # first: a scope catches its own cancel only
         return await _raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
     if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:

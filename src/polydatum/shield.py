@@ -24,6 +24,8 @@ from typing import Any, NoReturn, Protocol
 
 from .errors import ResourceTimeoutError
 
+MAX_CANCELS = 100
+
 
 class Shield(Protocol):
     """Protects the async steps of one unwinding.
@@ -51,13 +53,14 @@ class Shield(Protocol):
 class AsyncioShield:
     """Gates between the task and the futures its steps wait on.
 
-    ``scope`` is the anyio scope around the unwinding, from `current_anyio_scope`, or None.
+    ``scope`` is the anyio scope around the unwinding, from `current_anyio_scope`, or None; ``cancelling`` is how often the
+    task had been cancelled before the first step.
     """
 
-    def __init__(self, limit: float, asyncio: Any, scope: Any) -> None:
+    def __init__(self, limit: float, asyncio: Any, scope: Any, cancelling: int) -> None:
         self.interrupted: BaseException | None = None
         self._task = asyncio.current_task()
-        self._cancelling = self._task.cancelling()
+        self._cancelling = cancelling
         self._limit = limit
         self._asyncio = asyncio
         self._scope = scope
@@ -164,17 +167,22 @@ class AsyncioShield:
                 self._task.uncancel()
             else:
                 self._enter_own_scope()
+        else:
+            for scope in scopes:  # a native cancel: for the same reason, they are told that it came before them
+                if hasattr(scope, "_cancelling_at_enter"):
+                    scope._cancelling_at_enter += 1
         if self.interrupted is None:
             self.interrupted = cancel
         return None
 
     def _give_up(self, step: Any, signal: Any, where: str) -> NoReturn:
-        """Stop a step that is over the limit: it is cancelled once and gets no more time to wait."""
+        """Stop a step that is over the limit: wherever it waits it is cancelled, and gets no more time."""
         error = ResourceTimeoutError(where, self._limit)
-        if signal is not None:
-            signal.cancel()
         try:
-            step.throw(self._asyncio.CancelledError())
+            for _ in range(MAX_CANCELS):  # close() alone does not reach into an async generator before Python 3.13
+                if signal is not None:
+                    signal.cancel()
+                signal = step.throw(self._asyncio.CancelledError())
             step.close()
         except (StopIteration, StopAsyncIteration, self._asyncio.CancelledError):
             pass

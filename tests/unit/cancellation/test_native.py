@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -468,6 +469,9 @@ def test_a_task_group_inside_a_context_fails() -> None:
     assert log == ["db got ExceptionGroup", "db closed"]
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="before Python 3.13 a failed TaskGroup leaves its task counted as cancelled"
+)
 def test_a_task_group_inside_a_context_fails_and_is_handled() -> None:
     """A failure that the body has dealt with is no cancel of its task: it commits, and goes on."""
     log = Log()

@@ -95,10 +95,11 @@ def depth_of(shape: Shape, mode: str, wish: str) -> int:
         return 2
     if shape in GENERATORS:
         whole = mode in (SYNC, ASYNC)
-        return 2 if (whole and usual) or (whole and parts <= 2) or (usual and parts <= 1) else 1
+        return 2 if (whole and (usual or parts <= 2)) or parts <= 1 else 1
     whole = mode in (SYNC, MIXED)
     if whole and wish == HOOKED:
-        return 2 if parts <= (2 if shape in TRANSACTIONAL else 1) else 1
+        small = parts <= 2 if shape in TRANSACTIONAL else len(shape.resources) == 1
+        return 2 if small else 1
     return 1 if parts <= (2 if whole else 1) else 0
 
 

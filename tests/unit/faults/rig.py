@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from polydatum import CommitOutcomeUnknown, Context, DataManager, RolledBack
 from polydatum.errors import InvalidResourceError, MiddlewareSetupError, ResourceSetupError, YieldedTwiceError
 
 from .model import INSIDE, OUTSIDE, VETO, Passed, Story
+from .parts import ASYNC_PARTS, PARTS
 from .shapes import (
     BARE,
     CANCEL,
-    CLOSES_ITSELF,
     DOOM,
     DOOMED,
     EFFECT,
@@ -24,13 +24,10 @@ from .shapes import (
     INTERRUPT,
     LENIENT,
     LOST,
-    MANAGER,
     NO_YIELD,
     OWN_BASE,
     STOP,
-    SWALLOW,
     TWO_YIELDS,
-    YIELDED,
     Faults,
     Shape,
 )
@@ -147,59 +144,11 @@ class Rig:
         return self.mode not in (SYNC, ADAPTED)
 
     def part(self, name: str) -> Any:
-        form, is_async = self.shape.form_of(name), self.is_async(name)
-        manager: Any = AsyncManager if is_async else Manager
-        transaction: Any = AsyncTransaction if is_async else Transaction
-        if form == MANAGER:
-            part: Any = lambda context: manager(self, name)
-        elif form in CLOSES_ITSELF:
-            part = lambda context: None if self.reach(f"{name}.setup") == NO_YIELD else transaction(self, name)
-        else:
-            make = self.async_generator if is_async else self.generator
-            part = make(name, transaction(self, name) if form == YIELDED else name)
+        form = self.shape.form_of(name)
+        part = (ASYNC_PARTS if self.is_async(name) else PARTS)[form](
+            self, name, "effect" if form == EFFECT else "authority"
+        )
         part.__qualname__ = name
-        return part
-
-    def generator(self, name: str, value: Any) -> Any:
-        setup, resumed, thrown = f"{name}.setup", f"{name}.resumed", f"{name}.thrown"
-
-        def part(context: Any) -> Iterator[Any]:
-            if self.reach(setup) == NO_YIELD:
-                return
-            try:
-                yield value
-            except BaseException as cause:
-                kind = self.reach(thrown, cause)
-                if kind == SWALLOW:
-                    return
-                if kind == TWO_YIELDS:
-                    yield
-                raise
-            else:
-                if self.reach(resumed) == TWO_YIELDS:
-                    yield
-
-        return part
-
-    def async_generator(self, name: str, value: Any) -> Any:
-        setup, resumed, thrown = f"{name}.setup", f"{name}.resumed", f"{name}.thrown"
-
-        async def part(context: Any) -> Any:
-            if await self.areach(setup) == NO_YIELD:
-                return
-            try:
-                yield value
-            except BaseException as cause:
-                kind = await self.areach(thrown, cause)
-                if kind == SWALLOW:
-                    return
-                if kind == TWO_YIELDS:
-                    yield
-                raise
-            else:
-                if await self.areach(resumed) == TWO_YIELDS:
-                    yield
-
         return part
 
     def hook(self, point: str) -> Any:
@@ -389,75 +338,3 @@ class Rig:
             part for part in reversed(set_up) if part[0] == "r"
         ]
         return [] if ended == expected else [f"set up: {set_up}, torn down: {ended}"]
-
-
-class Manager:
-    """A context manager, as a resource or middleware."""
-
-    def __init__(self, rig: Rig, name: str) -> None:
-        self.rig = rig
-        self.name = name
-
-    def __enter__(self) -> str:
-        self.rig.reach(f"{self.name}.setup")
-        return self.name
-
-    def __exit__(self, exc_type: Any, exc: BaseException | None, traceback: Any) -> bool:
-        return self.rig.reach(f"{self.name}.{'resumed' if exc is None else 'thrown'}", exc) == SWALLOW
-
-
-class AsyncManager:
-    """The same, async."""
-
-    def __init__(self, rig: Rig, name: str) -> None:
-        self.rig = rig
-        self.name = name
-
-    async def __aenter__(self) -> str:
-        await self.rig.areach(f"{self.name}.setup")
-        return self.name
-
-    async def __aexit__(self, exc_type: Any, exc: BaseException | None, traceback: Any) -> bool:
-        return await self.rig.areach(f"{self.name}.{'resumed' if exc is None else 'thrown'}", exc) == SWALLOW
-
-
-class Transaction:
-    """A transactional object."""
-
-    def __init__(self, rig: Rig, name: str) -> None:
-        self.rig = rig
-        self.name = name
-        self.kind = "effect" if rig.shape.form_of(name) == EFFECT else "authority"
-
-    def prepare(self) -> None:
-        self.rig.reach(f"{self.name}.prepare")
-
-    def commit(self) -> None:
-        self.rig.reach(f"{self.name}.commit")
-
-    def rollback(self) -> None:
-        self.rig.reach(f"{self.name}.rollback")
-
-    def close(self) -> None:
-        self.rig.reach(f"{self.name}.close")
-
-
-class AsyncTransaction:
-    """The same, async."""
-
-    def __init__(self, rig: Rig, name: str) -> None:
-        self.rig = rig
-        self.name = name
-        self.kind = "effect" if rig.shape.form_of(name) == EFFECT else "authority"
-
-    async def prepare(self) -> None:
-        await self.rig.areach(f"{self.name}.prepare")
-
-    async def commit(self) -> None:
-        await self.rig.areach(f"{self.name}.commit")
-
-    async def rollback(self) -> None:
-        await self.rig.areach(f"{self.name}.rollback")
-
-    async def close(self) -> None:
-        await self.rig.areach(f"{self.name}.close")
