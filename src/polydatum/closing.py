@@ -57,7 +57,6 @@ def close_clean(context: Any, status: int | None) -> Outcome:
         part: Any = None
         kept = False
         plain = True
-        started = monotonic()
         try:
             frames = context._frames
             if frames:
@@ -80,9 +79,15 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                 handle = opened.pop()
                 part = opened.pop()
                 if part.kind is GENERATOR:
-                    part.forget(context)
+                    try:
+                        delattr(context, part.name)
+                    except AttributeError:
+                        pass  # it came late and was not kept
+                    started = monotonic()
                     if next(handle, NOTHING) is not NOTHING:
                         GENERATOR.refuse_second_yield(handle)
+                    if monotonic() - started > context._limit:
+                        _report_slow(part.closing, monotonic() - started, context._limit)
                     kept = True
                 else:
                     part.end_step(context, handle).call(None)
@@ -93,8 +98,6 @@ def close_clean(context: Any, status: int | None) -> Outcome:
             unwinding = None if plain else _surprised(context, status, kept)
         if unwinding is not None:
             return close_by_policy(context, unwinding, decided=True)
-        if monotonic() - started > context._limit:
-            _report_slow("closing a context", monotonic() - started, context._limit)
     outcome = COMMITTED
     if status is not None:
         outcome = context._outcome = committed_with(status)
@@ -108,17 +111,19 @@ def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
     """The body raised, no middleware: the exception is thrown into the generators, which let it through."""
     opened = context._opened
     if opened:
-        started = monotonic()
         traceback = exc.__traceback__
         while opened:
             handle = opened.pop()
             part = opened.pop()
             if part.kind is GENERATOR:
                 part.forget(context)
+                started = monotonic()
                 try:
                     handle.throw(exc)
                 except BaseException as error:
-                    if is_rethrown(error, exc) or isinstance(error, StopIteration):
+                    if monotonic() - started > context._limit:
+                        _report_slow(part.closing, monotonic() - started, context._limit)
+                    if error is exc or isinstance(error, StopIteration) or is_rethrown(error, exc):
                         continue  # let through, or swallowed: a resource suppresses nothing
                     surprise = error
                 else:
@@ -130,8 +135,6 @@ def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
             opened += (part, handle)
             return close_by_policy(context, Unwinding(context, exc, status))
         exc.__traceback__ = traceback
-        if monotonic() - started > context._limit:
-            _report_slow("closing a context", monotonic() - started, context._limit)
     context._outcome = outcome = rolled_back_by(exc, status)
     context._state = CLOSED
     if context._closers_waiting is not None:
@@ -243,9 +246,15 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                 part = opened.pop()
                 kind = part.kind
                 if kind is GENERATOR:
-                    part.forget(context)
+                    try:
+                        delattr(context, part.name)
+                    except AttributeError:
+                        pass  # it came late and was not kept
+                    started = monotonic()
                     if next(handle, NOTHING) is not NOTHING:
                         GENERATOR.refuse_second_yield(handle)
+                    if monotonic() - started > context._limit:
+                        _report_slow(part.closing, monotonic() - started, context._limit)
                     kept = True
                 elif kind is ASYNC_GENERATOR:
                     part.forget(context)

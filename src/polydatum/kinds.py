@@ -208,6 +208,14 @@ ASYNC_TRANSACTION = AsyncTransactionKind()
 CALLABLE = CallableKind()
 
 
+def looks_transactional(value: Any) -> bool:
+    """Whether a closer look with `is_transactional` is worth it; nearly every value has no ``kind`` at all."""
+    try:
+        return hasattr(value, "kind")
+    except Exception:  # of the value's own, for an attribute it does not have
+        return False
+
+
 def is_transactional(value: Any) -> bool:
     """Whether a value follows the transactional protocol: its ``kind`` is "authority" or "effect"."""
     try:

@@ -7,6 +7,7 @@ touched resource costs one attribute read ever after.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from threading import get_ident
 from typing import Any, NoReturn
 
 from .callables import is_coroutine_function
@@ -24,6 +25,7 @@ from .kinds import (
     is_transactional,
     judge,
     kind_of,
+    looks_transactional,
 )
 from .opening import (
     OPEN,
@@ -111,7 +113,11 @@ class RegisteredResource:
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self
-        if self.kind is not GENERATOR or owner._state is not OPEN:
+        kind = self.kind
+        if kind is not GENERATOR or owner._state is not OPEN:
+            home = owner._home
+            if kind is ASYNC_GENERATOR and owner._state is OPEN and home is not None and home[0] == get_ident():
+                return AsyncTouch(self, owner, owner)  # `async_touch`, spelled out for the usual case
             if self.kind.is_async or (self.judged_async and owner._is_async):
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
@@ -138,14 +144,13 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
-        try:
-            rare = (
-                owner._state is not OPEN
-                or hasattr(value, "kind")
-                or (owner._home is not None and owner._is_elsewhere())
-            )
-        except Exception:  # of the value's own, for an attribute it does not have
-            rare = False
+        home = owner._home
+        rare = owner._state is not OPEN or (home is not None and home[0] != get_ident())
+        if not rare:
+            try:
+                rare = hasattr(value, "kind")  # it may be transactional
+            except Exception:
+                pass  # of the value's own, for an attribute it does not have
         if rare:
             return self._completed(owner, mine, value, handle)
         entry = [self, handle]
@@ -292,6 +297,17 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
+        if kind is ASYNC_GENERATOR and owner is subject and owner._state is OPEN and not looks_transactional(value):
+            entry = [self, handle]  # `complete`, spelled out
+            opened = owner._opened = owner._opened or entry
+            if opened is not entry:
+                opened += entry
+            setattr(owner, self.slot, value)
+            del self.claims[owner]
+            del self.under_way[mine]
+            if mine.waiters is not None:
+                mine.wake_waiters()
+            return value
         if not complete(owner, mine, value, handle):
             await self.end_step(owner, handle).call(owner._closed_error(self.name))
         return value if owner._state is OPEN else owner._value_of(self)
@@ -333,29 +349,30 @@ class AsyncTouch:
     Any other use raises `AsyncResourceError`, which says so.
     """
 
-    __slots__ = ("_made", "_owner", "_resource", "_subject")
+    __slots__ = ("_touch",)
+
+    _touch: tuple[RegisteredResource, Any, Any, Any]
 
     def __init__(self, resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> None:
-        put = object.__setattr__
-        put(self, "_resource", resource)
-        put(self, "_owner", owner)
-        put(self, "_subject", subject)
-        put(self, "_made", made)
+        object.__setattr__(self, "_touch", (resource, owner, subject, made))
 
     def owned_by(self, owner: Any) -> AsyncTouch:
         """The same touch, of another owner."""
-        return AsyncTouch(self._resource, owner, self._subject, self._made)
+        resource, _, subject, made = self._touch
+        return AsyncTouch(resource, owner, subject, made)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        value = getattr(self._owner, self._resource.slot, NOTHING)
-        if value is not NOTHING and self._owner._state is OPEN:
-            return _ready(value)
-        return self._resource.aopen(self._owner, self._subject, self._made).__await__()
+        resource, owner, subject, made = self._touch
+        if owner._opened is not None and owner._state is OPEN:
+            value = getattr(owner, resource.slot, NOTHING)
+            if value is not NOTHING:
+                return _ready(value)
+        return resource.aopen(owner, subject, made).__await__()
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AsyncResourceError(
-            self._resource.name,
-            f"was used without await: write '{self._resource.name} = await self._ctx.{self._resource.name}'",
+            self._touch[0].name,
+            f"was used without await: write '{self._touch[0].name} = await self._ctx.{self._touch[0].name}'",
         )
 
     def _unawaited(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -366,7 +383,7 @@ class AsyncTouch:
     __enter__ = __exit__ = __aenter__ = __aexit__ = __aiter__ = _unawaited
 
     def __repr__(self) -> str:
-        return f"<async resource {self._resource.name!r}: await it>"
+        return f"<async resource {self._touch[0].name!r}: await it>"
 
 
 def _ready(value: Any) -> Generator[Any, Any, Any]:

@@ -106,7 +106,8 @@ def check_name(holder: Any, name: str, service: Any) -> None:
         raise InvalidServiceError(name, f"it is {kind}")
     if not name.isidentifier() or name.startswith("_"):
         raise InvalidServiceError(name, "the name has to be a public identifier")
-    if name in dict(nested_services(holder)):
+    registered = holder._bare if holder._bare is not None else holder._subservices or ()
+    if name in registered or name in class_services(type(holder)):
         raise AlreadyRegisteredError("service", name)
     if any(name in vars(cls) for cls in type(holder).__mro__):
         raise InvalidServiceError(name, f"{type(holder).__name__} has an attribute of that name; choose another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -315,8 +316,11 @@ def test_sync_close_with_async_ones_open(recorder: Any) -> None:
     assert events == ["opens", "ends"]
 
 
-def test_aclose_without_a_loop() -> None:
+@pytest.mark.parametrize("loaded", [True, False], ids=["trio loaded", "trio not loaded"])
+def test_aclose_without_a_loop(monkeypatch: pytest.MonkeyPatch, loaded: bool) -> None:
     """Says that it needs one."""
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "trio")
     with pytest.raises(AsyncResourceError, match="needs a running event loop"):
         DataManager().aclose().send(None)
 

@@ -633,9 +633,13 @@ async def test_an_interrupt_in_a_hook(drive: Any, recorder: Any, error: type[Bas
     assert ctx.outcome == "committed"
 
 
-async def test_hooks_of_a_context_that_is_not_open_yet(drive: Any, recorder: Any) -> None:
+@pytest.mark.parametrize("middleware", [False, True])
+async def test_hooks_of_a_context_that_is_not_open_yet(drive: Any, recorder: Any, middleware: bool) -> None:
     """May be registered, and run."""
-    ctx = manager().context()
+    dm = manager()
+    if middleware:
+        dm.register_context_middleware(drive.part(_plain))
+    ctx = dm.context()
     ctx.before_commit(drive.function(lambda: recorder("before")))
     ctx.on_commit(drive.function(lambda: recorder("after")))
     async with drive.block(ctx):

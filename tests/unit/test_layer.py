@@ -173,6 +173,8 @@ def test_replace_service() -> None:
     former, new = dm.get_dal().items, Photos()
     assert dm.get_dal().replace_service("items", new) is former
     assert dm.get_dal().items is new
+    with dm.dal() as dal:
+        assert dal["items.add"]("x") == "added x"
     assert dm.replace_service("items", former) is new
     with dm.dal() as dal:
         assert dal.items.get(1) == "item 1"
@@ -344,6 +346,7 @@ def test_a_proxy_has_no_special_methods_of_its_own() -> None:
     assert items.size == 3
     assert items.prop == 4
     assert items._secret() == "secret"
+    assert repr(items) == repr(items._service)  # type: ignore[attr-defined]
 
 
 def test_assigning_a_method_through_a_proxy() -> None:
@@ -354,4 +357,11 @@ def test_assigning_a_method_through_a_proxy() -> None:
         patch.setattr(dal.items, "get", lambda id: "patched")
         assert dal.items.get(1) == "patched"
         patch.undo()
+        assert dal.items.get(1) == "item 1"
+        composed = dal.items.get
+        dal.items.get = composed
+        assert dal.items.get(1) == "item 1"
+        dal.items.get = lambda id: "assigned"  # type: ignore[method-assign]
+        assert dal["items.get"](1) == dal.items.get(1) == "assigned"
+        del dal.items.get
         assert dal.items.get(1) == "item 1"

@@ -435,10 +435,14 @@ async def test_two_yields(drive: Any, recorder: Any) -> None:
         async with drive.block(dm.context()) as other:
             await drive.value(other.twice)
             raise OSError
-    assert recorder == ["closed", "closed"]
     assert issubclass(YieldedTwiceError, RuntimeError)
     assert "YieldedTwiceError" in caught.value.__notes__[0]
-    assert ctx.outcome == other.outcome == "rolled_back"
+    with pytest.raises(YieldedTwiceError):
+        async with drive.block(dm.context()) as third:
+            await drive.value(third.twice)
+            third.on_commit(print)  # so that the close goes by the policy in full
+    assert recorder == ["closed"] * 3
+    assert ctx.outcome == other.outcome == third.outcome == "rolled_back"
 
 
 async def test_a_resource_that_needs_itself(drive: Any) -> None:
@@ -770,3 +774,23 @@ async def test_a_callable_is_called_once_per_open(drive: Any, recorder: Any) -> 
         for _ in range(3):
             assert await drive.value(ctx.db) == "db"
     assert recorder == ["called", "db opens", "db commits", "db ends"]
+
+
+async def test_a_callable_that_changes_its_mind(drive: Any) -> None:
+    """A name is awaitable or not, once it was seen: a callable that makes the one and then the other is refused."""
+    if not drive.has_async_parts:
+        return
+    parts = [contextlib.asynccontextmanager(drive.part(_one)), contextlib.contextmanager(_one), lambda context: 3]
+    dm = DataManager()
+    dm.register_resources(odd=lambda context: parts.pop(0)(context))
+    async with drive.block(dm.context()) as ctx:
+        assert await ctx.odd == 1
+    for said in ("_GeneratorContextManager", "int"):
+        async with drive.block(dm.context()) as ctx:
+            with pytest.raises(InvalidResourceError, match=f"async context manager before, now a {said}"):
+                await ctx.odd
+            assert "odd" not in ctx
+
+
+def _one(context: Any) -> Iterator[int]:
+    yield 1

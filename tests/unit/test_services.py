@@ -298,6 +298,18 @@ def test_inherited_and_hidden_services() -> None:
     assert list(dm.describe()["services"]) == ["items"]
 
 
+def test_a_nested_service_taken_away() -> None:
+    """An instance may do without a service of its class."""
+    service: Any = Items()
+    service.photos = None
+    dm = tagged("red")
+    dm.register_services(items=service)
+    with dm.dal() as dal:
+        assert dal.items.photos is None
+        assert dal.items.tag() == "red"
+    assert dm.describe()["services"]["items"]["services"] == {}
+
+
 def test_public_methods() -> None:
     """Functions that the class or its user-defined bases define; nothing private, inherited from us, or a value."""
 

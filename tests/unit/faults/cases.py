@@ -98,7 +98,7 @@ def depth_of(shape: Shape, mode: str, wish: str) -> int:
         return 2 if (whole and (usual or parts <= 2)) or parts <= 1 else 1
     whole = mode in (SYNC, MIXED)
     if whole and wish == HOOKED:
-        small = parts <= 2 if shape in TRANSACTIONAL else len(shape.resources) == 1
+        small = len(shape.resources) == 1 if shape in OTHER_FORMS else parts <= (2 if mode == SYNC else 1)
         return 2 if small else 1
     return 1 if parts <= (2 if whole else 1) else 0
 

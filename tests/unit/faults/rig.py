@@ -40,7 +40,6 @@ SUSPENDING = "suspending"  # as ASYNC, and every part suspends at every point
 TRIO = "trio"  # as ASYNC, on trio
 MODES = (SYNC, ADAPTED, ASYNC, MIXED, SUSPENDING, TRIO)
 
-
 BODY = "the body of the context"
 ENDS = ("resumed", "thrown", "close")
 VERBS = {"prepare": "preparing", "commit": "committing", "rollback": "rolling back", "close": "closing"}
@@ -145,9 +144,8 @@ class Rig:
 
     def part(self, name: str) -> Any:
         form = self.shape.form_of(name)
-        part = (ASYNC_PARTS if self.is_async(name) else PARTS)[form](
-            self, name, "effect" if form == EFFECT else "authority"
-        )
+        make = (ASYNC_PARTS if self.is_async(name) else PARTS)[form]
+        part = make(self, name, "effect" if form == EFFECT else "authority")
         part.__qualname__ = name
         return part
 
@@ -204,10 +202,9 @@ class Rig:
         context = self.begin(faults)
         caught: BaseException | None = None
         escaped: BaseException | None = None
-        opened = False
+        outcomes: list[Any] = []
         try:
             context.open()
-            opened = True
             try:
                 self.wish(context, wish)
                 for name in self.names:
@@ -215,16 +212,13 @@ class Rig:
                 self.reach("body")
             except BaseException as error:
                 escaped = error
-            outcome = context.close(escaped)
-            if escaped is not None and outcome.suppressed is None:
+            outcomes.append(context.close(escaped))
+            if outcomes[0].suppressed is None:
                 caught = escaped
         except BaseException as error:
             caught = error
         self.running = False
-        seen = self.seen(caught, context.close())
-        if opened and caught is escaped and context.outcome is not outcome:
-            seen.wrong.append("close() returned another outcome than the context has")
-        return seen
+        return self.seen(caught, context.close(), *outcomes)
 
     async def alive(self, faults: Faults, wish: str) -> Seen:
         """A whole life in an async context."""
@@ -264,13 +258,15 @@ class Rig:
                 return f"{point}:{fault}"
         return f"unknown error {kind.__name__}: {text}"
 
-    def seen(self, caught: BaseException | None, again: Any) -> Seen:
+    def seen(self, caught: BaseException | None, *outcomes: Any) -> Seen:
+        """All that was seen of a life, the outcomes that each close gave included."""
+        if isinstance(caught, KeyboardInterrupt) and id(caught) not in self.raised:
+            raise caught  # from the keyboard
         context: Context = self.context
-        outcome = context.outcome
+        outcome = outcomes[0]
         wrong: list[str] = []
-        if outcome is None or outcome is not again:
-            wrong.append(f"a second close gave {again!r}, the context has {outcome!r}")
-            outcome = again
+        if any(other is not outcome for other in (context.outcome, *outcomes)):
+            wrong.append(f"close() gave {outcomes}, the context has {context.outcome!r}")
         if self.manager.get_active_context() is not self.outer:
             wrong.append("the outer context is not current again")
         if any(name in key for key in vars(context) for name in self.names):
@@ -278,6 +274,8 @@ class Rig:
         wrong += self.not_torn_down()
         errors = [self.label_of_record(record) for record in outcome.errors]
         reachable = "" if caught is None else self.reachable_from(caught)
+        if "<unknown error" in reachable:
+            wrong.append(f"the caller finds errors that are none of his: {reachable}")
         story = Story(
             trace=self.trace,
             caller_gets=None if caught is None else self.label(caught),
@@ -302,7 +300,7 @@ class Rig:
         return label if (BODY if in_body else f"'{part}'") in record.where else f"{label}, recorded {record.where!r}"
 
     def reachable_from(self, winner: BaseException) -> str:
-        """Everything that the caller can find from the error he gets: its chain, and the notes on it."""
+        """All that a traceback of the error shows: its chain, and the notes on it."""
         found: list[str] = []
         seen: set[int] = set()
         todo: list[BaseException | None] = [winner]
@@ -319,7 +317,7 @@ class Rig:
                     kind = next((kind for kind in OURS if kind.__name__ == name), None)
                     label = note if kind is None else self.label_of_ours(kind, note)
                 found.append(f"<{label}> in {note}")
-            todo += (error.__cause__, error.__context__)
+            todo += (error.__cause__, None if error.__suppress_context__ else error.__context__)
         return "\n".join(found)
 
     def not_torn_down(self) -> list[str]:

@@ -91,19 +91,23 @@ class Proof:
         return wish == BARE and self.mode != TRIO
 
     def run(self) -> None:
-        live, twin_lives = (
-            (self.rig.live, self.by_policy.live)
-            if self.mode == SYNC
-            else (self.rig.live_adapted, self.by_policy.live_adapted)
-        )
-        for wish, case in self.cases():
-            twin = twin_lives(case.faults, wish) if self.has_twin(wish) else None
-            self.check(wish, case, live(case.faults, wish), twin)
+        """All lives of the rig are led inside of another context, which must be current again after each; the twin's are not."""
+        adapted = self.mode == ADAPTED
+        live = self.rig.live_adapted if adapted else self.rig.live
+        live_by_policy = self.by_policy.live_adapted if adapted else self.by_policy.live
+        with self.rig.manager.context() as outer:
+            for wish, case in self.cases():
+                twin = live_by_policy(case.faults, wish) if self.has_twin(wish) else None
+                self.check(wish, case, live(case.faults, wish), twin)
+        assert outer.outcome == "committed"
 
     async def arun(self) -> None:
-        for wish, case in self.cases():
-            twin = await self.by_policy.alive(case.faults, wish) if self.has_twin(wish) else None
-            self.check(wish, case, await self.rig.alive(case.faults, wish), twin)
+        """The async twin of `run`."""
+        async with self.rig.manager.context() as outer:
+            for wish, case in self.cases():
+                twin = await self.by_policy.alive(case.faults, wish) if self.has_twin(wish) else None
+                self.check(wish, case, await self.rig.alive(case.faults, wish), twin)
+        assert outer.outcome == "committed"
 
 
 NAMES = [f"{shape}-{mode}" for shape, mode, _ in PLAN]
