@@ -142,20 +142,21 @@ def owned(cls: Any) -> Any:
 
 
 def _is_ours(cls: type) -> bool:
-    return "_owned" in vars(cls) or issubclass(Service, cls)
+    return cls in (object, Generic, Service) or "_owned" in vars(cls)
 
 
 def class_services(cls: type) -> dict[str, Service[Any]]:
     """The services that are attributes of a class or its bases, in order of definition."""
     found: dict[str, Service[Any]] = {}
     for base in reversed(cls.__mro__):
-        if "_owned" in vars(base):
-            continue  # its slots stand for services of its bases
+        if _is_ours(base):
+            continue  # no services there; the slots of an owned class stand for services of its bases
         for name, value in vars(base).items():
-            if isinstance(value, Service) and not name.startswith("_"):
-                found[name] = value
-            else:
-                found.pop(name, None)
+            if isinstance(value, Service):
+                if not name.startswith("_"):
+                    found[name] = value
+            elif found:
+                found.pop(name, None)  # a subclass that takes a service away
     return found
 
 

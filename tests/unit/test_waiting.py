@@ -61,9 +61,9 @@ def test_where_code_runs() -> None:
         assert task is not None
         task.cancel()
         assert home_of_running_task()[2] == 1
-        task.uncancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(0)
+        task.uncancel()
 
     async def under_trio() -> None:
         assert running_asyncio() is None
