@@ -234,8 +234,11 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                             if next(handle, NOTHING) is not NOTHING:
                                 GENERATOR.refuse_second_yield(handle)
                         else:
-                            shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
-                            await _take_clean(part.end_step(handle), shield)
+                            step = part.end_step(handle)
+                            ended = step.call(None)
+                            if step.is_async:
+                                shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
+                                await shield.run(ended, step.where)
                         kept = True
                 finally:
                     leave_unwinding(token)
@@ -272,8 +275,11 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                         await ASYNC_GENERATOR.refuse_second_yield(handle)
                     kept = True
                 else:
-                    shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
-                    await _take_clean(part.end_step(context, handle), shield)
+                    step = part.end_step(context, handle)
+                    ended = step.call(None)
+                    if step.is_async:
+                        shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
+                        await shield.run(ended, step.where)
                     kept = kept or handle is not None
         except BaseException as error:
             unwinding: Unwinding | None = _surprised(context, status, kept, part, error)
@@ -289,12 +295,6 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
     if context._closers_waiting is not None:
         context._wake_closers()
     return outcome
-
-
-async def _take_clean(step: Step, shield: Shield) -> None:
-    ended = step.call(None)
-    if step.is_async:
-        await shield.run(ended, step.where)
 
 
 async def aclose_by_policy(

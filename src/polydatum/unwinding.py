@@ -360,11 +360,17 @@ def add_note(error: BaseException, note: str) -> None:
 
 def _chain(error: BaseException, replaced: BaseException) -> None:
     """Make a replaced error reachable from the one that replaced it, unless it is so already."""
-    seen: BaseException | None = replaced
-    while seen is not None and seen is not error:
-        seen = seen.__context__
-    if seen is None and error is not replaced and error.__context__ is None:
-        error.__context__ = replaced
+    last = error
+    seen = {id(error)}
+    while last is not replaced and last.__context__ is not None and id(last.__context__) not in seen:
+        last = last.__context__
+        seen.add(id(last))
+    reaches_back: BaseException | None = replaced
+    while reaches_back is not None and id(reaches_back) not in seen:
+        seen.add(id(reaches_back))
+        reaches_back = reaches_back.__context__
+    if reaches_back is None:
+        last.__context__ = replaced
 
 
 def _reason(cause: BaseException | None) -> str:
