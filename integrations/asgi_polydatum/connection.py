@@ -102,7 +102,7 @@ _WEBSOCKET = (
     "open one for each message: async with dm.dal() as dal"
 )
 STREAM_HINT = (
-    "the answer has started; in a streamed body open a context of its own: "
+    "the answer has started; in a streamed body or background task open a context of its own: "
     "async with asgi_polydatum.stream_context(request) as ctx"
 )
 

@@ -11,7 +11,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.http.response import HttpResponseBase
 
 from django_polydatum.configuration import configured_manager
-from django_polydatum.requests import CONTEXT, ERROR, DjangoFacts, context_of, put_dal_on_requests
+from django_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, DjangoFacts, context_of, put_dal_on_requests
 from django_polydatum.streaming import AsyncStreamedBody
 from polydatum import ConfigurationError, Context, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
@@ -81,11 +81,11 @@ class PolydatumMiddleware:
                 context.open()
                 response = self.get_response(request)
             except BaseException as error:
-                context.close(error, keep_current=True)
+                context.close(error, keep_current=True, late_hint=STREAM_HINT)
                 raise
             status = response.status_code
             behind = _error_behind(request, status)
-            context.close(behind, status=status, keep_current=True)
+            context.close(behind, status=status, keep_current=True, late_hint=STREAM_HINT)
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:
@@ -104,11 +104,13 @@ class PolydatumMiddleware:
                 await context.aopen()
                 response = await self.get_response(request)
             except BaseException as error:
-                await context.aclose(error, keep_current=True, in_thread=_in_view_thread)
+                await context.aclose(error, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread)
                 raise
             status = response.status_code
             behind = _error_behind(request, status)
-            await context.aclose(behind, status=status, keep_current=True, in_thread=_in_view_thread)
+            await context.aclose(
+                behind, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
+            )
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:

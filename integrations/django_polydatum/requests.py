@@ -20,8 +20,8 @@ _FIX = (
     "PolydatumMiddleware did not see this request; add 'django_polydatum.PolydatumMiddleware' to MIDDLEWARE, "
     "after AuthenticationMiddleware and before middleware that uses request.dal"
 )
-_STREAM = (
-    "the answer has been decided; in a streamed body open a context of its own: "
+STREAM_HINT = (
+    "the answer has been decided; in a streamed body or background task open a context of its own: "
     "with django_polydatum.stream_context(request) as ctx"
 )
 
@@ -56,7 +56,7 @@ def context_of(request: Any) -> Context | None:
     return context
 
 
-_request_dal = RequestDal(context_of, fix=_FIX, stream=_STREAM)
+_request_dal = RequestDal(context_of, fix=_FIX, stream=STREAM_HINT)
 
 
 def put_dal_on_requests() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import flask
 
-from flask_polydatum.requests import CONTEXT, ERROR, FlaskFacts, current_request
+from flask_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, FlaskFacts, current_request
 from polydatum import Context, DataManager, PolydatumError, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
 
@@ -66,7 +66,7 @@ class Dispatch:
             response: flask.Response = self._dispatch(self._app, *args, **kwargs)
         except BaseException as error:
             try:
-                context.close(error, keep_current=True)
+                context.close(error, keep_current=True, late_hint=STREAM_HINT)
             except ServiceError as replacement:
                 return self._error_response(replacement, args)
             raise
@@ -74,7 +74,7 @@ class Dispatch:
         # Which exception led to an answer tells rollback_on and the middleware why; whether to roll back, the status does.
         behind = vars(request).pop(ERROR, None)
         try:
-            context.close(behind if status >= 400 else None, status=status, keep_current=True)
+            context.close(behind if status >= 400 else None, status=status, keep_current=True, late_hint=STREAM_HINT)
         except BaseException as failure:
             self._drop(response, request)
             if isinstance(failure, ServiceError):

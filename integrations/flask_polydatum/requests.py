@@ -21,8 +21,8 @@ _FIX = (
     "nobody dispatched this request, or flask_polydatum is not installed in its app; call FlaskPolydatum(dm).init_app(app), "
     "or flask_polydatum.init_app(app, dm)"
 )
-_STREAM = (
-    "the answer has been decided; in a streamed body open a context of its own: "
+STREAM_HINT = (
+    "the answer has been decided; in a streamed body or background task open a context of its own: "
     "with flask_polydatum.stream_context(request) as ctx"
 )
 
@@ -58,7 +58,7 @@ def _context_of(request: Any) -> Context | None:
     return context
 
 
-request_dal = RequestDal(_context_of, fix=_FIX, stream=_STREAM)
+request_dal = RequestDal(_context_of, fix=_FIX, stream=STREAM_HINT)
 
 
 def stream_context(request: flask.Request) -> Context:

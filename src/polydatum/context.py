@@ -164,6 +164,8 @@ class Context(ResourceOwner):
         return hook
 
     def _checked(self, hook: HookT) -> HookT:
+        if not callable(hook):
+            raise TypeError(f"a hook is called without arguments; {type(hook).__name__} is not callable")
         if is_coroutine_function(hook):
             if self._state is CREATED:
                 self._sets_up = True  # it turns out at the open whether the context is sync

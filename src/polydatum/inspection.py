@@ -56,7 +56,7 @@ def _service(service: Service[Any]) -> dict[str, Any]:
 
     return {
         "class": type(service).__qualname__,
-        "doc": sources.first_line(type(service)),
+        "doc": sources.first_line(type(service)) if type(service).__doc__ else "",
         "methods": {
             name: {
                 "signature": sources.signature(getattr(service, name)),

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
-from .errors import InvalidServiceError, UnknownCommand
+from .errors import UnknownCommand
 from .middleware import MethodMiddleware, compose
 from .paths import split_path
-from .services import Service, bind, check_name, clone_class_services, copy_of, nested_services, public_methods
+from .services import (
+    Service,
+    bind,
+    check_kind,
+    check_name,
+    clone_class_services,
+    copy_of,
+    nested_services,
+    public_methods,
+)
 
 
 class DataAccessLayer:
@@ -58,8 +67,7 @@ class DataAccessLayer:
         former = services.get(name)
         if former is None:
             raise UnknownCommand(name, f"there is no such service (registered: {', '.join(services) or 'none'})")
-        if not isinstance(service, Service):
-            raise InvalidServiceError(name, "it is not a Service")
+        check_kind(name, service)
         bind(service, name, self._data_manager)
         self._add(name, service)
         return former
@@ -115,8 +123,7 @@ class DataAccessLayer:
             *parents, last = path.split(".")
             if last not in dict(nested_services(_at(self, parents, path))):
                 raise UnknownCommand(path, "there is no such service to override")
-            if not isinstance(service, Service):
-                raise InvalidServiceError(path, "it is not a Service")
+            check_kind(path, service)
         for path, service in services.items():
             *parents, last = path.split(".")
             bind(service, path, self._data_manager)

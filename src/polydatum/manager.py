@@ -139,6 +139,9 @@ class DataManager(Generic[DalT, ContextT]):
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float = 5.0,
     ) -> None:
+        if isinstance(dal_class, DataAccessLayer):
+            name = type(dal_class).__name__
+            raise ConfigurationError(f"DataManager takes the class of the DAL, not an instance: DataManager({name})")
         if dal_class is not None and not isinstance(dal_class, type):
             dal_class, resource_manager = None, dal_class  # where polydatum 0.9.1 had it
         dal_class = dal_class or self.DataAccessLayer

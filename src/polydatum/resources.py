@@ -94,7 +94,7 @@ class RegisteredResource:
         if kind is None:
             raise InvalidResourceError(
                 name,
-                f"a {type(factory).__name__} is not a generator function, a context-manager factory or another callable; "
+                f"an object of type {type(factory).__name__} is not a generator function, a context-manager factory or another callable; "
                 "wrap a ready value in ValueResource(...)",
             )
         if is_coroutine_function(factory):
@@ -224,7 +224,7 @@ class RegisteredResource:
         if kind is None:
             raise InvalidResourceError(
                 self.name,
-                f"it returned a {type(made).__name__}, which is no context manager and has nothing to be closed by; "
+                f"it returned an object of type {type(made).__name__}, which is no context manager and has nothing to be closed by; "
                 "yield it from a generator, or wrap a ready value in ValueResource(...)",
             )
         if kind.is_async:

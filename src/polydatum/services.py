@@ -99,11 +99,19 @@ class Service(Generic[ContextT]):
         self._current = data_manager._current
 
 
+def check_kind(name: str, service: Any) -> None:
+    """Refuse what is no service; a mock only looks like one."""
+    if isinstance(service, type):
+        raise InvalidServiceError(name, f"it is the class {service.__name__}; register an instance")
+    if not issubclass(type(service), Service):
+        raise InvalidServiceError(
+            name, "it is no Service; a stand-in has to be one, too: subclass Service, or patch methods of the real one"
+        )
+
+
 def check_name(holder: Any, name: str, service: Any) -> None:
     """Refuse what cannot be registered on a holder (a service or the DAL) under a name."""
-    if not isinstance(service, Service):
-        kind = f"the class {service.__name__}; register an instance" if isinstance(service, type) else "not a Service"
-        raise InvalidServiceError(name, f"it is {kind}")
+    check_kind(name, service)
     if not name.isidentifier() or name.startswith("_"):
         raise InvalidServiceError(name, "the name has to be a public identifier")
     registered = holder._bare if holder._bare is not None else holder._subservices or ()
@@ -197,6 +205,10 @@ def clone_class_services(holder: Any) -> None:
 
     Each manager binds its own, so that two managers of one DAL class never answer for each other.
     """
+    for cls in type(holder).__mro__:
+        for name, value in vars(cls).items():
+            if isinstance(value, type) and issubclass(value, Service):
+                raise InvalidServiceError(name, f"it is the class {value.__name__}; write {value.__name__}()")
     for name, service in class_services(type(holder)).items():
         if getattr(holder, name, service) is service:  # a slot of an owned class is empty at first
             setattr(holder, name, _clone(service))

@@ -288,7 +288,7 @@ class Unwinding:
     def _note(self, error: BaseException, where: str) -> None:
         if self.winner is not None and self.winner is not error:
             add_note(self.winner, f"while {where}: {type(error).__name__}: {describe_error(error)}")
-        log_error("error while %s (not raised: something else decides the answer)", where, error=error)
+        log_error("error while %s (kept in the outcome, not raised)", where, error=error)
 
     def _record(self, error: BaseException, where: str) -> None:
         self.errors.append(ErrorRecord(type(error), describe_error(error), where))

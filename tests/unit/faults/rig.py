@@ -7,7 +7,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from polydatum import CommitOutcomeUnknown, Context, DataManager, RolledBack
-from polydatum.errors import InvalidResourceError, MiddlewareSetupError, ResourceSetupError, YieldedTwiceError
+from polydatum.errors import (
+    ContextClosedError,
+    InvalidResourceError,
+    MiddlewareSetupError,
+    NoActiveContextError,
+    ResourceSetupError,
+    YieldedTwiceError,
+)
 
 from .model import INSIDE, OUTSIDE, VETO, Passed, Story
 from .parts import ASYNC_PARTS, PARTS
@@ -111,8 +118,7 @@ class Rig:
         """Pass a point: raise the fault that strikes there, or return its kind if it is a misbehaviour."""
         if not self.running:
             return None
-        current = self.manager.get_active_context()
-        where = INSIDE if current is self.context else OUTSIDE if current is None else "in another context"
+        where = INSIDE if self.manager.get_active_context() is self.context else self.elsewhere()
         self.trace.append(Passed(point, None if cause is None else self.label(cause), where))
         kind = self.faults.get(point)
         if kind is None:
@@ -129,6 +135,15 @@ class Rig:
             for event in self.hooks:
                 getattr(self.context, event)(self.hook(f"{event}.late"))
         return kind
+
+    def elsewhere(self) -> str:
+        try:
+            self.manager.require_active_context()
+        except ContextClosedError:
+            return "in a closed context"
+        except NoActiveContextError:
+            return OUTSIDE
+        return "in another context"
 
     async def areach(self, point: str, cause: BaseException | None = None) -> str | None:
         if self.mode == SUSPENDING:
