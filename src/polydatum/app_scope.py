@@ -39,12 +39,6 @@ class AppScope:
     def _admit(self, wanted: str) -> None:
         pass  # what is touched after a close opens anew
 
-    def _touched_while_not_open(self, resource: RegisteredResource) -> Any:
-        return NOTHING
-
-    def _closed_error(self, wanted: str) -> BaseException:
-        return GeneratorExit()
-
     def _keep(self, resource: RegisteredResource, value: Any, handle: Any) -> bool:
         self._opened += (resource, handle)
         self._values[resource] = value

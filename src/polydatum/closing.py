@@ -20,7 +20,7 @@ from .outcome import CANCELLATION, COMMITTED, Outcome, committed_with, is_cancel
 from .owner import enter_unwinding, leave_unwinding
 from .reporting import log_error
 from .resources import RegisteredResource
-from .shield import AsyncioShield, Shield, TrioShield, current_anyio_scope, is_cancelled
+from .shield import AsyncioShield, Shield, TrioShield, current_anyio_scope, is_cancelled, raised_by
 from .unwinding import Step, Unwinding, planned_nothing
 from .waiting import running_asyncio
 
@@ -332,9 +332,10 @@ async def aclose_by_policy(
             context._var.reset(outside)
     finally:
         shield.exit()
-    late = await _late_cancel(unwinding, shield, asyncio)
-    if late is not None:
-        unwinding.interrupted(late)
+    if unwinding.rank > CANCELLATION:
+        late = await shield.late_cancel()
+        if late is not None:
+            unwinding.interrupted(late)
     _hand_over(context, unwinding)
     return outcome
 
@@ -393,32 +394,15 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
     if running_asyncio() is None:
         trio = sys.modules["trio"]
         if trio.current_effective_deadline() == float("-inf"):
-            return await _raised_by(trio.lowlevel.checkpoint_if_cancelled)
+            return await raised_by(trio.lowlevel.checkpoint_if_cancelled)
         return None
     asyncio = sys.modules["asyncio"]
     if sys.version_info < (3, 13) and isinstance(unwinding.given, BaseExceptionGroup):
         return None  # a TaskGroup that failed leaves the task's count of cancels raised; it rolls back anyway
     if is_cancelled(current_anyio_scope(asyncio)):  # first: a scope catches its own cancel only
-        return await _raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
+        return await raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
     if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:
         return asyncio.CancelledError()  # type: ignore[no-any-return]
-    return None
-
-
-async def _late_cancel(unwinding: Unwinding, shield: Shield, asyncio: Any) -> BaseException | None:
-    """A cancel that arrived while the steps were taken, and still stands."""
-    if unwinding.rank <= CANCELLATION:
-        return None
-    if asyncio is None:
-        return await _raised_by(sys.modules["trio"].lowlevel.checkpoint_if_cancelled)
-    return shield.interrupted if shield.is_still_cancelled() else None
-
-
-async def _raised_by(checkpoint: Callable[[], Awaitable[Any]]) -> BaseException | None:
-    try:
-        await checkpoint()
-    except BaseException as cancel:
-        return cancel
     return None
 
 

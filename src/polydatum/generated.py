@@ -39,9 +39,7 @@ class ContextTypes:
         self.dal_context: Any = self._add(context_class, (_GivesDal, self.context), {})
 
     def of(self, context_class: type[Context]) -> type[Context]:
-        """The generated subclass of a context class; a generated class is its own."""
-        if context_class in self._types.values():
-            return context_class
+        """The generated subclass of a context class."""
         generated = self._types.get(context_class)
         if generated is None:
             members = dict(self._members)

@@ -46,11 +46,7 @@ def is_rethrown(error: BaseException, cause: BaseException) -> bool:
 
 
 class GeneratorKind(Kind):
-    """A generator function that yields once."""
-
-    def open(self, factory: Callable[..., Any], subject: Any) -> Any:
-        generator = factory(subject)
-        return next(generator, NOTHING), generator
+    """A generator function that yields once. Opened where it is used, by ``next(generator, NOTHING)``: it is hot."""
 
     def end(self, handle: Any, cause: BaseException | None) -> bool:
         if cause is None:

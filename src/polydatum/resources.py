@@ -15,7 +15,6 @@ from .errors import AsyncResourceError, InvalidResourceError, ResourceSetupError
 from .kinds import (
     ASYNC_GENERATOR,
     ASYNC_TRANSACTION,
-    CALLABLE,
     GENERATOR,
     NOTHING,
     TRANSACTION,
@@ -183,15 +182,13 @@ class RegisteredResource:
         token = enter_opening(mine)
         try:
             kind = self.kind
-            if kind is GENERATOR:  # spelled out: by far the most used kind
+            if kind is GENERATOR:
                 handle = self.factory(subject)
                 value = next(handle, NOTHING)
             elif kind is VALUE:
                 value, handle = self.factory.value, None  # type: ignore[attr-defined]
-            elif kind is CALLABLE:
-                value, handle = self._open_callable(owner, subject)
             else:
-                value, handle = kind.open(self.factory, subject)
+                value, handle = self._open_callable(owner, subject)
             if value is NOTHING:
                 raise ResourceSetupError(self.name)
         except BaseException:

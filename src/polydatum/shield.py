@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import sys
 import types
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NoReturn, Protocol
 
 from .errors import ResourceTimeoutError
@@ -36,9 +36,8 @@ class Shield(Protocol):
 
     interrupted: BaseException | None
 
-    def is_still_cancelled(self) -> bool:
-        """Whether the cancel that was remembered still stands."""
-        ...
+    async def late_cancel(self) -> BaseException | None:
+        """A cancel that arrived while the steps were taken and still stands. Called after `exit`."""
 
     def enter(self) -> None:
         """Called before the first async step."""
@@ -67,10 +66,9 @@ class AsyncioShield:
         self._own_scope: Any = None
         self._deadline: float | None = None
 
-    def is_still_cancelled(self) -> bool:
-        return self.interrupted is not None and (
-            self._task.cancelling() > self._cancelling or is_cancelled(self._scope)
-        )
+    async def late_cancel(self) -> BaseException | None:
+        stands = self._task.cancelling() > self._cancelling or is_cancelled(self._scope)
+        return self.interrupted if stands else None
 
     def enter(self) -> None:
         if self._own_scope is None and is_cancelled(self._scope):
@@ -200,8 +198,8 @@ class TrioShield:
         self._trio = trio
         self._scope = trio.CancelScope(shield=True)
 
-    def is_still_cancelled(self) -> bool:
-        return False  # trio raises it again by itself, at the first checkpoint outside the scope
+    async def late_cancel(self) -> BaseException | None:
+        return await raised_by(self._trio.lowlevel.checkpoint_if_cancelled)
 
     def enter(self) -> None:
         self._scope.deadline = self._trio.current_time() + self._limit
@@ -218,6 +216,15 @@ class TrioShield:
             return await step
         except self._trio.Cancelled as cancelled:
             raise ResourceTimeoutError(where, self._limit) from cancelled
+
+
+async def raised_by(checkpoint: Callable[[], Awaitable[Any]]) -> BaseException | None:
+    """The cancel that a checkpoint delivers, or None."""
+    try:
+        await checkpoint()
+    except BaseException as cancel:
+        return cancel
+    return None
 
 
 def current_anyio_scope(asyncio: Any) -> Any:

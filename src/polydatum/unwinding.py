@@ -266,10 +266,9 @@ class Unwinding:
 
     def interrupted(self, cancellation: BaseException) -> None:
         """A cancel arrived after the first step: it is raised at the end and changes nothing else."""
-        if self.winner is None or self.rank > CANCELLATION:
-            if self.winner is not None:
-                _chain(cancellation, self.winner)
-            self.winner, self.rank = cancellation, CANCELLATION
+        if self.winner is not None:
+            _chain(cancellation, self.winner)
+        self.winner, self.rank = cancellation, CANCELLATION
 
     def notice_late_veto(self) -> None:
         """Hooks and middleware may still call `set_rollback_only`; the Context refuses it from the first prepare on."""

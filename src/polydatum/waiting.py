@@ -71,12 +71,6 @@ def running_asyncio() -> Any:
     return asyncio if asyncio is not None and asyncio._get_running_loop() is not None else None
 
 
-def running_task() -> Any:
-    """The task that runs this code: asyncio's, else trio's."""
-    asyncio = running_asyncio()
-    return sys.modules["trio"].lowlevel.current_task() if asyncio is None else asyncio.current_task()
-
-
 def home_of_running_task() -> tuple[int, Any, int]:
     """The thread of this code, its asyncio task (None on trio), and how often that task has been cancelled so far."""
     asyncio = sys.modules.get("asyncio")

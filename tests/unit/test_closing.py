@@ -123,3 +123,19 @@ async def test_raising_the_given_error_again(drive: Any, recorder: Any) -> None:
     assert not hasattr(error, "__notes__")
     assert ctx.outcome == "rolled_back"
     assert recorder == ["db opens", "db sees KeyError", "db ends"]
+
+
+@pytest.mark.parametrize("how", ["clean", "raised", "vetoed"])
+async def test_a_value_that_is_not_kept(drive: Any, recorder: Any, how: str) -> None:
+    """As when it came late, or was deleted: what was opened is closed all the same."""
+    dm = DataManager()
+    dm.register_resources(db=drive.part(recorder.part("db")))
+    ctx = await drive.open(dm.context())
+    assert await drive.value(ctx.db) == "db"
+    delattr(ctx, "_async_db" if drive.has_async_parts else "db")
+    if how == "vetoed":
+        ctx.set_rollback_only()
+    await drive.close(ctx, KeyError() if how == "raised" else None)
+    assert recorder[0] == "db opens"
+    assert recorder[-1] == "db ends"
+    assert len(recorder) == 3

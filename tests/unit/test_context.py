@@ -222,6 +222,17 @@ async def test_keep_current(drive: Any) -> None:
         assert outer.dal.who.tag() == "red"
 
 
+async def test_a_hint_for_late_use(drive: Any) -> None:
+    """An adapter says better than we can what to do instead."""
+    dm = manager()
+    ctx = await drive.open(dm.context())
+    await drive.close(ctx, keep_current=True, late_hint="open a stream_context()")
+    for late in (lambda: ctx.tag, lambda: dm.tag, dm.require_active_context):
+        with pytest.raises(ContextClosedError, match=r"closed \(outcome committed\); open a stream_context\(\)$"):
+            late()
+    ctx.leave()
+
+
 async def test_keep_current_when_the_close_fails(drive: Any) -> None:
     """Nothing changes about that: kept, or left."""
     dm = manager()
@@ -672,6 +683,15 @@ def test_async_hooks_in_a_sync_context(recorder: Any, event: str) -> None:
     assert [entry for entry in recorder if "ends" in entry] in ([], ["mw ends"], ["mw ends", "db ends"])
     assert sum("opens" in entry for entry in recorder) == sum("ends" in entry for entry in recorder)
     assert not any("commits" in entry for entry in recorder)
+
+
+@pytest.mark.parametrize("event", ["before_commit", "on_commit", "on_rollback"])
+async def test_a_hook_is_called(drive: Any, event: str) -> None:
+    """So what cannot be is refused when it is registered: a result in the place of a function, as a rule."""
+    async with drive.block(manager().context()) as ctx:
+        with pytest.raises(TypeError, match="NoneType is not callable"):
+            getattr(ctx, event)(None)
+    assert ctx.outcome == "committed"
 
 
 @pytest.mark.parametrize("wish", ["before_commit", "on_commit", "on_rollback", "set_rollback_only", "commit_on_error"])

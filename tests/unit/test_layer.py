@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from polydatum import (
+    AlreadyRegisteredError,
     CommandError,
     DataAccessLayer,
     DataManager,
@@ -188,6 +189,18 @@ def test_replace_service() -> None:
     other.register_services(photos=(bound := Photos()))
     with pytest.raises(InvalidServiceError, match="another DataManager"):
         dm.replace_service("items", bound)
+
+
+def test_a_replaced_service_counts_once() -> None:
+    """Although the class still has the former one."""
+    dm = DataManager(ShopDAL)
+    dm.replace_service("items", Photos())
+    dm.register_services(more=Items())
+    assert list(dm.describe()["services"]) == ["items", "more"]
+    with pytest.raises(AlreadyRegisteredError):
+        dm.register_services(items=Items())
+    with dm.dal() as dal:
+        assert dal["items.add"]("x") == "added x"
 
 
 def test_register_services_on_the_dal() -> None:

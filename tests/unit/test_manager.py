@@ -94,6 +94,7 @@ def test_dal_classes() -> None:
     ("arguments", "options", "said"),
     [
         ((int,), {}, "takes a subclass of DataAccessLayer, not int"),
+        ((ShopDAL(),), {}, r"takes the class of the DAL, not an instance: DataManager\(ShopDAL\)"),
         ((), {"context_class": dict}, "context_class has to be a subclass of Context, not dict"),
         ((), {"teardown_timeout": 0}, "teardown_timeout is a number of seconds above 0"),
         ((), {"teardown_timeout": float("nan")}, "teardown_timeout"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ def test_waiting_for_an_opening_that_has_just_ended() -> None:
         assert ctx.value == 1
 
 
-def test_a_context_that_closes_while_its_first_resource_is_claimed() -> None:
+async def test_a_context_that_closes_while_its_first_resource_is_claimed(drive: Any) -> None:
     """Opener and closer: at least one of the two sees the other, and the opener gives up."""
 
     class Claims(dict[Any, Any]):
@@ -42,20 +42,17 @@ def test_a_context_that_closes_while_its_first_resource_is_claimed() -> None:
             owner._state = "closing"
             return super().setdefault(owner, mine)
 
-    async def pg(context: Any) -> AsyncIterator[int]:
+    def db(context: Any) -> Iterator[int]:
         yield 1
 
-    async def scenario() -> None:
-        dm = DataManager()
-        dm.register_resources(pg=pg)
-        async with dm.context() as ctx:
-            resource = type(ctx).__dict__["pg"]
-            resource.claims, former = Claims(), resource.claims
-            with pytest.raises(ContextClosedError):
-                await ctx.pg
-            assert resource.claims == {}
-            resource.claims = former
-            ctx._state = "open"
-            assert await ctx.pg == 1
-
-    asyncio.run(scenario())
+    dm = DataManager()
+    dm.register_resources(db=drive.part(db))
+    async with drive.block(dm.context()) as ctx:
+        resource = type(ctx).__dict__["db"]
+        resource.claims, former = Claims(), resource.claims
+        with pytest.raises(ContextClosedError, match="its context is closing"):
+            await drive.value(ctx.db)
+        assert resource.claims == dm._under_way == {}
+        resource.claims = former
+        ctx._state = "open"
+        assert await drive.value(ctx.db) == 1

@@ -303,7 +303,9 @@ def test_resource_without_a_call() -> None:
 def test_a_ready_value_is_no_resource(given: Any) -> None:
     """Refused when it is registered, and ValueResource named as the remedy."""
     dm = DataManager()
-    with pytest.raises(InvalidResourceError, match=r"resource 'db': an object of type .* wrap a ready value in ValueResource\("):
+    with pytest.raises(
+        InvalidResourceError, match=r"resource 'db': an object of type .* wrap a ready value in ValueResource\("
+    ):
         dm.register_resources(db=given)
     with pytest.raises(InvalidResourceError, match="ValueResource"):
         dm.register_app_resources(db=given)
@@ -327,7 +329,9 @@ async def test_a_callable_that_makes_nothing_to_close(drive: Any, made: Any) -> 
     dm = DataManager()
     dm.register_resources(db=lambda context: made)
     async with drive.block(dm.context()) as ctx:
-        with pytest.raises(InvalidResourceError, match="it returned an object of type .*which is no context manager.*ValueResource"):
+        with pytest.raises(
+            InvalidResourceError, match="it returned an object of type .*which is no context manager.*ValueResource"
+        ):
             _ = ctx.db
         assert "db" not in ctx
 

@@ -260,6 +260,21 @@ def test_what_is_no_service(name: str, service: Any, said: str) -> None:
             holder.register_services(**{name: service})
 
 
+def test_a_class_in_the_place_of_a_service() -> None:
+    """On the DAL class or on a service: said when the manager is made, not at the first call."""
+
+    class WrongDAL(DataAccessLayer):
+        items = Items
+
+    class Wrong(Service):
+        photos = Photos
+
+    with pytest.raises(InvalidServiceError, match=r"service 'items': it is the class Items; write Items\(\)"):
+        DataManager(WrongDAL)
+    with pytest.raises(InvalidServiceError, match=r"service 'photos': it is the class Photos; write Photos\(\)"):
+        DataManager().register_services(wrong=Wrong())
+
+
 def test_names_that_are_taken() -> None:
     """By a class attribute, by a registered service, by anything else of the holder's class."""
     dm = DataManager(ShopDAL)

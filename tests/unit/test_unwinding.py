@@ -270,3 +270,41 @@ async def test_unreadable_messages(drive: Any, recorder: Any) -> None:
     dm = DataManager()
     outcome, _ = await ended(drive, dm, "", Odd())
     assert outcome.errors == ((Odd, "<message not readable: ValueError>", "the body of the context"),)
+
+
+@pytest.mark.parametrize("related", ["not at all", "to an older one", "to its cause"])
+async def test_a_replaced_error_stays_reachable(drive: Any, related: str) -> None:
+    """Behind the one that replaced it, whatever the two were raised in; never in a circle."""
+    older, new = LookupError("older"), ValueError("new")
+    dm = DataManager()
+
+    def replacing(context: Any) -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            pass
+        raise new
+
+    dm.register_context_middleware(drive.part(replacing))
+    given = KeyError("given")
+    if related == "to an older one":
+        given.__context__ = older
+    elif related == "to its cause":
+        given.__context__ = new
+    ctx = await drive.open(dm.context())
+    with pytest.raises(ValueError) as caught:
+        await drive.close(ctx, given)
+    assert caught.value is new
+    chain: list[Any] = [new]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+        assert len(chain) < 10
+    assert (
+        chain
+        == {
+            "not at all": [new, given],
+            "to an older one": [new, given, older],
+            "to its cause": [new],  # which already is reachable from the other
+        }[related]
+    )
+    assert [record.type for record in ctx.outcome.errors] == [KeyError, ValueError]

@@ -20,8 +20,10 @@ from .shapes import (
     GENERATOR_EXIT,
     HOOK,
     INTERRUPT,
+    LATE,
     LENIENT,
     LOST,
+    OPEN,
     OWN_BASE,
     SWALLOW,
     TRANSACTIONAL,
@@ -47,7 +49,7 @@ class Error(NamedTuple):
         return self.kind not in (OWN_BASE, INTERRUPT, EXIT, CANCEL, GENERATOR_EXIT)
 
     def rank(self, phase: int) -> int:
-        """ "within a rank the first in time; other BaseExceptions rank with their phase"."""
+        """The design: "within a rank the first in time; other BaseExceptions rank with their phase"."""
         if self.kind in (INTERRUPT, EXIT):
             return RANK_INTERRUPT
         return RANK_CANCELLATION if self.kind in (CANCEL, GENERATOR_EXIT) else phase
@@ -86,9 +88,7 @@ class Life:
         self.wish = wish
         self.trace: list[Passed] = []
         self.errors: list[str] = []
-        self.shown: list[
-            str
-        ] = []  # with the error that the caller gets: that one, what it replaced, what is a note on it
+        self.shown: list[str] = []  # what the caller can find from the error he gets as of now
         self.current: Error | None = None
         self.rank = RANK_TEARDOWN
         self.cause: Error | str | None = None
@@ -109,7 +109,10 @@ class Life:
             self.doomed = True
         if kind == HOOK:
             self.late_hooks += 1
-        return None if kind in (None, DOOM, HOOK, SWALLOW) else Error(point, kind)
+        if kind == OPEN and LATE not in self.opened:  # "New resources may open until `prepare`."
+            self.trace.append(Passed(f"{LATE}.setup", None, current))
+            self.opened.append(LATE)
+        return None if kind in (None, DOOM, HOOK, OPEN, SWALLOW) else Error(point, kind)
 
     def swallows(self, point: str) -> bool:
         return self.faults.get(point) == SWALLOW
@@ -117,7 +120,7 @@ class Life:
     # --- Open, use, decide -------------------------------------------------------------------------------------------
 
     def open(self) -> Error | None:
-        """ "Context middleware is set up in order." The error of one that fails."""
+        """The design: "Context middleware is set up in order." The error of one that fails."""
         for number in range(len(self.shape.middleware)):
             error = self.passes(f"m{number}.setup")
             if error is not None:
@@ -137,7 +140,7 @@ class Life:
         return self.passes("body")
 
     def decide(self, escaped: Error | None) -> None:
-        """ "Commit or roll back, once, from: the escaped exception, `ctx.set_rollback_only(reason)`, ...".
+        """The design: "Commit or roll back, once, from: the escaped exception, `ctx.set_rollback_only(reason)`, ...".
 
         `commit_on_error()` "overrides the exception and the status, nothing else"; an interrupt or a cancellation is
         more than an exception, and always rolls back.
@@ -149,14 +152,15 @@ class Life:
         self.heed_veto()
 
     def heed_veto(self) -> None:
-        """ "The reason for a rollback is the cause; a veto without exception is `RolledBack`, thrown into generators"."""
+        """The design: "The reason for a rollback is the cause; a veto without exception is `RolledBack`, thrown into
+        generators". There is an exception if `commit_on_error` had set one aside."""
         if self.doomed and self.cause is None:
             self.cause = self.current or VETO
 
     # --- Unwind ------------------------------------------------------------------------------------------------------
 
     def unwind(self) -> None:
-        """ "in this order, every step taken whatever is raised"."""
+        """The design: "in this order, every step taken whatever is raised"."""
         self.run_before_commit()
         for part in reversed(self.middleware):
             self.end_middleware(part)
@@ -167,14 +171,15 @@ class Life:
             self.close(part)
 
     def run_before_commit(self) -> None:
-        """ "1. `before_commit` hooks, only while there is no cause."."""
+        """The design: "1. `before_commit` hooks, only while there is no cause."."""
         for point in ("before_commit", "before_commit.next"):
             if self.hooks and self.cause is None:
                 self.meets(self.passes(point), RANK_COMMIT)
                 self.heed_veto()
 
     def end_middleware(self, part: str) -> None:
-        """ "2. Context middleware in reverse: resumed if there is no cause, else the cause is thrown in."."""
+        """The design: "2. Context middleware in reverse: resumed if there is no cause, else the cause is thrown
+        in."."""
         if self.cause is None:
             error = self.passes(f"{part}.resumed")
             self.kept = self.kept or error is None  # it may have committed: we cannot see inside
@@ -186,9 +191,9 @@ class Life:
                 self.suppress()
 
     def suppress(self) -> None:
-        """ "Suppression by middleware changes only what the caller sees: everything unwound afterwards still rolls back
-        (`RolledBack("suppressed by ...")` with the original as cause)"; interrupts and cancellation "can be neither
-        suppressed nor replaced"."""
+        """The design: "Suppression by middleware changes only what the caller sees: everything unwound afterwards still
+        rolls back (`RolledBack("suppressed by ...")` with the original as cause)"; interrupts and cancellation "can be
+        neither suppressed nor replaced"."""
         if self.current is not None and self.cause == self.current and self.rank > RANK_CANCELLATION:
             self.suppressed = self.current
             self.cause = f"{VETO} of {self.current}"
@@ -196,8 +201,8 @@ class Life:
             self.shown = []
 
     def settle(self) -> None:
-        """ "3. Transactional resources: `prepare` then `commit`, authorities in opening order, then effects; with a
-        cause, `rollback` of all in reverse."."""
+        """The design: "3. Transactional resources: `prepare` then `commit`, authorities in opening order, then effects;
+        with a cause, `rollback` of all in reverse."."""
         to_undo = [part for part in self.opened if self.shape.form_of(part) in TRANSACTIONAL]
         authorities = [part for part in to_undo if self.shape.form_of(part) in AUTHORITIES]
         effects = [part for part in to_undo if self.shape.form_of(part) == EFFECT]
@@ -221,8 +226,8 @@ class Life:
                 self.meets(self.passes(f"{part}.rollback"), RANK_TEARDOWN)
 
     def close(self, part: str) -> None:
-        """ "4. Every resource closes in reverse of opening; a generator or context manager is resumed, or the cause is
-        thrown in."."""
+        """The design: "4. Every resource closes in reverse of opening; a generator or context manager is resumed, or the
+        cause is thrown in."."""
         if self.shape.form_of(part) in CLOSES_ITSELF:
             self.meets(self.passes(f"{part}.close"), RANK_TEARDOWN, only_logged=self.cause is None)
         elif self.cause is None:
@@ -233,9 +238,9 @@ class Life:
             self.meets(self.passes(f"{part}.thrown", thrown=True), RANK_TEARDOWN)
 
     def run_hooks(self, outcome: str) -> None:
-        """ "then `on_commit` hooks (only `committed`) or `on_rollback` hooks (only `rolled_back`), in order, with no
-        current context, each isolated: an Exception is logged and counted, a BaseException propagates after the
-        rest."."""
+        """The design: "then `on_commit` hooks (only `committed`) or `on_rollback` hooks (only `rolled_back`), in order,
+        with no current context, each isolated: an Exception is logged and counted, a BaseException propagates after
+        the rest."."""
         event = {"committed": "on_commit", "rolled_back": "on_rollback"}.get(outcome)
         if event is not None:
             for point in (event, f"{event}.next") * self.hooks + (f"{event}.late",) * self.late_hooks:
@@ -260,7 +265,7 @@ class Life:
             # "While a veto is thrown, an Exception raised in response is noted and logged and the answer stands."
             wins = self.cause is None or not error.is_exception
         else:
-            # "Middleware nests like `with`: what it raises replaces the current exception"; "A resource never replaces".
+            # "Middleware nests like `with`: what it raises replaces the current exception"; "a resource never replaces".
             wins = rank < self.rank or (nests and self.rank > RANK_CANCELLATION)
             rank = min(rank, self.rank)
         if wins:
@@ -271,8 +276,8 @@ class Life:
             self.cause = error  # "An error anywhere up to and in 4 becomes the cause for everything still to come"
 
     def word(self) -> str:
-        """ "Only now the outcome is fixed: `committed`, `rolled_back`, `unknown` (connection lost with COMMIT in flight)
-        or `partial` (something had committed before a later step failed)"."""
+        """The design: "Only now the outcome is fixed: `committed`, `rolled_back`, `unknown` (connection lost with COMMIT
+        in flight) or `partial` (something had committed before a later step failed)"."""
         if self.cause is None:
             return "committed"
         if self.unknown:

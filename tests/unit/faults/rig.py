@@ -29,9 +29,11 @@ from .shapes import (
     GENERATOR_EXIT,
     HOOK,
     INTERRUPT,
+    LATE,
     LENIENT,
     LOST,
     NO_YIELD,
+    OPEN,
     OWN_BASE,
     STOP,
     TWO_YIELDS,
@@ -106,7 +108,7 @@ class Rig:
         self.running = False
         self.manager: Any = DataManager(rollback_on=plain_rule if by_policy else None)
         self.names = [f"r{number}" for number in range(len(shape.resources))]
-        self.manager.register_resources(**{name: self.part(name) for name in self.names})
+        self.manager.register_resources(**{name: self.part(name) for name in (*self.names, LATE)})
         middleware = [self.part(f"m{number}") for number in range(len(shape.middleware))]
         self.manager.register_context_middleware(*middleware)
         self.hooks = {event: self.hook(event) for event in ("before_commit", "on_commit", "on_rollback")}
@@ -134,6 +136,8 @@ class Rig:
         elif kind == HOOK:
             for event in self.hooks:
                 getattr(self.context, event)(self.hook(f"{event}.late"))
+        elif kind == OPEN:
+            getattr(self.context, LATE)
         return kind
 
     def elsewhere(self) -> str:
@@ -153,6 +157,8 @@ class Rig:
     # --- Parts -------------------------------------------------------------------------------------------------------
 
     def is_async(self, part: str) -> bool:
+        if part == LATE:
+            return False  # touched where nothing is awaited
         if self.mode == MIXED:
             return int(part[1:]) % 2 == 0
         return self.mode not in (SYNC, ADAPTED)
@@ -284,7 +290,7 @@ class Rig:
             wrong.append(f"close() gave {outcomes}, the context has {context.outcome!r}")
         if self.manager.get_active_context() is not self.outer:
             wrong.append("the outer context is not current again")
-        if any(name in key for key in vars(context) for name in self.names):
+        if any(name in key for key in vars(context) for name in (*self.names, LATE)):
             wrong.append("a value of a resource is left on the context")
         wrong += self.not_torn_down()
         errors = [self.label_of_record(record) for record in outcome.errors]
@@ -347,7 +353,5 @@ class Rig:
             elif moment in ENDS:
                 ended.append(part)
         # Middleware is set up before all resources and ends before them, too.
-        expected = [part for part in reversed(set_up) if part[0] == "m"] + [
-            part for part in reversed(set_up) if part[0] == "r"
-        ]
+        expected = sorted(reversed(set_up), key=lambda part: part[0] != "m")
         return [] if ended == expected else [f"set up: {set_up}, torn down: {ended}"]

@@ -34,7 +34,10 @@ NO_YIELD = "no yield"  # of a callable: it returns something that is no resource
 TWO_YIELDS = "two yields"
 SWALLOW = "swallow"
 DOOM = "doom"  # calls set_rollback_only()
+OPEN = "open"  # touches one more resource: LATE
 HOOK = "hook"  # registers hooks of every sort, which is late, but not too late
+
+LATE = "x0"  # a generator that no body touches
 
 # --- Wishes of the body ----------------------------------------------------------------------------------------------
 
@@ -56,6 +59,8 @@ class Shape(NamedTuple):
 
     def form_of(self, part: str) -> str:
         """The form of a part such as ``r0`` or ``m1``."""
+        if part == LATE:
+            return GENERATOR
         return (self.resources if part[0] == "r" else self.middleware)[int(part[1:])]
 
 
@@ -66,12 +71,12 @@ Faults = Mapping[str, str]
 def kinds_at(shape: Shape, point: str) -> Iterator[str]:
     """Every kind of fault that may strike at a point."""
     part, _, moment = point.partition(".")
-    if moment in ("next", "late"):
-        return  # further hooks of their sort: they show that the first one's fault stops nobody
+    if moment in ("next", "late") or part == LATE:
+        return  # further ones of their sort: they show that the first one's fault stops nobody
     yield from RAISED
     if not moment:
         if part == "before_commit":
-            yield DOOM
+            yield from (DOOM, OPEN)
         return
     form = shape.form_of(part)
     if moment == "setup" and form != MANAGER:
@@ -80,8 +85,9 @@ def kinds_at(shape: Shape, point: str) -> Iterator[str]:
         yield TWO_YIELDS
     if moment == "thrown":
         yield SWALLOW
+    if moment == "thrown" and part[0] == "m":
+        yield OPEN
     if moment == "resumed" and part[0] == "m":
-        yield DOOM
-        yield HOOK
+        yield from (DOOM, HOOK, OPEN)
     if (moment == "commit" and form in AUTHORITIES) or (moment == "resumed" and part[0] == "r"):
         yield LOST

@@ -91,7 +91,7 @@ class Proof:
         return wish == BARE and self.mode != TRIO
 
     def run(self) -> None:
-        """All lives of the rig are led inside of another context, which must be current again after each; the twin's are not."""
+        """The rig's lives are led inside of another context, which must be current again after each; the twin's are not."""
         adapted = self.mode == ADAPTED
         live = self.rig.live_adapted if adapted else self.rig.live
         live_by_policy = self.by_policy.live_adapted if adapted else self.by_policy.live

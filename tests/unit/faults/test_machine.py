@@ -1,4 +1,4 @@
-"""A state machine: whatever is done to contexts, in whatever order and from whatever thread, a small model foretells it."""
+"""A state machine: whatever is done to contexts, in whatever order and thread, a small model foretells it."""
 
 from __future__ import annotations
 
