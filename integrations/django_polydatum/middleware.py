@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -85,7 +86,8 @@ class PolydatumMiddleware:
                 raise
             status = response.status_code
             behind = _error_behind(request, status)
-            context.close(behind, status=status, keep_current=True, late_hint=STREAM_HINT)
+            with _dropped_on_failure(response):
+                context.close(behind, status=status, keep_current=True, late_hint=STREAM_HINT)
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:
@@ -108,9 +110,10 @@ class PolydatumMiddleware:
                 raise
             status = response.status_code
             behind = _error_behind(request, status)
-            await context.aclose(
-                behind, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
-            )
+            with _dropped_on_failure(response):
+                await context.aclose(
+                    behind, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
+                )
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:
@@ -132,6 +135,17 @@ class PolydatumMiddleware:
 async def _in_view_thread(job: Callable[[], T]) -> T:
     """Run a function in the thread that Django runs the sync views of this request in."""
     return await sync_to_async(job, thread_sensitive=True)()
+
+
+@contextlib.contextmanager
+def _dropped_on_failure(response: HttpResponseBase) -> Iterator[None]:
+    """Close a response that is not sent because the commit failed: it may hold a file or a stream."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the failure is what has to be told
+            response.close()
+        raise
 
 
 def _error_behind(request: HttpRequest, status: int) -> BaseException | None:

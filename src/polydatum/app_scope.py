@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from .errors import AsyncResourceError
 from .kinds import NOTHING
-from .opening import OPEN
+from .opening import CLOSED, CREATED, OPEN
 from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
 from .unwinding import add_note
@@ -66,7 +66,7 @@ class AppResource(RegisteredResource):
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self
-        if owner._state is not OPEN:
+        if owner._state in (CREATED, CLOSED):  # while it closes, resources may give back what they took from this one
             owner._touched_while_not_open(self)
         return owner._data_manager._app.touch(self, owner._data_manager)
 
@@ -84,7 +84,7 @@ class AppScopes:
         if resource.kind.is_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         value = self._process._values.get(resource, NOTHING)
-        if resource.judged_async:
+        if resource.judged_async and self._process._is_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         if value is NOTHING:
             value = resource.open(self._process, data_manager)

@@ -47,8 +47,10 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
                 and not self._settles
             ):
                 opened = self._opened
-                if opened is None and self._frames is None and self._closers_waiting is None:
-                    self._state = CLOSED
+                if opened is None and self._frames is None:
+                    self._state = CLOSED  # first, so that a closer who comes now does not begin to wait
+                    if self._closers_waiting is not None:
+                        self._wake_closers()
                 else:
                     close_clean(self, None)
             else:
@@ -74,6 +76,7 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
     async def __aexit__(
         self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
+        # Under the GIL the next line is atomic: see Context._claim_close.
         claimed, self._state = (True, CLOSING) if self._state is OPEN else (False, self._state)
         outcome = None
         try:

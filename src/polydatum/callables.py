@@ -46,7 +46,7 @@ def is_async_generator_function(target: Any) -> bool:
 def is_coroutine_function(target: Any) -> bool:
     """Whether calling it makes a coroutine; functions marked as such by ``inspect`` or ``asyncio`` count."""
     function = unwrapped(target)
-    marks = ("_is_coroutine_mark", "_is_coroutine")  # of inspect, since Python 3.12, and of asyncio, before
+    marks = ("_is_coroutine_marker", "_is_coroutine")  # of inspect, since Python 3.12, and of asyncio, before
     return _has_flag(function, _COROUTINE) or any(hasattr(function, mark) for mark in marks)
 
 

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from . import workers
+from .errors import AsyncResourceError
 from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, is_rethrown
 from .opening import CLOSED, await_, opening_of, wait
 from .outcome import CANCELLATION, COMMITTED, Outcome, committed_with, is_cancellation, rolled_back_by
@@ -54,8 +55,8 @@ def is_plain(context: Any) -> bool:
 def close_clean(context: Any, status: int | None) -> Outcome:
     """Nothing was raised: everything is resumed."""
     if context._opened or context._frames:
-        part: Any = None
-        kept = False
+        part = handle = None
+        kept = may_commit = False
         plain = True
         try:
             frames = context._frames
@@ -63,6 +64,7 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                 token = enter_unwinding(context)
                 try:
                     while frames and context._wishes is None:
+                        may_commit = frames.pop()
                         handle = frames.pop()
                         part = frames.pop()
                         if part.kind is GENERATOR:
@@ -70,7 +72,7 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                                 GENERATOR.refuse_second_yield(handle)
                         else:
                             part.end_step(handle).call(None)
-                        kept = True
+                        kept = kept or may_commit
                 finally:
                     leave_unwinding(token)
                 plain = is_plain(context)
@@ -93,7 +95,7 @@ def close_clean(context: Any, status: int | None) -> Outcome:
                     part.end_step(context, handle).call(None)
                     kept = kept or handle is not None
         except BaseException as error:
-            unwinding: Unwinding | None = _surprised(context, status, kept, part, error)
+            unwinding: Unwinding | None = _surprised(context, status, kept, part, handle, error, may_commit)
         else:
             unwinding = None if plain else _surprised(context, status, kept)
         if unwinding is not None:
@@ -143,15 +145,22 @@ def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
 
 
 def _surprised(
-    context: Any, status: int | None, kept: bool, part: Any = None, error: BaseException | None = None
+    context: Any,
+    status: int | None,
+    kept: bool,
+    part: Any = None,
+    handle: Any = None,
+    error: BaseException | None = None,
+    may_commit: bool = False,
 ) -> Unwinding:
-    """The policy from where a clean path has come to."""
+    """The policy from where a clean path has come to; ``may_commit``: of the middleware that raised."""
     unwinding = Unwinding(context, None, status)
     unwinding.kept = kept
     unwinding.middleware_has_begun = True
     if error is not None:
-        resource = isinstance(part, RegisteredResource)
-        unwinding.failed(part.end_step(context, None) if resource else part.end_step(None), error)
+        is_resource = isinstance(part, RegisteredResource)
+        step = part.end_step(context, handle) if is_resource else part.end_step(handle, commits=may_commit)
+        unwinding.failed(step, error)
     unwinding.notice_late_veto()
     return unwinding
 
@@ -162,17 +171,17 @@ def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False
         unwinding.decide(context._rollback_on)
     token = enter_unwinding(context)
     try:
-        _take(unwinding, _opening_steps(context))
-        _take(unwinding, unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
+        _take_all(unwinding, _opening_steps(context))
+        _take_all(unwinding, unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
         context._seal()
-        _take(unwinding, _opening_steps(context))
-        _take(unwinding, unwinding.steps_to_the_end())
+        _take_all(unwinding, _opening_steps(context))
+        _take_all(unwinding, unwinding.steps_to_the_end())
     finally:
         leave_unwinding(token)
     outcome = _fix_outcome(context, unwinding)
     outside = context._var.set(None)
     try:
-        _take(unwinding, unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
+        _take_all(unwinding, unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
     finally:
         context._var.reset(outside)
     _hand_over(context, unwinding)
@@ -192,10 +201,23 @@ def _take(unwinding: Unwinding, steps: Iterator[Step], first: Step | None = None
         except BaseException as error:
             unwinding.failed(step, error)
         else:
+            if isinstance(swallowed, Awaitable):
+                return step.awaiting(swallowed)
             unwinding.done(step, swallowed)
         _report_slow(step.where, monotonic() - started, unwinding.limit)
         step = next(steps, None)
     return step
+
+
+def _take_all(unwinding: Unwinding, steps: Iterator[Step]) -> None:
+    """Take the steps of a sync context; what turns out to be async cannot be awaited there, and has failed."""
+    step = _take(unwinding, steps)
+    while step is not None:
+        unawaited = step.call(unwinding.cause)
+        if hasattr(unawaited, "close"):
+            unawaited.close()
+        unwinding.failed(step, AsyncResourceError(step.where, "gave an awaitable, which a sync context cannot await"))
+        step = _take(unwinding, steps)
 
 
 # --- Async -------------------------------------------------------------------------------------------------------------
@@ -218,8 +240,8 @@ def aclose(
 async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: Any) -> Outcome:
     """Nothing was raised, nobody has cancelled this asyncio task: everything is resumed."""
     if context._opened or context._frames:
-        part: Any = None
-        kept = False
+        part = handle = None
+        kept = may_commit = False
         plain = True
         shield: AsyncioShield | None = None  # made when the first step suspends
         try:
@@ -228,6 +250,7 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                 token = enter_unwinding(context)
                 try:
                     while frames and context._wishes is None:
+                        may_commit = frames.pop()
                         handle = frames.pop()
                         part = frames.pop()
                         if part.kind is GENERATOR:
@@ -239,7 +262,7 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                             if step.is_async:
                                 shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
                                 await shield.run(ended, step.where)
-                        kept = True
+                        kept = kept or may_commit
                 finally:
                     leave_unwinding(token)
                 plain = is_plain(context)
@@ -282,7 +305,7 @@ async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: A
                         await shield.run(ended, step.where)
                     kept = kept or handle is not None
         except BaseException as error:
-            unwinding: Unwinding | None = _surprised(context, status, kept, part, error)
+            unwinding: Unwinding | None = _surprised(context, status, kept, part, handle, error, may_commit)
         else:
             interrupted = shield is not None and shield.interrupted is not None
             unwinding = None if plain and not interrupted else _surprised(context, status, kept)
@@ -351,12 +374,21 @@ async def _atake(context: Any, unwinding: Unwinding, shield: Shield, in_thread: 
                 step = _take(unwinding, steps, step)
             continue
         try:
-            swallowed = await shield.run(step.call(unwinding.cause), step.where)
+            swallowed = await shield.run(_sendable(step.call(unwinding.cause)), step.where)
         except BaseException as error:
             unwinding.failed(step, error)
         else:
             unwinding.done(step, swallowed)
         step = next(steps, None)
+
+
+def _sendable(awaitable: Any) -> Any:
+    """An awaitable as something that can be driven by hand: futures, and awaitable objects of users, are not yet."""
+    return awaitable if hasattr(awaitable, "send") else _awaited(awaitable)
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
 
 
 async def _take_in_thread(
@@ -442,6 +474,7 @@ def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:
 def _hand_over(context: Any, unwinding: Unwinding) -> None:
     """The last act: waiting closers go on, and a new error goes to the caller."""
     context._wake_closers()
+    context._wishes = context._transactions = None  # hooks and transactions may refer to the context
     unwinding.release()
     winner = unwinding.winner
     if winner is not None and winner is not unwinding.given:

@@ -14,7 +14,7 @@ from .callables import is_coroutine_function, name_of
 from .closing import Runner
 from .errors import AsyncResourceError, ContextError, ContextReusedError, MiddlewareSetupError
 from .kinds import GENERATOR, NOTHING
-from .meta import Meta
+from .meta import Meta, own_facts
 from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
@@ -58,7 +58,7 @@ class Context(ResourceOwner):
     # Of one context; what is rare is on the class until it is needed.
     _meta: Any
     _token: Any
-    _frames: list[Any] | None = None  # middleware that is set up: middleware, handle, middleware, handle, ...
+    _frames: list[Any] | None = None  # set up middleware: middleware, handle, may it commit?, ...
     _wishes: Wishes | None = None
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
@@ -66,7 +66,7 @@ class Context(ResourceOwner):
     def __init__(self, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
         if self._data_manager is None:
             self.__class__ = data_manager._generated(type(self))
-        self._meta = meta
+        self._meta = meta if meta is None else own_facts(meta)
         self._state = CREATED
         self._opened = self._home = None
 
@@ -82,7 +82,10 @@ class Context(ResourceOwner):
         """The read-only facts of this context; stays readable after the close."""
         meta = self._meta
         if type(meta) is not Meta:
-            meta = self._meta = Meta(meta)
+            with self._mutex:
+                meta = self._meta
+                if type(meta) is not Meta:
+                    meta = self._meta = Meta(meta)
         return meta
 
     @property
@@ -103,10 +106,10 @@ class Context(ResourceOwner):
     def _wishing(self, wanted: str) -> Wishes:
         if self._state is not CREATED:
             self._admit(wanted)
-        wishes = self._wishes
-        if wishes is None:
-            wishes = self._wishes = Wishes()
-        return wishes
+        with self._mutex:  # threads may wish at once
+            if self._wishes is None:
+                self._wishes = Wishes()
+            return self._wishes
 
     def set_rollback_only(self, reason: str = "set_rollback_only() was called") -> None:
         """Roll back at the end, whatever the answer is; the answer itself stands. Cannot be taken back.
@@ -117,9 +120,11 @@ class Context(ResourceOwner):
             ContextClosedError: if the context has settled already.
         """
         self._wishing("set_rollback_only()").rollback_only = reason
+        if self._state is not CREATED:
+            self._admit("set_rollback_only()")  # a close that began just now may have missed it: say so
 
     def commit_on_error(self) -> None:
-        """Commit although an Exception escapes or the status is 400 or more: for the failed login that has to be counted.
+        """Commit although an exception escapes or the status is 400 or more: for the failed login that has to be counted.
 
         Overrides those two and nothing else: an interrupt, a cancellation or `set_rollback_only` still roll back.
 
@@ -201,7 +206,9 @@ class Context(ResourceOwner):
             raise ContextReusedError(self._state)
         current = self._var.get()
         if current is not None and current._state is CLOSED:
-            current.leave()
+            outer = current._token.old_value
+            if not isinstance(outer, Context) or outer._state is CLOSED:  # else late use would reach an open outer one
+                current.leave()
 
     def __enter__(self) -> Self:
         if self._state is not CREATED:
@@ -234,13 +241,15 @@ class Context(ResourceOwner):
                         self._refuse_hook(hook)
             for middleware in self._data_manager._middleware_for(self):
                 name = middleware.name
+                before = self._opened
                 if middleware.kind is GENERATOR:  # spelled out: the usual kind
                     handle = middleware.factory(self)
-                    if next(handle, NOTHING) is NOTHING:
+                    value = next(handle, NOTHING)
+                    if value is NOTHING:
                         raise MiddlewareSetupError(middleware.name)
                 else:
-                    handle = middleware.open(self)
-                frames += (middleware, handle)
+                    value, handle = middleware.open(self)
+                frames += (middleware, handle, value is not None or self._opened is not before)
         except BaseException as error:
             self._claim_close()
             try:
@@ -257,10 +266,12 @@ class Context(ResourceOwner):
             self._setup_hook()
             for middleware in self._data_manager._middleware_for(self):
                 name = middleware.name
+                before = self._opened
                 if middleware.kind is GENERATOR:
-                    frames += (middleware, middleware.open(self))
+                    value, handle = middleware.open(self)
                 else:
-                    frames += (middleware, await middleware.aopen(self))
+                    value, handle = await middleware.aopen(self)
+                frames += (middleware, handle, value is not None or self._opened is not before)
         except BaseException as error:
             self._claim_close()
             try:

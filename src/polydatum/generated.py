@@ -12,7 +12,7 @@ from typing import Any
 from .blocks import block_methods
 from .context import Context
 from .errors import ContextClosedError
-from .meta import Meta
+from .meta import Meta, own_facts
 from .opening import CLOSED, CREATED
 from .outcome import Outcome
 from .resources import RegisteredResource
@@ -93,17 +93,17 @@ class _GivesDal:
 
     dal: Any
 
-    def __enter__(self: Any) -> Any:
-        Context.__enter__(self)
+    def __enter__(self) -> Any:
+        super().__enter__()  # type: ignore[misc]
         return self.dal
 
-    async def __aenter__(self: Any) -> Any:
-        await Context.__aenter__(self)
+    async def __aenter__(self) -> Any:
+        await super().__aenter__()  # type: ignore[misc]
         return self.dal
 
 
 def _fast_init(self: Context, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
-    self._meta = meta
+    self._meta = meta if meta is None else own_facts(meta)
     self._state = CREATED
     self._opened = self._home = None
 

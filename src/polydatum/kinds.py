@@ -212,19 +212,33 @@ def looks_transactional(value: Any) -> bool:
         return False
 
 
+TRANSACTION_STEPS = ("prepare", "commit", "rollback", "close")
+
+
 def is_transactional(value: Any) -> bool:
-    """Whether a value follows the transactional protocol: its ``kind`` is "authority" or "effect"."""
+    """Whether a value says that it takes part in the transaction: its ``kind`` is "authority" or "effect".
+
+    A value without any of the protocol's methods only happens to have such an attribute.
+    """
     try:
         kind = getattr(value, "kind", None)
     except Exception:  # of the value's own, for an attribute it does not have
         return False
-    return type(kind) is str and kind in TRANSACTION_KINDS
+    return (
+        type(kind) is str
+        and kind in TRANSACTION_KINDS
+        and any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
+    )
+
+
+def missing_steps(transaction: Any) -> list[str]:
+    """What a transactional object lacks of the protocol."""
+    return [step for step in TRANSACTION_STEPS if not callable(getattr(transaction, step, None))]
 
 
 def is_async_transaction(transaction: Any) -> bool:
     """Whether steps of a transactional object have to be awaited."""
-    steps = (transaction.prepare, transaction.commit, transaction.rollback, transaction.close)
-    return any(is_coroutine_function(step) for step in steps)
+    return any(is_coroutine_function(getattr(transaction, step)) for step in TRANSACTION_STEPS)
 
 
 def kind_of(factory: Any) -> Kind | None:
@@ -243,7 +257,7 @@ def kind_of(factory: Any) -> Kind | None:
 
 def judge(made: Any, *, in_async: bool) -> Kind | None:
     """The kind of what a callable made; an object that is both kinds of context manager follows the context's mode."""
-    if is_transactional(made):
+    if is_transactional(made) and not missing_steps(made):
         return ASYNC_TRANSACTION if is_async_transaction(made) else TRANSACTION
     has_sync = hasattr(type(made), "__enter__") and hasattr(type(made), "__exit__")
     has_async = hasattr(type(made), "__aenter__") and hasattr(type(made), "__aexit__")

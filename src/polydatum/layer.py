@@ -41,7 +41,7 @@ class DataAccessLayer:
     _data_manager: Any = None
     _subservices: dict[str, Service[Any]] | None = None  # as services have it: what is registered on the object
     _bare: dict[str, Service[Any]] | None = None  # all services, without the proxies that may stand in the attributes
-    _resolved: dict[str, Callable[..., Any]]
+    _resolved: dict[str, tuple[Any, str]]
 
     def register_services(self, **services: Service[Any]) -> Self:
         """Add services by name; returns self. What was registered keeps its identity.
@@ -81,12 +81,13 @@ class DataAccessLayer:
             InvalidCommandPath: if the text is no such path.
             UnknownCommand: if it leads nowhere.
         """
-        if type(path) is str and path in self._resolved:
-            return self._resolved[path]
-        resolved = self._resolved[path] = self._resolve(path)
-        return resolved
+        resolved = self._resolved.get(path) if type(path) is str else None
+        if resolved is None:
+            resolved = self._resolved[path] = self._resolve(path)
+        service, method = resolved
+        return getattr(service, method)  # type: ignore[no-any-return]
 
-    def _resolve(self, path: str) -> Callable[..., Any]:
+    def _resolve(self, path: str) -> tuple[Any, str]:
         *names, method = split_path(path)
         service: Any = self
         shown: Any = self
@@ -97,10 +98,11 @@ class DataAccessLayer:
             shown = getattr(shown, name)
         if method not in public_methods(service):
             raise UnknownCommand(path, f"{type(service).__name__} has no public method {method!r}")
-        return getattr(shown, method)  # type: ignore[no-any-return]
+        return shown, method
 
     def _add(self, name: str, service: Service[Any]) -> None:
         assert self._bare is not None
+        self._resolved.clear()
         self._bare[name] = service
         setattr(self, name, service)
         self._data_manager._services_changed()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
+from weakref import WeakSet
 
 from .app_scope import AppResource, AppScopes
 from .context import Context, managers
@@ -95,38 +96,25 @@ class DataManager(Generic[DalT, ContextT]):
     """The class of the DAL where none is passed; may be set on a subclass."""
 
     _types: ContextTypes
+    _dal: Any  # with the overrides of the moment, as are the resources
+    _resources: dict[str, RegisteredResource]
 
     @overload
     def __init__(
-        self: DataManager[DynamicDAL, DynamicContext],
-        dal_class: None = None,
-        *,
-        rollback_on: RollbackRule | None = None,
-        teardown_timeout: float = 5.0,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: DataManager[DynamicDAL, ContextT],
-        dal_class: None = None,
-        *,
-        context_class: type[ContextT],
-        rollback_on: RollbackRule | None = None,
-        teardown_timeout: float = 5.0,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: DataManager[DalT, DynamicContext],
+        self,
         dal_class: type[DalT],
         *,
+        context_class: type[ContextT] = ...,
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float = 5.0,
     ) -> None: ...
     @overload
     def __init__(
-        self: DataManager[DalT, ContextT],
-        dal_class: type[DalT],
+        self,
+        dal_class: Mapping[str, Any] | None = None,
         *,
-        context_class: type[ContextT],
+        resource_manager: Mapping[str, Any] | None = None,
+        context_class: type[ContextT] = ...,
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float = 5.0,
     ) -> None: ...
@@ -157,7 +145,9 @@ class DataManager(Generic[DalT, ContextT]):
         self._under_way: dict[Any, Any] = {}  # Opening -> owner: the openings under way, of all contexts
         self._rollback_on = rollback_on
         self._limit = teardown_timeout
-        self._resources: dict[str, RegisteredResource] = {}
+        self._registered: dict[str, RegisteredResource] = {}
+        self._overrides: list[_Override] = []
+        self._all_types: WeakSet[ContextTypes] = WeakSet()
         self._context_middleware: list[ContextMiddleware] = []
         self._method_middleware: list[MethodMiddleware] = []
         self._app = AppScopes()
@@ -165,10 +155,11 @@ class DataManager(Generic[DalT, ContextT]):
         self._stale = True
         self._asks_for_resources = type(self).get_resource is not DataManager.get_resource
         self._asks_for_middleware = type(self).get_middleware is not DataManager.get_middleware
-        self._dal: Any = owned(dal_class)()
-        self._dal._bind(self)
+        self._stale = True
+        self._own_dal: Any = owned(dal_class)()
+        self._own_dal._bind(self)
         managers.add(self)
-        self._generate()
+        self._apply_overrides()
         self.register_resources(**dict(resource_manager or {}))
 
     # --- Contexts -----------------------------------------------------------------------------------------------------
@@ -234,14 +225,19 @@ class DataManager(Generic[DalT, ContextT]):
             AlreadyRegisteredError: if a name is taken.
             InvalidServiceError: if it is not a Service, or is bound to another live DataManager.
         """
-        self._dal.register_services(**services)
+        self._own_dal.register_services(**services)
 
     def replace_service(self, name: str, service: Service[Any]) -> Service[Any]:
         """Put another service in the place of one, for good; returns the former one. For tests see `override`."""
-        return self._dal.replace_service(name, service)  # type: ignore[no-any-return]
+        return self._own_dal.replace_service(name, service)  # type: ignore[no-any-return]
 
     def _services_changed(self) -> None:
-        self._stale = True
+        if self._overrides:
+            self._apply_overrides()
+        if self._stale or not self._method_middleware:
+            self._stale = True
+        else:
+            self._compose()  # contexts are open already: what is registered now shall not go without its middleware
 
     # --- Resources ----------------------------------------------------------------------------------------------------
 
@@ -254,8 +250,7 @@ class DataManager(Generic[DalT, ContextT]):
             AlreadyRegisteredError: if a name is taken.
             InvalidResourceError: if the name is reserved, or the object is of no known shape.
         """
-        for name, factory in resources.items():
-            self._add_resource(RegisteredResource(name, factory, self._under_way))
+        self._add_resources([RegisteredResource(name, factory, self._under_way) for name, factory in resources.items()])
 
     def register_app_resources(self, **resources: Any) -> None:
         """Register resources of the application's scope: one per process, async ones per event loop.
@@ -267,8 +262,7 @@ class DataManager(Generic[DalT, ContextT]):
             AlreadyRegisteredError: if a name is taken.
             InvalidResourceError: if the name is reserved, or the object is of no known shape.
         """
-        for name, factory in resources.items():
-            self._add_resource(AppResource(name, factory, self._under_way))
+        self._add_resources([AppResource(name, factory, self._under_way) for name, factory in resources.items()])
 
     def replace_resource(self, name: str, resource: Any) -> None:
         """Put another resource in the place of one, for good and for contexts opened later. For tests see `override`.
@@ -277,11 +271,11 @@ class DataManager(Generic[DalT, ContextT]):
             UnknownResourceError: if there is no resource of that name.
             InvalidResourceError: if the object is of no known shape.
         """
-        former = self._resources.get(name)
+        former = self._registered.get(name)
         if former is None:
-            raise UnknownResourceError(name, self._resources)
-        self._resources[name] = type(former)(name, resource, self._under_way)
-        self._generate()
+            raise UnknownResourceError(name, self._registered)
+        self._registered[name] = type(former)(name, resource, self._under_way)
+        self._apply_overrides()
 
     def get_resource(self, name: str) -> Any:
         """The resource registered under a name, as it was registered.
@@ -302,16 +296,19 @@ class DataManager(Generic[DalT, ContextT]):
         self.register_resources(**{factory.__name__: factory})
         return factory
 
-    def _add_resource(self, resource: RegisteredResource) -> None:
-        name = resource.name
-        if name in self._resources:
-            raise AlreadyRegisteredError("resource", name)
-        if not name.isidentifier() or name.startswith("_"):
-            raise InvalidResourceError(name, "the name has to be a public identifier")
-        if hasattr(self._context_class, name) or hasattr(type(self), name):
-            raise InvalidResourceError(name, "Context or DataManager has an attribute of that name; choose another")
-        self._resources[name] = resource
-        self._types.give(resource)
+    def _add_resources(self, resources: Sequence[RegisteredResource]) -> None:
+        """All or none."""
+        for resource in resources:
+            name = resource.name
+            if name in self._registered:
+                raise AlreadyRegisteredError("resource", name)
+            if not name.isidentifier() or name.startswith("_"):
+                raise InvalidResourceError(name, "the name has to be a public identifier")
+            if hasattr(self._context_class, name) or hasattr(type(self), name):
+                raise InvalidResourceError(name, "Context or DataManager has an attribute of that name; choose another")
+        for resource in resources:
+            self._registered[resource.name] = self._resources[resource.name] = resource
+            self._types.give(resource)
 
     # --- Middleware ---------------------------------------------------------------------------------------------------
 
@@ -381,21 +378,31 @@ class DataManager(Generic[DalT, ContextT]):
             ...         ctx.rate
             2
         """
-        former = self._dal, self._resources, self._types
-        overridden = dict(self._resources)
+        replaced = {}
         for name, factory in (resources or {}).items():
-            if name not in overridden:
-                raise UnknownResourceError(name, overridden)
-            overridden[name] = type(overridden[name])(name, factory, self._under_way)
-        self._dal = self._dal._with_services(dict(services or {}))
-        self._resources = overridden
-        self._generate()
+            if name not in self._resources:
+                raise UnknownResourceError(name, self._resources)
+            replaced[name] = type(self._resources[name])(name, factory, self._under_way)
+        override = _Override(dict(services or {}), replaced)
+        self._dal._with_services(override.services)  # refuses what cannot be
+        with self._mutex:
+            self._overrides.append(override)
+            self._apply_overrides()
         try:
             yield
         finally:
-            self._dal, self._resources, self._types = former
-            self._flag()
-            self._stale = True
+            with self._mutex:  # blocks of several threads may end in any order
+                self._overrides.remove(override)
+                self._apply_overrides()
+
+    def _apply_overrides(self) -> None:
+        """What contexts made from now on find: what is registered, with the overrides of all open blocks over it."""
+        self._dal, self._resources = self._own_dal, dict(self._registered)
+        for override in self._overrides:
+            if override.services:
+                self._dal = self._dal._with_services(override.services)
+            self._resources.update(override.resources)
+        self._generate()
 
     def check(self) -> list[Problem]:
         """What will go wrong, found without opening anything. Run it in a test or at start-up.
@@ -439,6 +446,7 @@ class DataManager(Generic[DalT, ContextT]):
             "_rollback_on": None if self._rollback_on is None else staticmethod(self._rollback_on),
         }
         self._types = ContextTypes(self._context_class, members, asks_manager=self._asks_for_resources)
+        self._all_types.add(self._types)
         for resource in self._resources.values():
             self._types.give(resource)
         self._flag()
@@ -463,12 +471,21 @@ class DataManager(Generic[DalT, ContextT]):
     def _after_fork(self) -> None:
         """In a forked child: what was open belongs to the parent. Contexts are unusable, app resources open anew."""
         self._mutex = threading.RLock()  # another thread of the parent may have held the former one
-        self._types.refuse_after_fork(self._mutex)
+        for types in list(self._all_types):
+            types.refuse_after_fork(self._mutex)
         self._under_way.clear()  # these belong to threads that did not survive
         for resource in self._resources.values():
             resource.claims.clear()
         self._app.forget_after_fork()
-        self._generate()
+        self._apply_overrides()
+
+
+class _Override:
+    """What one block of `DataManager.override` puts in the place of what is registered."""
+
+    def __init__(self, services: dict[str, Service[Any]], resources: dict[str, RegisteredResource]) -> None:
+        self.services = services
+        self.resources = resources
 
 
 def _after_fork_in_child() -> None:

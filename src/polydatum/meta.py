@@ -44,14 +44,22 @@ class lazy(Generic[T]):
         return self._value
 
 
+def own_facts(meta: Any) -> Any:
+    """What a context keeps of the ``meta`` it is given: a copy of a dict, so that the caller's may change."""
+    if type(meta) is dict:
+        return meta.copy()
+    if not isinstance(meta, Meta | Mapping):
+        raise TypeError(f"meta is a mapping of facts by name, not {type(meta).__name__}")
+    return meta
+
+
 def _frozen(value: Any) -> Any:
     """Dicts, lists and sets become read-only copies, all the way down; other values stay what they are."""
-    kind = type(value)
-    if kind is dict:
+    if isinstance(value, dict):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
-    if kind is list or kind is tuple:
+    if isinstance(value, list) or type(value) is tuple:
         return tuple([_frozen(item) for item in value])
-    if kind is set:
+    if isinstance(value, set):
         return frozenset(value)
     return value
 
@@ -74,6 +82,8 @@ class Meta:
     _values: dict[str, Any]
 
     def __init__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        if hasattr(self, "_values"):
+            raise MetaReadOnlyError
         facts: dict[str, Any] = {"user": None, "request": None, "params": _NO_PARAMS}
         for source in (values, more):
             if source:
@@ -85,7 +95,7 @@ class Meta:
         return value.evaluate() if type(value) is lazy else value
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name == "_values":
             raise AttributeError(name)  # protocols that probe for dunders expect a plain answer
         try:
             return self._read(name)

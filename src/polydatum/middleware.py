@@ -23,6 +23,7 @@ from .kinds import (
     judge,
     kind_of,
 )
+from .opening import CLOSED
 from .outcome import COMMIT
 from .unwinding import Step
 
@@ -46,7 +47,7 @@ class ContextMiddleware:
         self.name = name_of(factory)
 
     def open(self, context: Any) -> Any:
-        """Set it up in a sync context; returns the handle to end it by."""
+        """Set it up in a sync context; returns the value it yielded and the handle to end it by."""
         kind, handle = self.kind, None
         if kind is GENERATOR:
             handle = self.factory(context)
@@ -65,7 +66,7 @@ class ContextMiddleware:
             handle = Judged(kind, handle)
         if value is NOTHING:
             raise MiddlewareSetupError(self.name)
-        return handle
+        return value, handle
 
     async def aopen(self, context: Any) -> Any:
         """Set it up in an async context, where sync and async ones may be mixed."""
@@ -78,7 +79,7 @@ class ContextMiddleware:
             value, handle = await kind.open(factory, context)
         if value is NOTHING:
             raise MiddlewareSetupError(self.name)
-        return Judged(kind, handle) if kind is not self.kind else handle
+        return value, Judged(kind, handle) if kind is not self.kind else handle
 
     def _judged(self, context: Any, *, in_async: bool) -> tuple[Kind, Callable[[Any], Any]]:
         made = self.factory(context)
@@ -90,7 +91,7 @@ class ContextMiddleware:
             )
         return kind, lambda _: made
 
-    def end_step(self, handle: Any) -> Step:
+    def end_step(self, handle: Any, *, commits: bool = False) -> Step:
         """The step that resumes it, or throws the cause in."""
         kind = self.kind
         if type(handle) is Judged:
@@ -101,7 +102,7 @@ class ContextMiddleware:
             is_async=kind.is_async,
             rank=COMMIT,
             nests=True,
-            commits=True,
+            commits=commits,
         )
 
 
@@ -166,6 +167,7 @@ def compose(
         InvalidMiddlewareError: if a middleware of the fast form does not fit the method: sync around async or back.
     """
     is_async = is_coroutine_function(method)
+    method = _looked_up(method, path.rpartition(".")[2])
     fitting = COROUTINE if is_async else PLAIN
     link: Link = _call_async(method) if is_async else _call(method)
     for one in reversed(tuple(middleware)):
@@ -183,6 +185,14 @@ def compose(
     return _enter(link, path, current)
 
 
+def _looked_up(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A method that is looked up at each call, so that patching its class works with middleware as without."""
+    service = getattr(method, "__self__", None)
+    if service is None or isinstance(service, type) or not hasattr(service, name):
+        return method
+    return lambda *args, **kwargs: getattr(service, name)(*args, **kwargs)
+
+
 def _enter(link: Link, path: str, current: Callable[[], Any]) -> Callable[..., Any]:
     call_type = type("Call", (Call,), {"path": path})
 
@@ -191,6 +201,8 @@ def _enter(link: Link, path: str, current: Callable[[], Any]) -> Callable[..., A
         call.context = context = current()
         if context is None:
             raise NoActiveContextError(f"the DAL ({path})")
+        if context._state is CLOSED:
+            raise context._closed_error(path)
         call.args = args
         call.kwargs = kwargs
         return link(call)

@@ -58,9 +58,9 @@ class Outcome(str):
     * ``"committed"``: everything was kept.
     * ``"rolled_back"``: nothing was kept.
     * ``"unknown"``: the connection was lost while COMMIT was in flight.
-    * ``"partial"``: something committed, or may have, before a later step failed. Code after the ``yield`` of a
-      middleware or generator resource that ran to its end counts as a commit: the engine cannot see inside it, and
-      never calls something rolled back without knowing it.
+    * ``"partial"``: something committed, or may have, before a later step failed. What ran to its end after its
+      ``yield`` counts as a commit, as the engine cannot see inside: a generator resource, and a middleware that opened a
+      resource when it was set up, or yields a value, such as its transaction.
 
     Attributes:
         reason: why it was not committed, in words; None if it was.

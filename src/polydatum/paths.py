@@ -10,7 +10,7 @@ from .errors import InvalidCommandPath
 MAX_LENGTH = 200
 MAX_SEGMENTS = 8
 
-_FORM = f"a-z, 0-9, _, starting with a letter; at most {MAX_SEGMENTS} segments, {MAX_LENGTH} characters"
+_FORM = f"letters a-z and A-Z, 0-9, _, starting with a letter; at most {MAX_SEGMENTS} segments, {MAX_LENGTH} characters"
 
 
 def split_path(path: str) -> list[str]:

@@ -25,6 +25,7 @@ from .kinds import (
     judge,
     kind_of,
     looks_transactional,
+    missing_steps,
 )
 from .opening import (
     OPEN,
@@ -202,17 +203,28 @@ class RegisteredResource:
         return self._completed(owner, mine, value, handle)
 
     def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
-        if not owner._is_async and is_transactional(value) and is_async_transaction(value):
-            error = AsyncResourceError(self.name, "has transaction steps that a sync context cannot await")
+        refused = self._refused_transaction(owner, value)
+        if refused is not None:
             try:
-                self.end_step(owner, handle).call(error)
+                self.end_step(owner, handle).call(refused)
             finally:
                 release(owner, mine)
-            raise error
+            raise refused
         if not complete(owner, mine, value, handle):
-            step = self.end_step(owner, handle)
-            step.call(owner._closed_error(self.name))
+            self.end_step(owner, handle).call(owner._closed_error(self.name))
         return value if owner._state is OPEN else owner._value_of(self)
+
+    def _refused_transaction(self, owner: Any, value: Any) -> Exception | None:
+        """Why a transactional value cannot be settled; None if it can, or is no such value."""
+        if not is_transactional(value):
+            return None
+        if missing := missing_steps(value):
+            return InvalidResourceError(
+                self.name, f"it has a transactional kind, and no {', '.join(missing)}(); add what is missing"
+            )
+        if not owner._is_async and is_async_transaction(value):
+            return AsyncResourceError(self.name, "has transaction steps that a sync context cannot await")
+        return None
 
     def _open_callable(self, owner: Any, subject: Any) -> tuple[Any, Any]:
         """Call the factory, judge what it made, and open that; (made, _AWAITED) if it can only be opened by ``await``."""
@@ -294,6 +306,13 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
+        refused = self._refused_transaction(owner, value) if looks_transactional(value) else None
+        if refused is not None:
+            try:
+                await self.end_step(owner, handle).call(refused)
+            finally:
+                release(owner, mine)
+            raise refused
         if kind is ASYNC_GENERATOR and owner is subject and owner._state is OPEN and not looks_transactional(value):
             entry = [self, handle]  # `complete`, spelled out
             opened = owner._opened = owner._opened or entry

@@ -112,6 +112,8 @@ def check_kind(name: str, service: Any) -> None:
 def check_name(holder: Any, name: str, service: Any) -> None:
     """Refuse what cannot be registered on a holder (a service or the DAL) under a name."""
     check_kind(name, service)
+    if name == "dal":
+        raise InvalidServiceError(name, "paths begin with 'dal' for the DAL itself; choose another name")
     if not name.isidentifier() or name.startswith("_"):
         raise InvalidServiceError(name, "the name has to be a public identifier")
     registered = holder._bare if holder._bare is not None else holder._subservices or ()

@@ -1,8 +1,8 @@
 """The policy of a Context's end: commit or roll back, in which order, and whose error wins.
 
-Rules of this file: it decides and does no I/O; it knows no event loop, thread or lock; it never calls what it plans.
-It plans `Step`s, one at a time, because middleware may still open resources; `polydatum.context` takes each step,
-sync or async, and reports back with `Unwinding.done` or `Unwinding.failed`.
+Rules of this file: it decides, and does no I/O but the log; it knows no event loop, thread or lock; it never calls what
+it plans. It plans `Step`s, one at a time, because middleware may still open resources; `polydatum.closing` takes each
+step, sync or async, and reports back with `Unwinding.done` or `Unwinding.failed`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,18 @@ class Step:
         self.nests = nests  # nests like `with`: what it raises replaces, what it swallows is suppressed
         self.quiet = quiet  # its failure is logged and kept, and changes neither outcome nor answer
         self.commits = commits  # done without a cause, it has committed something, or may have
+
+    def awaiting(self, result: Any) -> Step:
+        """The rest of a step that looked sync and returned an awaitable."""
+        return Step(
+            self.where,
+            lambda cause: result,
+            is_async=True,
+            rank=self.rank,
+            nests=self.nests,
+            quiet=self.quiet,
+            commits=self.commits,
+        )
 
 
 class Unwinding:
@@ -152,9 +164,10 @@ class Unwinding:
             yield from self._before_commit()
         frames = self.subject._frames
         while frames:
+            may_commit = frames.pop()
             handle = frames.pop()
             middleware = frames.pop()
-            yield middleware.end_step(handle)
+            yield middleware.end_step(handle, commits=may_commit)
         yield from self._before_commit()  # what middleware has registered in the meantime
 
     def _before_commit(self) -> Iterator[Step]:

@@ -55,7 +55,7 @@ def test_paths_end_in_a_method() -> None:
 def test_resource_manager_first() -> None:
     """The optional first argument: resources that are there from the start, by position or by name."""
     resources = {"rate": ValueResource(0.2)}
-    for dm in (DataManager(resources), DataManager(resource_manager=resources)):  # type: ignore[call-overload]
+    for dm in (DataManager(resources), DataManager(resource_manager=resources)):
         with dm.context() as context:
             assert context.rate == 0.2
 

@@ -226,8 +226,8 @@ class Life:
                 self.meets(self.passes(f"{part}.rollback"), RANK_TEARDOWN)
 
     def close(self, part: str) -> None:
-        """The design: "4. Every resource closes in reverse of opening; a generator or context manager is resumed, or the
-        cause is thrown in."."""
+        """The design: "4. Every resource closes in reverse of opening; a generator or context manager is resumed, or
+        the cause is thrown in."."""
         if self.shape.form_of(part) in CLOSES_ITSELF:
             self.meets(self.passes(f"{part}.close"), RANK_TEARDOWN, only_logged=self.cause is None)
         elif self.cause is None:
@@ -265,7 +265,8 @@ class Life:
             # "While a veto is thrown, an Exception raised in response is noted and logged and the answer stands."
             wins = self.cause is None or not error.is_exception
         else:
-            # "Middleware nests like `with`: what it raises replaces the current exception"; "a resource never replaces".
+            # "Middleware nests like `with`: what it raises replaces the current exception [...]. A resource never
+            # replaces or suppresses". What is neither raised nor replaced is a note.
             wins = rank < self.rank or (nests and self.rank > RANK_CANCELLATION)
             rank = min(rank, self.rank)
         if wins:
@@ -276,8 +277,8 @@ class Life:
             self.cause = error  # "An error anywhere up to and in 4 becomes the cause for everything still to come"
 
     def word(self) -> str:
-        """The design: "Only now the outcome is fixed: `committed`, `rolled_back`, `unknown` (connection lost with COMMIT
-        in flight) or `partial` (something had committed before a later step failed)"."""
+        """The design: "Only now the outcome is fixed: `committed`, `rolled_back`, `unknown` (connection lost with
+        COMMIT in flight) or `partial` (something had committed before a later step failed)"."""
         if self.cause is None:
             return "committed"
         if self.unknown:

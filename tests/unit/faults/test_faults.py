@@ -91,7 +91,7 @@ class Proof:
         return wish == BARE and self.mode != TRIO
 
     def run(self) -> None:
-        """The rig's lives are led inside of another context, which must be current again after each; the twin's are not."""
+        """The rig's lives are led in another context, which must be current again after each; its twin's are not."""
         adapted = self.mode == ADAPTED
         live = self.rig.live_adapted if adapted else self.rig.live
         live_by_policy = self.by_policy.live_adapted if adapted else self.by_policy.live
@@ -117,7 +117,7 @@ NAMES = [f"{shape}-{mode}" for shape, mode, _ in PLAN]
 def test_whatever_fails_the_context_ends_as_the_design_says(
     shape: Shape, mode: str, depths: dict[str, int], runner: asyncio.Runner, tally: Tally
 ) -> None:
-    """Each part ends once, in reverse; the right error wins, the others are found; the outcome and the hooks are true."""
+    """Each part ends once, in reverse; the right error wins, the others are found; outcome and hooks are true."""
     proof = Proof(shape, mode, depths, tally)
     if mode in (SYNC, ADAPTED):
         proof.run()
