@@ -22,6 +22,8 @@ from .model import Story
 from .rig import ADAPTED, ASYNC, SYNC, TRIO, Rig, Seen
 from .shapes import BARE, GENERATOR, Shape
 
+pytestmark = pytest.mark.no_cover  # coverage would make a minute ten; the other suites cover every line
+
 
 def differences(should: Story, was: Story) -> list[str]:
     """Where two stories part, in words; of the trace, the first point that differs."""
