@@ -48,8 +48,8 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
             ):
                 opened = self._opened
                 if opened is None and self._frames is None:
-                    self._state = CLOSED  # first, so that a closer who comes now does not begin to wait
-                    if self._closers_waiting is not None:
+                    self._state = CLOSED  # before the look, so that a closer who comes now does not begin to wait
+                    if self._closers_waiting is not None:  # pragma: no cover - he came in these three lines
                         self._wake_closers()
                 else:
                     close_clean(self, None)

@@ -84,7 +84,7 @@ class Context(ResourceOwner):
         if type(meta) is not Meta:
             with self._mutex:
                 meta = self._meta
-                if type(meta) is not Meta:
+                if type(meta) is not Meta:  # pragma: no branch - another thread may have been faster
                     meta = self._meta = Meta(meta)
         return meta
 

@@ -160,9 +160,8 @@ class TransactionKind(Kind):
         transaction = factory(subject)
         return transaction, transaction
 
-    def end(self, handle: Any, cause: BaseException | None) -> bool:
-        handle.close()
-        return False
+    def end(self, handle: Any, cause: BaseException | None) -> Any:
+        return handle.close()  # an awaitable, if it only looked sync
 
 
 class AsyncTransactionKind(Kind):

@@ -167,7 +167,7 @@ class AsyncioShield:
                 self._enter_own_scope()
         else:
             for scope in scopes:  # a native cancel: for the same reason, they are told that it came before them
-                if hasattr(scope, "_cancelling_at_enter"):
+                if hasattr(scope, "_cancelling_at_enter"):  # pragma: no branch - private, and not in every anyio
                     scope._cancelling_at_enter += 1
         if self.interrupted is None:
             self.interrupted = cancel
