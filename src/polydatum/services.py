@@ -133,9 +133,7 @@ def nested_services(service: Any) -> Iterator[tuple[str, Service[Any]]]:
         current = getattr(service, name, value)
         if isinstance(current, Service):
             yield name, current
-    for name, value in (service._subservices or {}).items():
-        if name not in of_class:
-            yield name, value
+    yield from (service._subservices or {}).items()
 
 
 def owned(cls: Any) -> Any:

@@ -374,7 +374,25 @@ def test_a_native_cancel_inside_a_shielded_scope_of_a_step() -> None:
     assert log == ["closed"]
 
 
-@pytest.mark.parametrize("how", ["swallows", "raises", "turns"])
+def test_late_use_does_not_reach_an_open_outer_context() -> None:
+    """Though other contexts come and go above the closed one that was kept current."""
+    dm = DataManager()
+    outer, kept, passing = dm.context(), dm.context(), dm.context()
+    outer.open()
+    kept.open()
+    kept.close(keep_current=True)
+    with passing:
+        assert dm.get_active_context() is passing
+    passing = dm.context()
+    passing.open()
+    passing.close()
+    assert dm.get_active_context() is None
+    kept.leave()
+    assert dm.get_active_context() is outer
+    outer.close()
+
+
+@pytest.mark.parametrize("how", ["swallows", "raises", "turns", "stubborn"])
 def test_odd_steps_that_are_given_up(how: str) -> None:
     """Whatever a step does when its time is up, it is over, and the others still close."""
     log: list[str] = []
@@ -384,6 +402,11 @@ def test_odd_steps_that_are_given_up(how: str) -> None:
         if how == "turns":
             while True:  # noqa: ASYNC110
                 await asyncio.sleep(0)
+        while how == "stubborn":
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                log.append("told")
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
