@@ -9,19 +9,19 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 from weakref import WeakSet
 
-from . import blocks, closing
+from . import blocks, closing, settling
 from .callables import is_coroutine_function, name_of
-from .closing import Runner
 from .errors import AsyncResourceError, ContextError, ContextReusedError, MiddlewareSetupError
 from .kinds import GENERATOR, NOTHING
 from .meta import Meta, own_facts
 from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
+from .settling import Runner
 from .unwinding import RollbackRule, Unwinding
 from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
 
-_CLOSING_FILES = (closing.__file__, blocks.__file__)
+_CLOSING_FILES = (closing.__file__, settling.__file__, blocks.__file__)
 
 HookT = TypeVar("HookT", bound=Callable[[], Any])
 
@@ -253,7 +253,7 @@ class Context(ResourceOwner):
         except BaseException as error:
             self._claim_close()
             try:
-                closing.close_by_policy(self, Unwinding.of_failed_open(self, error, name), decided=True)
+                settling.close_by_policy(self, Unwinding.of_failed_open(self, error, name), decided=True)
             finally:
                 self.leave()
             raise  # whatever the others made of it: a context that did not open is always an error
@@ -275,7 +275,7 @@ class Context(ResourceOwner):
         except BaseException as error:
             self._claim_close()
             try:
-                await closing.aclose_by_policy(self, Unwinding.of_failed_open(self, error, name), None, decided=True)
+                await settling.aclose_by_policy(self, Unwinding.of_failed_open(self, error, name), None, decided=True)
             finally:
                 self.leave()
             raise

@@ -1,7 +1,7 @@
 """The policy of a Context's end: commit or roll back, in which order, and whose error wins.
 
 Rules of this file: it decides, and does no I/O but the log; it knows no event loop, thread or lock; it never calls what
-it plans. It plans `Step`s, one at a time, because middleware may still open resources; `polydatum.closing` takes each
+it plans. It plans `Step`s, one at a time, because middleware may still open resources; `polydatum.settling` takes each
 step, sync or async, and reports back with `Unwinding.done` or `Unwinding.failed`.
 """
 

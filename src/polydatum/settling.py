@@ -1,0 +1,263 @@
+"""The end of a Context in full, by the policy: the sync and the async loop that take its steps.
+
+What happens, in which order and which error wins is decided in `polydatum.unwinding`; here the steps are taken, `_take`
+for sync ones, `_atake` with awaits in between.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from . import workers
+from .errors import AsyncResourceError
+from .opening import CLOSED, await_, opening_of, wait
+from .outcome import CANCELLATION, Outcome, is_cancellation
+from .owner import enter_unwinding, leave_unwinding
+from .reporting import log_error
+from .shield import AsyncioShield, Shield, TrioShield, current_anyio_scope, is_cancelled, raised_by
+from .unwinding import Step, Unwinding, planned_nothing
+from .waiting import running_asyncio
+
+Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+# --- Sync --------------------------------------------------------------------------------------------------------------
+
+
+def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False) -> Outcome:
+    """The end in full."""
+    if not decided:
+        unwinding.decide(context._rollback_on)
+    token = enter_unwinding(context)
+    try:
+        _take_all(unwinding, _opening_steps(context))
+        _take_all(unwinding, unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
+        context._seal()
+        _take_all(unwinding, _opening_steps(context))
+        _take_all(unwinding, unwinding.steps_to_the_end())
+    finally:
+        leave_unwinding(token)
+    outcome = _fix_outcome(context, unwinding)
+    outside = context._var.set(None)
+    try:
+        _take_all(unwinding, unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
+    finally:
+        context._var.reset(outside)
+    _hand_over(context, unwinding)
+    return outcome
+
+
+def _take(unwinding: Unwinding, steps: Iterator[Step], first: Step | None = None) -> Step | None:
+    """Take sync steps until they end, or until an async one comes: that one is returned.
+
+    Whatever a step raises is the policy's to weigh, so everything is caught: each step is taken, whatever is raised.
+    """
+    step = first or next(steps, None)
+    while step is not None and not step.is_async:
+        started = monotonic()
+        try:
+            swallowed = step.call(unwinding.cause)
+        except BaseException as error:
+            unwinding.failed(step, error)
+        else:
+            if isinstance(swallowed, Awaitable):
+                return step.awaiting(swallowed)
+            unwinding.done(step, swallowed)
+        report_slow(step.where, monotonic() - started, unwinding.limit)
+        step = next(steps, None)
+    return step
+
+
+def _take_all(unwinding: Unwinding, steps: Iterator[Step]) -> None:
+    """Take the steps of a sync context; what turns out to be async cannot be awaited there, and has failed."""
+    step = _take(unwinding, steps)
+    while step is not None:
+        unawaited = step.call(unwinding.cause)
+        if hasattr(unawaited, "close"):
+            unawaited.close()
+        unwinding.failed(step, AsyncResourceError(step.where, "gave an awaitable, which a sync context cannot await"))
+        step = _take(unwinding, steps)
+
+
+# --- Async -------------------------------------------------------------------------------------------------------------
+
+
+async def aclose_by_policy(
+    context: Any, unwinding: Unwinding, in_thread: Runner | None, *, decided: bool = False, shield: Shield | None = None
+) -> Outcome:
+    """The end in full, with every async step behind a shield."""
+    asyncio = running_asyncio()
+    if not decided:
+        cancel = await _arrived_cancel(context, unwinding)
+        if cancel is None:
+            unwinding.decide(context._rollback_on)
+        else:
+            unwinding.cancelled(cancel)
+    if shield is None:
+        shield = _shield(context._limit, asyncio)
+    if context._elsewhere or unwinding.rank <= CANCELLATION:
+        context._park()  # an endpoint's thread may run on
+    take = partial(_atake, context, unwinding, shield, in_thread or workers.run_in_worker)
+    shield.enter()
+    try:
+        token = enter_unwinding(context)
+        try:
+            await take(_opening_steps(context))
+            await take(unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
+            context._seal()
+            await take(_opening_steps(context))
+            await take(unwinding.steps_to_the_end())
+        finally:
+            leave_unwinding(token)
+        outcome = _fix_outcome(context, unwinding)
+        outside = context._var.set(None)
+        try:
+            await take(unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
+        finally:
+            context._var.reset(outside)
+    finally:
+        shield.exit()
+    if unwinding.rank > CANCELLATION:
+        late = await shield.late_cancel()
+        if late is not None:
+            unwinding.interrupted(late)
+    _hand_over(context, unwinding)
+    return outcome
+
+
+async def _atake(context: Any, unwinding: Unwinding, shield: Shield, in_thread: Runner, steps: Iterator[Step]) -> None:
+    """Take sync and async steps; each run of consecutive sync ones is one job of ``in_thread``, if there is need."""
+    step = next(steps, None)
+    while step is not None:
+        if not step.is_async:
+            if context._elsewhere:
+                step = await _take_in_thread(unwinding, shield, in_thread, steps, step)
+            else:
+                step = _take(unwinding, steps, step)
+            continue
+        try:
+            swallowed = await shield.run(_sendable(step.call(unwinding.cause)), step.where)
+        except BaseException as error:
+            unwinding.failed(step, error)
+        else:
+            unwinding.done(step, swallowed)
+        step = next(steps, None)
+
+
+def _sendable(awaitable: Any) -> Any:
+    """An awaitable as something that can be driven by hand: futures, and awaitable objects of users, are not yet."""
+    return awaitable if hasattr(awaitable, "send") else _awaited(awaitable)
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+async def _take_in_thread(
+    unwinding: Unwinding, shield: Shield, in_thread: Runner, steps: Iterator[Step], first: Step
+) -> Step | None:
+    started = False
+
+    def job() -> Step | None:
+        nonlocal started
+        started = True
+        return _take(unwinding, steps, first)
+
+    async def run() -> Any:
+        return await in_thread(job)
+
+    try:
+        # Not bounded: a sync step cannot be interrupted, and would go on with steps that we had taken over.
+        return await shield.run(run(), first.where, bounded=False)  # type: ignore[no-any-return]
+    except BaseException as error:
+        unwinding.failed(Step(f"running sync steps in a thread, from {first.where} on", planned_nothing), error)
+        return next(steps, None) if started else _take(unwinding, steps, first)
+
+
+def _shield(limit: float, asyncio: Any) -> Shield:
+    if asyncio is None:
+        return TrioShield(limit, sys.modules["trio"])
+    return AsyncioShield(limit, asyncio, current_anyio_scope(asyncio), asyncio.current_task().cancelling())
+
+
+async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException | None:
+    """A cancel of this task that nobody has raised yet: swallowed on the way, or not delivered."""
+    if unwinding.given is not None and is_cancellation(unwinding.given):
+        return None
+    _, task, cancelling = context._home
+    if running_asyncio() is None:
+        trio = sys.modules["trio"]
+        if trio.current_effective_deadline() == float("-inf"):
+            return await raised_by(trio.lowlevel.checkpoint_if_cancelled)
+        return None
+    asyncio = sys.modules["asyncio"]
+    if sys.version_info < (3, 13) and isinstance(unwinding.given, BaseExceptionGroup):
+        return None  # a TaskGroup that failed leaves the task's count of cancels raised; it rolls back anyway
+    if is_cancelled(current_anyio_scope(asyncio)):  # first: a scope catches its own cancel only
+        return await raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
+    if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:
+        return asyncio.CancelledError()  # type: ignore[no-any-return]
+    return None
+
+
+# --- Both --------------------------------------------------------------------------------------------------------------
+
+
+def _opening_steps(context: Any) -> Iterator[Step]:
+    """Wait for openers under way, in other threads or tasks, before the list of what is open is read."""
+    failed = None
+    while (other := opening_of(context._under_way, context)) is not None:
+        if other is failed:
+            return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
+        failed = other
+        where = f"waiting for resource {other.resource.name!r} to open"
+        if context._home is None:
+            yield Step(where, partial(_wait, context, other))
+        else:
+            yield Step(where, partial(_await, context, other), is_async=True)
+
+
+def _wait(context: Any, other: Any, cause: BaseException | None) -> None:
+    wait(context, other)
+
+
+async def _await(context: Any, other: Any, cause: BaseException | None) -> None:
+    await await_(context, other)
+
+
+def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:
+    """Only now, with every resource closed, it is known how it ended."""
+    context._outcome = outcome = unwinding.outcome()
+    context._exit_errors = unwinding.exit_errors
+    context._state = CLOSED
+    return outcome
+
+
+def _hand_over(context: Any, unwinding: Unwinding) -> None:
+    """The last act: waiting closers go on, and a new error goes to the caller."""
+    context._wake_closers()
+    context._wishes = context._transactions = None  # hooks and transactions may refer to the context
+    unwinding.release()
+    winner = unwinding.winner
+    if winner is not None and winner is not unwinding.given:
+        replaced = winner.__context__
+        try:
+            raise winner
+        finally:
+            winner.__context__ = replaced  # `raise` puts the error that is being handled around us in its place
+            del winner, unwinding
+
+
+def report_slow(where: str, seconds: float, limit: float) -> None:
+    """Log a sync step that took longer than the teardown limit: it could not be interrupted."""
+    if seconds > limit:
+        log_error(
+            "%s took %.1f s, more than the teardown limit of %g s; a sync step cannot be interrupted",
+            where,
+            seconds,
+            limit,
+        )
