@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import anyio
@@ -252,9 +253,17 @@ def test_a_teardown_uses_a_resource_that_another_thread_opened() -> None:
     dm = DataManager()
     dm.register_resources(first=first, second=second)
 
+    async def in_new_thread(job: Any) -> Any:
+        results: list[Any] = []
+        thread = threading.Thread(target=copy_context().run, args=(lambda: results.append(job()),))
+        thread.start()
+        thread.join(10)
+        return results[0]
+
     async def main() -> None:
-        async with dm.context() as ctx:
-            await asyncio.to_thread(lambda: ctx.second)
+        ctx = await dm.context().aopen()
+        await in_new_thread(lambda: ctx.second)
+        await ctx.aclose(in_thread=in_new_thread)
 
     asyncio.run(main())
     assert seen == ["first"]
