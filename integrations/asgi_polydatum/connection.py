@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,6 +23,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CONTEXT_KEY = "polydatum.context"
 """Where the scope of a request holds its Context."""
+
+MANAGER_KEY = "polydatum.data_manager"
+"""Where the scope of a WebSocket holds the DataManager."""
 
 
 class ScopeFacts(RequestFacts[Scope]):
@@ -42,6 +46,12 @@ class ScopeFacts(RequestFacts[Scope]):
         """Query and path; the body of an ASGI request cannot be read synchronously."""
         yield from parse_qsl(request.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         yield from request.get("path_params", {}).items()
+
+    def find_header(self, request: Scope, name: str) -> str | None:
+        """A header of the request, several of one name joined with commas (RFC 9110, 5.2)."""
+        wanted = name.encode("latin-1")
+        values = [value.decode("latin-1") for key, value in request.get("headers", ()) if key.lower() == wanted]
+        return ", ".join(values) if values else None
 
     def is_routed(self, request: Scope) -> bool:
         """Whether a router has matched the path."""
@@ -86,11 +96,39 @@ def stream_context(request: Any) -> Context:
 
             return StreamingResponse(rows())
     """
-    scope: Scope = getattr(request, "scope", request)
-    context = scope.get(CONTEXT_KEY)
-    if context is None:
-        raise AdapterMissingError("stream_context(request)", _FIX)
-    return context.data_manager.context(ScopeFacts(scope))  # type: ignore[no-any-return]
+    return _request_dal.stream_context(request)
+
+
+def dal_context(websocket: Any) -> AbstractAsyncContextManager[Any]:
+    """A new context for one message of a WebSocket, with the ``meta`` of its handshake: gives the DAL.
+
+    A WebSocket has no context of its own, which would hold a connection of the database for hours. What happens in the
+    ``async with`` block is one unit of work: it commits at the end, and rolls back if an exception leaves it.
+
+    Args:
+        websocket: the WebSocket, or its scope.
+
+    Raises:
+        AdapterMissingError: if it went through no PolydatumMiddleware.
+
+    Example::
+
+        async def chat(websocket):
+            await websocket.accept()
+            async for text in websocket.iter_text():
+                async with dal_context(websocket) as dal:
+                    dal.messages.add(text)
+    """
+    scope = scope_of(websocket)
+    manager: DataManager[Any, Any] | None = scope.get(MANAGER_KEY)
+    if manager is None:
+        raise AdapterMissingError("dal_context(websocket)", _FIX)
+    return manager.dal(ScopeFacts(scope))
+
+
+def scope_of(connection: Any) -> Scope:
+    """The scope of a request or WebSocket, which may be given as itself."""
+    return getattr(connection, "scope", connection)  # type: ignore[no-any-return]
 
 
 _FIX = (
@@ -99,7 +137,7 @@ _FIX = (
 )
 _WEBSOCKET = (
     "a WebSocket has no context of its own, it would hold a connection for hours; "
-    "open one for each message: async with dm.dal() as dal"
+    "open one for each message: async with asgi_polydatum.dal_context(websocket) as dal"
 )
 STREAM_HINT = (
     "the answer has started; in a streamed body or background task open a context of its own: "
@@ -108,17 +146,34 @@ STREAM_HINT = (
 
 
 def _context_of(connection: Any) -> Context | None:
-    context: Context | None = connection.scope.get(CONTEXT_KEY)
-    if context is None and connection.scope["type"] == "websocket":
+    scope = scope_of(connection)
+    context: Context | None = scope.get(CONTEXT_KEY)
+    if context is None and scope["type"] == "websocket":
         raise AdapterMissingError("websocket.dal", _WEBSOCKET)
     return context
 
 
-_request_dal = RequestDal(_context_of, fix=_FIX, stream=STREAM_HINT)
+def _keep(connection: Any, context: Context) -> None:
+    scope_of(connection)[CONTEXT_KEY] = context
+
+
+def _facts(connection: Any) -> ScopeFacts:
+    return ScopeFacts(scope_of(connection))
+
+
+_request_dal = RequestDal(_context_of, _keep, _facts, fix=_FIX, stream=STREAM_HINT)
 
 
 def put_dal_on_requests() -> None:
-    """Give Starlette's requests, if it is loaded, their ``dal``."""
-    starlette = sys.modules.get("starlette.requests")
-    if starlette is not None:
-        _request_dal.put_on(starlette.HTTPConnection)
+    """Give Starlette's requests, and Litestar's and Quart's, their ``dal``, where they are loaded."""
+    for module, name in REQUEST_CLASSES:
+        loaded = sys.modules.get(module)
+        if loaded is not None:
+            _request_dal.put_on(getattr(loaded, name))
+
+
+REQUEST_CLASSES = (
+    ("starlette.requests", "HTTPConnection"),
+    ("litestar.connection", "ASGIConnection"),
+    ("quart.wrappers.base", "BaseRequestWebsocket"),
+)

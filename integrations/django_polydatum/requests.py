@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from polydatum import Context
-from polydatum.adapting import AdapterMissingError, RequestDal, RequestFacts
+from polydatum.adapting import RequestDal, RequestFacts
 
 CONTEXT = "polydatum_context"
 """The attribute of a request that holds its Context."""
@@ -45,6 +45,10 @@ class DjangoFacts(RequestFacts[HttpRequest]):
         if match is not None:
             yield from match.captured_kwargs.items()
 
+    def find_header(self, request: HttpRequest, name: str) -> str | None:
+        """A header of the request; several of one name are joined by the server."""
+        return request.headers.get(name)
+
     def is_routed(self, request: HttpRequest) -> bool:
         """Whether the URL has been resolved."""
         return request.resolver_match is not None
@@ -56,7 +60,12 @@ def context_of(request: Any) -> Context | None:
     return context
 
 
-_request_dal = RequestDal(context_of, fix=_FIX, stream=STREAM_HINT)
+def keep(request: HttpRequest, context: Context) -> None:
+    """Let a request carry its context."""
+    setattr(request, CONTEXT, context)
+
+
+_request_dal = RequestDal(context_of, keep, DjangoFacts, fix=_FIX, stream=STREAM_HINT)
 
 
 def put_dal_on_requests() -> None:
@@ -88,7 +97,4 @@ def stream_context(request: HttpRequest) -> Context:
             return StreamingHttpResponse(rows())
     """
     real: Any = getattr(request, "_request", request)  # of the Django REST framework
-    context = context_of(real)
-    if context is None:
-        raise AdapterMissingError("stream_context(request)", _FIX)
-    return context.data_manager.context(DjangoFacts(real))  # type: ignore[no-any-return]
+    return _request_dal.stream_context(real)

@@ -9,7 +9,7 @@ from typing import Any
 import flask
 
 from polydatum import Context
-from polydatum.adapting import AdapterMissingError, RequestDal, RequestFacts
+from polydatum.adapting import RequestDal, RequestFacts
 
 CONTEXT = "polydatum_context"
 """The attribute of a request that holds its Context. Not on ``flask.g``: nested requests of one app share that."""
@@ -45,6 +45,10 @@ class FlaskFacts(RequestFacts[flask.Request]):
         yield from request.form.items(multi=True)
         yield from (request.view_args or {}).items()
 
+    def find_header(self, request: flask.Request, name: str) -> str | None:
+        """A header of the request; several of one name are joined by the server."""
+        return request.headers.get(name)
+
 
 def current_request() -> flask.Request:
     """The request behind Flask's proxy."""
@@ -58,7 +62,12 @@ def _context_of(request: Any) -> Context | None:
     return context
 
 
-request_dal = RequestDal(_context_of, fix=_FIX, stream=STREAM_HINT)
+def keep(request: flask.Request, context: Context) -> None:
+    """Let a request carry its context."""
+    setattr(request, CONTEXT, context)
+
+
+request_dal = RequestDal(_context_of, keep, FlaskFacts, fix=_FIX, stream=STREAM_HINT)
 
 
 def stream_context(request: flask.Request) -> Context:
@@ -90,7 +99,4 @@ def stream_context(request: flask.Request) -> Context:
     real: Any = request
     if hasattr(real, "_get_current_object"):
         real = real._get_current_object()
-    context = _context_of(real)
-    if context is None:
-        raise AdapterMissingError("stream_context(request)", _FIX)
-    return context.data_manager.context(FlaskFacts(real))  # type: ignore[no-any-return]
+    return request_dal.stream_context(real)

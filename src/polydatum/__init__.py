@@ -1,5 +1,6 @@
 """Polydatum: an application's business logic and data access in one layer that knows no framework."""
 
+from .binding import bind
 from .context import Context
 from .errors import (
     AlreadyRegisteredError,
@@ -87,5 +88,6 @@ __all__ = [
     "UnknownResourceError",
     "ValueResource",
     "YieldedTwiceError",
+    "bind",
     "lazy",
 ]

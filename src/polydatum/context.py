@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from . import blocks, closing, settling
 from .callables import is_coroutine_function, name_of
-from .errors import AsyncResourceError, ContextError, ContextReusedError, MiddlewareSetupError
+from .errors import AsyncResourceError, ConfigurationError, ContextError, ContextReusedError, MiddlewareSetupError
 from .kinds import GENERATOR, NOTHING
 from .meta import Meta, own_facts
 from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
@@ -24,6 +24,16 @@ from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
 _CLOSING_FILES = (closing.__file__, settling.__file__, blocks.__file__)
 
 HookT = TypeVar("HookT", bound=Callable[[], Any])
+
+
+def check_timeout(teardown_timeout: float) -> None:
+    """Refuse what is no limit.
+
+    Raises:
+        ConfigurationError: if it is not above 0.
+    """
+    if not teardown_timeout > 0:
+        raise ConfigurationError("teardown_timeout is a number of seconds above 0")
 
 
 class Context(ResourceOwner):
@@ -69,6 +79,15 @@ class Context(ResourceOwner):
         self._meta = meta if meta is None else own_facts(meta)
         self._state = CREATED
         self._opened = self._home = None
+
+    def _set_rules(self, rollback_on: RollbackRule | None, teardown_timeout: float | None) -> None:
+        """Let this one context have rules of its own."""
+        if rollback_on is not None:
+            self._rollback_on = rollback_on
+            self._settles = True
+        if teardown_timeout is not None:
+            check_timeout(teardown_timeout)
+            self._limit = teardown_timeout
 
     # --- What users read ----------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Nothing is opened or called here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .app_scope import AppResource
@@ -67,6 +67,32 @@ def _service(service: Service[Any]) -> dict[str, Any]:
         },
         "services": {name: _service(nested) for name, nested in nested_services(service)},
     }
+
+
+def tree(description: Mapping[str, Any]) -> Iterator[str]:
+    """What `describe` found, as the lines of a tree, for a terminal."""
+    yield "services"
+    yield from _branch(description["services"], "  ")
+    for title in ("resources", "context_middleware", "method_middleware"):
+        yield title.replace("_", " ")
+        entries = description[title]
+        named = entries.items() if title == "resources" else [(entry["name"], entry) for entry in entries]
+        for name, entry in named:
+            notes = [
+                entry.get("scope"),
+                "async" if entry.get("async") else None,
+                entry.get("kind", entry.get("spelling")),
+            ]
+            yield f"  {name}  ({', '.join(note for note in notes if note)})" if any(notes) else f"  {name}"
+
+
+def _branch(services: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, service in services.items():
+        yield f"{indent}{name}  ({service['class']})"
+        for method, facts in service["methods"].items():
+            doc = f"  # {facts['doc']}" if facts["doc"] else ""
+            yield f"{indent}  {'async ' if facts['async'] else ''}{method}{facts['signature']}{doc}"
+        yield from _branch(service["services"], indent + "  ")
 
 
 def problems(

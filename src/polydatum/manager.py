@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
 from weakref import WeakSet
 
 from .app_scope import AppResource, AppScopes
-from .context import Context, managers
+from .context import Context, check_timeout, managers
 from .errors import (
     AlreadyRegisteredError,
     ConfigurationError,
@@ -137,8 +137,7 @@ class DataManager(Generic[DalT, ContextT]):
             raise ConfigurationError(f"DataManager takes a subclass of DataAccessLayer, not {dal_class.__name__}")
         if not issubclass(context_class, Context):
             raise ConfigurationError(f"context_class has to be a subclass of Context, not {context_class.__name__}")
-        if not teardown_timeout > 0:
-            raise ConfigurationError("teardown_timeout is a number of seconds above 0")
+        check_timeout(teardown_timeout)
         self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
         self._current: Callable[[], Any] = self._var.get
         self._mutex = threading.RLock()
@@ -164,18 +163,29 @@ class DataManager(Generic[DalT, ContextT]):
 
     # --- Contexts -----------------------------------------------------------------------------------------------------
 
-    def context(self, meta: Mapping[str, Any] | Meta | None = None) -> ContextT:
+    def context(
+        self,
+        meta: Mapping[str, Any] | Meta | None = None,
+        *,
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float | None = None,
+    ) -> ContextT:
         """A new Context, not open yet; use it with ``with`` or ``async with``. Inside another one it is independent.
 
         Args:
             meta: the read-only facts of the context, such as ``{"user": ..., "request": ...}``.
+            rollback_on: for this context, in place of the manager's.
+            teardown_timeout: likewise, in seconds.
 
         Raises:
             ConfigurationError: at the first context after a registration, if method middleware does not fit a method.
         """
         if self._stale:
             self._compose()
-        return self._types.context(self, meta)  # type: ignore[no-any-return]
+        context = self._types.context(self, meta)
+        if rollback_on is not teardown_timeout:  # one comparison for "not both are None": this line is hot
+            context._set_rules(rollback_on, teardown_timeout)
+        return context  # type: ignore[no-any-return]
 
     def dal(self, meta: Mapping[str, Any] | Meta | None = None) -> DalBlock[DalT]:
         """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""

@@ -4,8 +4,6 @@ import pytest
 
 from tests.contract.django_settings import configure
 
-pytest.register_assert_rewrite("tests.contract.adapter_contract")
-
 
 @pytest.fixture(scope="session")
 def django_settings() -> None:

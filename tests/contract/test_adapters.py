@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.adapter_contract import AdapterContract
-from tests.contract.hosts import BareAsgiHost, DjangoHost, FastApiHost, FlaskHost, StarletteHost
+from polydatum.testing import AdapterContract
+from tests.contract.asgi_hosts import BareAsgiHost, FastApiHost, StarletteHost
+from tests.contract.django_hosts import DjangoHost
+from tests.contract.flask_hosts import FlaskHost
+from tests.contract.plain_hosts import PlainHost
 
 pytestmark = pytest.mark.usefixtures("django_settings")
+
+
+class TestPlain(AdapterContract):
+    host = PlainHost(is_async=False)
+
+
+class TestPlainAsync(AdapterContract):
+    host = PlainHost(is_async=True)
 
 
 class TestBareAsgi(AdapterContract):

@@ -46,7 +46,10 @@ def test_request_dal_lives_as_long_as_the_context() -> None:
     class Own(Request):
         pass
 
-    RequestDal(lambda request: request.context, fix="install it", stream="stream it").put_on(Own)
+    def keep(request: Any, context: Context) -> None:
+        request.context = context
+
+    RequestDal(lambda request: request.context, keep, Facts, fix="install it", stream="stream it").put_on(Own)
     assert isinstance(Own.dal, RequestDal)  # type: ignore[attr-defined]
     dm = DataManager()
     request: Any = Own()
@@ -68,12 +71,15 @@ class Facts(RequestFacts[dict[str, Any]]):
     def find_params(self, request: dict[str, Any]) -> Iterable[tuple[str, object]]:
         yield from request["params"]
 
+    def find_header(self, request: dict[str, Any], name: str) -> str | None:
+        return None
+
 
 def test_facts_need_no_more_than_params() -> None:
     request = {"params": [("tag", "a"), ("id", 9), ("tag", "b"), ("id", 7)]}
     facts = Facts(request)
     with DataManager().context(meta=facts) as context:
-        assert sorted(context.meta) == ["params", "request", "user"]
+        assert sorted(context.meta) == ["params", "request", "request_id", "user"]
         assert context.meta.user is None
         assert context.meta.request["params"][0] == ("tag", "a")
         assert dict(context.meta.params) == {"tag": "b", "id": 7}

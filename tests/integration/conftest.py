@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from polydatum.testing.shop import Shop
 from tests.contract.django_settings import configure
-from tests.contract.shop import Shop
 
 
 @pytest.fixture(scope="session")

@@ -34,16 +34,10 @@ from starlette.websockets import WebSocket
 from asgi_polydatum import PolydatumMiddleware, stream_context
 from polydatum import AsyncResourceError, Context, ContextClosedError, DataManager, NoActiveContextError, NotFound
 from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
-from tests.contract.hosts import (
-    Answer,
-    BareRequest,
-    Call,
-    Reply,
-    over_asgi,
-    over_asgi_async,
-    scope_of,
-)
-from tests.contract.shop import Shop
+from polydatum.testing import Answer, Call, Reply
+from polydatum.testing.shop import Shop
+from polydatum.testing.wire import over_asgi, over_asgi_async, scope_of
+from tests.contract.asgi_hosts import BareRequest
 
 Endpoint = Callable[[Request], Any]
 

@@ -34,8 +34,9 @@ from polydatum import (
     NotFound,
     ServiceError,
 )
-from tests.contract.hosts import Call, Reply, over_asgi, over_asgi_async, over_wsgi, scope_of
-from tests.contract.shop import Shop
+from polydatum.testing import Call, Reply
+from polydatum.testing.shop import Shop
+from polydatum.testing.wire import over_asgi, over_asgi_async, over_wsgi, scope_of
 
 pytestmark = pytest.mark.usefixtures("django_settings")
 

@@ -30,8 +30,11 @@ from polydatum import (
     ServiceError,
 )
 from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
-from tests.contract.hosts import Call, Reply, current_flask_request, logged_exceptions, over_wsgi
-from tests.contract.shop import Shop
+from polydatum.testing import Call, Reply
+from polydatum.testing.hosts import logged_exceptions
+from polydatum.testing.shop import Shop
+from polydatum.testing.wire import over_wsgi
+from tests.contract.flask_hosts import current_flask_request
 
 
 @pytest.fixture

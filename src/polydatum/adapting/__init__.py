@@ -10,6 +10,8 @@ and keeps a streamed body outside of the context with `StreamedBody`. What it ow
 * the exception that escaped is raised again, suppressed by a context middleware or not, unless it is answered.
 """
 
+from polydatum.inspection import tree
+
 from .answers import ServiceAnswer, StreamedBody, answer_for, prefers_json
 from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
 from .requests import AdapterMissingError, Params, RequestDal, RequestFacts
@@ -26,4 +28,5 @@ __all__ = [
     "answer_for",
     "find_manager",
     "prefers_json",
+    "tree",
 ]

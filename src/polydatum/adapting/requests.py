@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from polydatum.context import Context
 from polydatum.errors import ContextClosedError, NoActiveContextError
+from polydatum.manager import DataManager
 from polydatum.meta import lazy
 
 RequestT = TypeVar("RequestT")
@@ -24,19 +27,32 @@ class AdapterMissingError(NoActiveContextError):
         self.args = (f"no context for {wanted}: {fix}",)
 
 
-class RequestDal:
-    """``request.dal``: the DAL while the request's context lives, and an error that says what to do otherwise.
+class RequestDal(Generic[RequestT]):
+    """``request.dal``, and what else follows from how the requests of one framework carry their context.
 
-    Goes on the framework's request class, see `put_on`. A value that somebody assigns to ``request.dal`` wins.
+    Goes on the framework's request class, see `put_on`: the DAL while the request's context lives, and an error that says
+    what to do otherwise. A value that somebody assigns to ``request.dal`` wins.
 
     Args:
         find: the context of a request, or None if it was given none.
+        keep: let a request carry a context.
+        facts: the ``meta`` of a request's context.
         fix: how to install the adapter.
         stream: how to get at data while a body is streamed.
     """
 
-    def __init__(self, find: Callable[[Any], Context | None], *, fix: str, stream: str) -> None:
+    def __init__(
+        self,
+        find: Callable[[Any], Context | None],
+        keep: Callable[[Any, Context], None],
+        facts: Callable[[Any], RequestFacts[RequestT]],
+        *,
+        fix: str,
+        stream: str,
+    ) -> None:
         self._find = find
+        self._keep = keep
+        self._facts = facts
         self._fix = fix
         self._stream = stream
 
@@ -66,11 +82,29 @@ class RequestDal:
                 stacklevel=2,
             )
 
+    def attach(self, request: Any, manager: DataManager[Any, Any]) -> Context:
+        """A new context for a request that goes through no adapter, as tests make them."""
+        context: Context = manager.context(self._facts(request))
+        self._keep(request, context)
+        return context
+
+    def stream_context(self, request: Any) -> Context:
+        """A new context with the ``meta`` of a request whose own has ended, or will before its body runs.
+
+        Raises:
+            AdapterMissingError: if the request was given none.
+        """
+        context = self._find(request)
+        if context is None:
+            raise AdapterMissingError("stream_context(request)", self._fix)
+        return context.data_manager.context(self._facts(request))  # type: ignore[no-any-return]
+
 
 class RequestFacts(Mapping[str, Any], Generic[RequestT]):
-    """The ``meta`` of a request's context: ``request``, ``user`` and ``params``, each looked up when it is read.
+    """The ``meta`` of a request's context: ``request``, ``user``, ``params``, ``request_id``, each looked up when it is read.
 
-    A subclass says where the framework keeps them. Pass it to ``dm.context(meta=...)``, and call `end` when the request
+    A subclass says where the framework keeps them. ``request_id`` is the ``X-Request-Id`` of the request if it consists of
+    1 to 64 letters, digits, dots, underscores and hyphens of ASCII, else a random one: it ends up in logs. Pass it to ``dm.context(meta=...)``, and call `end` when the request
     is over: facts that nobody has read by then are gone, and with them a reference cycle between request and context.
     """
 
@@ -90,6 +124,10 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
     @abstractmethod
     def find_params(self, request: RequestT) -> Iterable[tuple[str, object]]:
         """Query, form fields, path parameters, in this order."""
+
+    @abstractmethod
+    def find_header(self, request: RequestT, name: str) -> str | None:
+        """The value of a header of the request, whose name is given in lower case; None if it has none."""
 
     def is_routed(self, request: RequestT) -> bool:
         """Whether the path parameters are known."""
@@ -111,20 +149,38 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
 
     def _look_up(self, key: str) -> object:
         request = self.request_for(key)
+        if key == "request_id":
+            return request_id(self.find_header(request, "x-request-id"))
         return self.find_user(request) if key == "user" else self.find_request(request)
 
     def __getitem__(self, key: str) -> Any:
         if key == "params":
             return Params(self)
-        if key in {"request", "user"}:
+        if key in _LOOKED_UP:
             return lazy(partial(self._look_up, key))
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("request", "user", "params"))
+        return iter((*_LOOKED_UP, "params"))
 
     def __len__(self) -> int:
-        return 3
+        return len(_LOOKED_UP) + 1
+
+
+_LOOKED_UP = ("request", "user", "request_id")
+
+
+def request_id(given: str | None) -> str:
+    """The id that a client or proxy has given a request, if it is harmless; else a new one.
+
+    Example:
+        >>> request_id("web-1.7f"), len(request_id("a b"))
+        ('web-1.7f', 32)
+    """
+    return given if given is not None and _HARMLESS_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+_HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Params(Mapping[str, Any]):

@@ -1,0 +1,146 @@
+"""ASGI applications as hosts of the contract: bare, Starlette, FastAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from polydatum.testing import Answer, Call, Handler, Host, Reply
+from polydatum.testing.wire import over_asgi, over_asgi_together
+
+FORMS = {"forms": "forms are not parsed synchronously in ASGI"}
+
+
+class AsgiHost(Host):
+    """What all of them have in common."""
+
+    adapter = "asgi_polydatum"
+
+    def request(self, app: Any, call: Call) -> Answer:
+        return over_asgi(app, call)
+
+    def together(self, app: Any, calls: Sequence[Call]) -> list[Answer]:
+        return over_asgi_together(app, calls)
+
+
+class BareAsgiHost(AsgiHost):
+    """An application without a framework: one coroutine function."""
+
+    name = "asgi"
+    absent: ClassVar = {
+        "handlers": "there are no error handlers without a framework",
+        "request": "without a framework there is no request to ask",
+        **FORMS,
+    }
+
+    def application(self, call: Call) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope["path_params"] = {"id": scope["path"].rpartition("/")[2]}
+            reply = call.view(BareRequest(scope))
+            headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            for chunk in [reply.body] if isinstance(reply.body, bytes) else reply.body:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        return wrapped(app, call)
+
+
+def wrapped(app: Any, call: Call) -> Any:
+    """An ASGI application in as many middleware as the call says."""
+    from asgi_polydatum import PolydatumMiddleware
+
+    for _ in range(call.installed if call.manager is not None else 0):
+        app = PolydatumMiddleware(app, data_manager=call.manager)
+    return app
+
+
+class BareRequest:
+    """All that such an application has of a request."""
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self.scope = scope
+
+    @property
+    def dal(self) -> Any:
+        return self.scope["state"]["dal"]
+
+
+class StarletteHost(AsgiHost):
+    """Starlette, with an async endpoint or a sync one, which runs in a thread."""
+
+    absent: ClassVar = FORMS
+    abort_statuses = (404, 409, 422)
+
+    def __init__(self, *, in_thread: bool) -> None:
+        self.in_thread = in_thread
+        self.name = "starlette-thread" if in_thread else "starlette"
+
+    def abort(self, status: int) -> BaseException:
+        from starlette.exceptions import HTTPException
+
+        return HTTPException(status, "no")
+
+    def application(self, call: Call) -> Any:
+        from starlette.applications import Starlette
+        from starlette.routing import Route
+
+        app = Starlette(routes=[Route("/things/{id}", self.endpoint(call), methods=["GET", "POST", "HEAD"])])
+        return self.finished(app, call)
+
+    def endpoint(self, call: Call) -> Any:
+        from starlette.requests import Request
+
+        def sync_endpoint(request: Any) -> Any:
+            return starlette_response(call.view(request))
+
+        async def endpoint(request: Any) -> Any:
+            return starlette_response(call.view(request))
+
+        chosen: Any = sync_endpoint if self.in_thread else endpoint
+        chosen.__annotations__ = {"request": Request}  # FastAPI reads it, and would not find a local name
+        return chosen
+
+    def finished(self, app: Any, call: Call) -> Any:
+        from asgi_polydatum import PolydatumMiddleware
+
+        for kind, handler in call.handlers.items():
+            app.add_exception_handler(kind, starlette_handler(handler))
+        for _ in range(call.installed if call.manager is not None else 0):
+            app.add_middleware(PolydatumMiddleware, data_manager=call.manager)
+        return app
+
+
+def starlette_handler(handler: Handler) -> Any:
+    async def handle(request: Any, error: Exception) -> Any:
+        return starlette_response(handler(request, error))
+
+    return handle
+
+
+def starlette_response(reply: Reply) -> Any:
+    from starlette.responses import Response, StreamingResponse
+
+    if isinstance(reply.body, bytes):
+        return Response(reply.body, reply.status, reply.headers)
+    return StreamingResponse(reply.body, reply.status, reply.headers)
+
+
+class FastApiHost(StarletteHost):
+    """FastAPI, with both kinds of endpoints."""
+
+    def __init__(self, *, in_thread: bool) -> None:
+        super().__init__(in_thread=in_thread)
+        self.name = "fastapi-thread" if in_thread else "fastapi"
+
+    def abort(self, status: int) -> BaseException:
+        from fastapi import HTTPException
+
+        return HTTPException(status, "no")
+
+    def application(self, call: Call) -> Any:
+        from fastapi import FastAPI
+
+        app = FastAPI()
+        app.api_route("/things/{id}", methods=["GET", "POST", "HEAD"], response_model=None)(self.endpoint(call))
+        return self.finished(app, call)
