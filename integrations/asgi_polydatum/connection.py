@@ -1,25 +1,16 @@
-"""What is read from an ASGI scope and put into it, and ``request.dal`` where Starlette is loaded.
-
-Starlette is looked up in `sys.modules`, never imported: a bare ASGI application does not need it.
-"""
+"""What is read from an ASGI scope and put into it, and ``request.dal``."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
+from asgi_polydatum.frameworks import path_params_of, quart_request, request_classes, request_from
+from asgi_polydatum.protocol import Scope
 from polydatum import Context, DataManager
 from polydatum.adapting import AdapterMissingError, RequestDal, RequestFacts, find_manager
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CONTEXT_KEY = "polydatum.context"
 """Where the scope of a request holds its Context."""
@@ -34,9 +25,8 @@ class ScopeFacts(RequestFacts[Scope]):
     __slots__ = ()
 
     def find_request(self, request: Scope) -> object:
-        """A Starlette ``Request`` without a body where Starlette is loaded, else the scope, read-only."""
-        starlette = sys.modules.get("starlette.requests")
-        return MappingProxyType(request) if starlette is None else starlette.Request(request)
+        """The framework's own kind of request, without a body; without a framework the scope, read-only."""
+        return request_from(request)
 
     def find_user(self, request: Scope) -> object:
         """What an authentication middleware, inside or outside of ours, has put into the scope."""
@@ -45,7 +35,7 @@ class ScopeFacts(RequestFacts[Scope]):
     def find_params(self, request: Scope) -> Iterable[tuple[str, object]]:
         """Query and path; the body of an ASGI request cannot be read synchronously."""
         yield from parse_qsl(request.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-        yield from request.get("path_params", {}).items()
+        yield from path_params_of(request).items()
 
     def find_header(self, request: Scope, name: str) -> str | None:
         """A header of the request, several of one name joined with commas (RFC 9110, 5.2)."""
@@ -55,7 +45,7 @@ class ScopeFacts(RequestFacts[Scope]):
 
     def is_routed(self, request: Scope) -> bool:
         """Whether a router has matched the path."""
-        return "path_params" in request
+        return "path_params" in request or quart_request(request) is not None
 
 
 def manager_in(scope: Scope, given: object, app: object) -> DataManager[Any, Any]:
@@ -165,15 +155,6 @@ _request_dal = RequestDal(_context_of, _keep, _facts, fix=_FIX, stream=STREAM_HI
 
 
 def put_dal_on_requests() -> None:
-    """Give Starlette's requests, and Litestar's and Quart's, their ``dal``, where they are loaded."""
-    for module, name in REQUEST_CLASSES:
-        loaded = sys.modules.get(module)
-        if loaded is not None:
-            _request_dal.put_on(getattr(loaded, name))
-
-
-REQUEST_CLASSES = (
-    ("starlette.requests", "HTTPConnection"),
-    ("litestar.connection", "ASGIConnection"),
-    ("quart.wrappers.base", "BaseRequestWebsocket"),
-)
+    """Give the requests of the frameworks that are loaded their ``dal``."""
+    for request_class in request_classes():
+        _request_dal.put_on(request_class)

@@ -6,24 +6,47 @@ failure is latched: no start below 500 goes out any more, whatever the applicati
 
 from __future__ import annotations
 
+import inspect
+import logging
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from asgi_polydatum.connection import STREAM_HINT, Message, Scope, Send
-from polydatum import Context
-from polydatum.adapting import answer_for
+from asgi_polydatum.connection import STREAM_HINT, ScopeFacts
+from asgi_polydatum.frameworks import UNHANDLED_KEY, has_no_handler
+from asgi_polydatum.protocol import ASGIApp, Message, Receive, Scope, Send
+from polydatum import ConfigurationError, Context, ContextClosedError, ServiceError
+from polydatum.adapting import ServiceAnswer, answer_for
+
+CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
 
 
 class Exchange:
     """The sending side of one request."""
 
-    __slots__ = ("_context", "_failure", "_outside", "_scope", "_send", "_started")
+    __slots__ = (
+        "_answered",
+        "_context",
+        "_failure",
+        "_on_commit_error",
+        "_outside",
+        "_receive",
+        "_scope",
+        "_send",
+        "_started",
+    )
 
-    def __init__(self, context: Context, scope: Scope, send: Send) -> None:
+    def __init__(
+        self, context: Context, scope: Scope, receive: Receive, send: Send, on_commit_error: CommitErrorHandler | None
+    ) -> None:
         self._context = context
         self._scope = scope
+        self._receive = receive
         self._send = send
+        self._on_commit_error = on_commit_error
         self._outside = sys.exception()
         self._started = False
+        self._answered = False  # by us, in place of the application
         self._failure: BaseException | None = None
 
     async def send(self, message: Message) -> None:
@@ -34,14 +57,25 @@ class Exchange:
                 self._started = True
             elif self._failure is not None:
                 raise self._failure
-        await self._send(message)
+        if not self._answered:
+            await self._send(message)
 
     async def _before_start(self, status: int) -> None:
         if self._failure is not None:
             if status < 500:
                 raise self._failure
         else:
-            await self._close(self._answered_error() if status >= 400 else None, status)
+            error = self._answered_error() if status >= 400 else None
+            try:
+                await self._close(error, status)
+            except Exception as failure:
+                if error is None:
+                    await self._answer_commit_error(failure)
+                raise
+            if isinstance(error, ServiceError) and status >= 500 and has_no_handler(self._scope, error):
+                answer = answer_for(error, self._accept)
+                if answer is not None:
+                    await self._answer(answer)
 
     def _answered_error(self) -> BaseException | None:
         """The exception that an error handler is turning into this answer, if it shows.
@@ -49,7 +83,7 @@ class Exchange:
         It never decides whether to roll back, the status does that; it tells ``rollback_on`` and the context's
         middleware why.
         """
-        error = sys.exception()
+        error = self._scope.get(UNHANDLED_KEY) or sys.exception()
         return error if isinstance(error, Exception) and error is not self._outside else None
 
     async def _close(self, error: BaseException | None, status: int | None) -> None:
@@ -58,6 +92,37 @@ class Exchange:
         except BaseException as failure:
             self._failure = failure
             raise
+
+    async def _answer_commit_error(self, failure: Exception) -> None:
+        """Let ``on_commit_error`` answer; what it raises, or returns in vain, is logged, and the failure stands."""
+        if self._on_commit_error is None:
+            return
+        try:
+            response: Any = self._on_commit_error(ScopeFacts(self._scope).find_request(self._scope), failure)
+            if inspect.isawaitable(response):
+                response = await response
+            if response is not None:
+                await response(self._scope, self._receive, self._send_instead)
+        except Exception:
+            logging.getLogger("polydatum").exception("on_commit_error failed; the commit's own error is raised instead")
+
+    async def _send_instead(self, message: Message) -> None:
+        """What the response of ``on_commit_error`` gets for ``send``."""
+        if message["type"] == "http.response.start":
+            if message["status"] < 400:
+                raise ConfigurationError(
+                    f"on_commit_error returned a response with status {message['status']}: nothing was kept, and the "
+                    "client has to be told with a status of 400 or more"
+                )
+            self._started = self._answered = True
+        await self._send(message)
+
+    async def abort(self) -> None:
+        """Roll the request back, unless it has come to its end already: the application shuts down."""
+        if self._context.state == "open":
+            self._failure = ContextClosedError("the request", hint="the application shut down before it was answered")
+            self._context.set_rollback_only("the application shuts down")
+        await self._context.aclose(keep_current=True, late_hint=STREAM_HINT)
 
     @property
     def is_unfinished(self) -> bool:
@@ -75,6 +140,8 @@ class Exchange:
         """An exception left the application: what has to be raised, or None if it is answered here."""
         leaving = error
         if self._failure is not None:
+            if self._answered and isinstance(error, Exception):
+                return None
             if not self._started and isinstance(error, Exception):
                 leaving = self._failure
         elif not self._started:
@@ -83,19 +150,21 @@ class Exchange:
                 await self._close(error, None if answer is None else answer.status)
             except BaseException as failure:
                 leaving = failure
-        return leaving if self._started else await self._answer(leaving)
+        if not self._started:
+            answer = answer_for(leaving, self._accept)
+            if answer is not None:
+                await self._answer(answer)
+                return None
+        return leaving
 
-    async def _answer(self, error: BaseException) -> BaseException | None:
-        answer = answer_for(error, self._header(b"accept"))
-        if answer is None:
-            return error
+    async def _answer(self, answer: ServiceAnswer) -> None:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         body = b"" if self._scope["method"] == "HEAD" else answer.body
-        self._started = True
+        self._started = self._answered = True
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
-        return None
 
-    def _header(self, wanted: bytes) -> str:
-        return ", ".join(value.decode("latin-1") for name, value in self._scope["headers"] if name.lower() == wanted)
+    @property
+    def _accept(self) -> str | None:
+        return ScopeFacts(self._scope).find_header(self._scope, "accept")

@@ -1,28 +1,43 @@
-"""Start-up and shutdown of an ASGI application: the DataManager is there, and its resources are closed at the end."""
+"""Start-up and shutdown of an ASGI application: the DataManager is there, and nothing is left open at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Awaitable, Callable, Set
 from typing import Any
 
-from asgi_polydatum.connection import ASGIApp, Message, Receive, Scope, Send
+from asgi_polydatum.exchange import Exchange
+from asgi_polydatum.protocol import ASGIApp, Message, Receive, Scope, Send
 from polydatum import ConfigurationError, DataManager
 
 FindManager = Callable[[Scope], DataManager[Any, Any]]
+Drain = Callable[[], Awaitable[None]]
+
+logger = logging.getLogger("polydatum")
 
 
-async def serve_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send, find: FindManager) -> None:
+async def serve_lifespan(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, find: FindManager, drain: Drain
+) -> None:
     """Run the application's lifespan.
 
     * The DataManager is missing or wrong: ``lifespan.startup.failed`` with the reason, and the error is raised; what the
       application had started is ended again. It is looked for when the application has started, because its lifespan
       may be what makes the manager.
+    * The application shall shut down: ``drain`` is called before it hears of it, and while all it needs is still there.
     * The application has shut down: the manager's resources of the application's scope are closed. If that fails,
       ``lifespan.shutdown.failed``, and the error is raised.
     * The application knows no lifespan: as without the middleware, once the manager is found.
     """
     answered = False
     problem: ConfigurationError | None = None
+
+    async def receive_drained() -> Message:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await drain()
+        return message
 
     async def send_checked(message: Message) -> None:
         nonlocal answered, problem
@@ -41,7 +56,7 @@ async def serve_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Sen
         await send(message)
 
     try:
-        await app(scope, receive, send_checked)
+        await app(scope, receive_drained, send_checked)
     finally:
         if not answered:
             try:
@@ -50,6 +65,22 @@ async def serve_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Sen
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 if problem is None:
                     raise
+
+
+async def drain(live: Set[Exchange], limit: float) -> None:
+    """Roll back the requests that a server has given up waiting for, or never waited for.
+
+    Each close has its own limit. No new one is begun ``limit`` seconds after the first.
+    """
+    deadline = time.monotonic() + limit
+    for exchange in list(live):
+        if time.monotonic() > deadline:
+            logger.error("the shutdown left %d requests open: rolling back took more than %s s", len(live), limit)
+            return
+        try:
+            await exchange.abort()
+        except Exception:
+            logger.exception("a request could not be rolled back at the shutdown")
 
 
 async def _close_resources(manager: DataManager[Any, Any], send: Send) -> None:

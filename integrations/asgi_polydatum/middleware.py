@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from asgi_polydatum.connection import (
-    CONTEXT_KEY,
-    ASGIApp,
-    Receive,
-    Scope,
-    ScopeFacts,
-    Send,
-    manager_in,
-    put_dal_on_requests,
-)
-from asgi_polydatum.exchange import Exchange
-from asgi_polydatum.lifespan import serve_lifespan
-from polydatum import Context, DataManager
+from asgi_polydatum.connection import CONTEXT_KEY, MANAGER_KEY, ScopeFacts, manager_in, put_dal_on_requests
+from asgi_polydatum.exchange import CommitErrorHandler, Exchange
+from asgi_polydatum.frameworks import watch_quart
+from asgi_polydatum.lifespan import drain, serve_lifespan
+from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
+from polydatum import Context, DataManager, RollbackRule
+
+DRAIN_LIMIT = 5.0
+"""Seconds after which a shutdown begins to roll back no further request, unless ``teardown_timeout`` says otherwise."""
 
 
 class PolydatumMiddleware:
@@ -43,22 +39,45 @@ class PolydatumMiddleware:
     * **Cancelled, or no answer at all**: rolls back.
     * **A context middleware fails to set up**: the application is not called; the error is raised.
 
-    A streamed body runs when the context has ended: see `stream_context`. WebSockets get no context. An open context of the
-    same DataManager, of an outer PolydatumMiddleware, is used as it is.
+    A streamed body runs when the context has ended: see `stream_context`. WebSockets get no context: see `dal_context`. An
+    open context of the same DataManager, of an outer PolydatumMiddleware, is used as it is. When the application shuts
+    down, requests that still run are rolled back before its own shutdown code runs.
 
     Args:
         app: the ASGI application.
         data_manager: the DataManager or a dotted path to it. Without it, the lifespan state ``"polydatum"`` is used, or
             ``app.state.data_manager``. If there is none, or something else, the start-up of the application fails.
+        rollback_on: ``f(exc, status) -> bool`` for requests, in place of the DataManager's.
+        on_commit_error: ``f(request, exc)``, called when the commit of a request fails, and the application has not
+            failed before. It may be async. A response that it returns, such as Starlette's, is what the client gets
+            instead of a 500; its status has to be 400 or more. None: as without it. The request has no body.
+        teardown_timeout: seconds that all async steps of one close may take together, in place of the DataManager's,
+            which is 5.0 unless it says otherwise; and for how long a shutdown begins to roll back.
+
+    Raises:
+        ConfigurationError: if ``teardown_timeout`` is not above 0.
     """
 
-    def __init__(self, app: ASGIApp, data_manager: DataManager[Any, Any] | str | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        data_manager: DataManager[Any, Any] | str | None = None,
+        *,
+        rollback_on: RollbackRule | None = None,
+        on_commit_error: CommitErrorHandler | None = None,
+        teardown_timeout: float | None = None,
+    ) -> None:
         self.app = app
         # Starlette builds its middleware when the lifespan starts. An error raised here would look to the server as if
         # the application knew no lifespan; so it is found out by the lifespan, or by the first request.
         self._given = data_manager
         self._manager = data_manager if isinstance(data_manager, DataManager) else None
+        self._rules: dict[str, Any] = {"rollback_on": rollback_on, "teardown_timeout": teardown_timeout}
+        self._has_rules = rollback_on is not None or teardown_timeout is not None
+        self._on_commit_error = on_commit_error
+        self._live: set[Exchange] = set()
         put_dal_on_requests()
+        watch_quart()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a WebSocket or the lifespan."""
@@ -68,9 +87,11 @@ class PolydatumMiddleware:
             return
         manager = self._manager or self._find_manager(scope)
         facts = ScopeFacts(scope)
-        context = scope[CONTEXT_KEY] = manager.context(facts)
+        context = manager.context(facts, **self._rules) if self._has_rules else manager.context(facts)
+        scope[CONTEXT_KEY] = context
         scope.setdefault("state", {})["dal"] = context.dal
-        exchange = Exchange(context, scope, send)
+        exchange = Exchange(context, scope, receive, send, self._on_commit_error)
+        self._live.add(exchange)
         try:
             await context.aopen()
             await self.app(scope, receive, exchange.send)
@@ -82,6 +103,7 @@ class PolydatumMiddleware:
         else:
             leaving = await exchange.finish() if exchange.is_unfinished else None
         finally:
+            self._live.discard(exchange)
             context.leave()
             if outer is not None:
                 scope[CONTEXT_KEY] = outer
@@ -109,6 +131,11 @@ class PolydatumMiddleware:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await serve_lifespan(self.app, scope, receive, send, self._find_manager)
-        else:
-            await self.app(scope, receive, send)
+            await serve_lifespan(self.app, scope, receive, send, self._find_manager, self._drain)
+            return
+        if scope["type"] == "websocket":
+            scope[MANAGER_KEY] = self._find_manager(scope)
+        await self.app(scope, receive, send)
+
+    async def _drain(self) -> None:
+        await drain(self._live, self._rules["teardown_timeout"] or DRAIN_LIMIT)

@@ -43,6 +43,7 @@ from .middleware import Call
 from .outcome import ErrorRecord, Outcome
 from .resources import Resource, ValueResource
 from .services import Service
+from .unwinding import RollbackRule
 
 __all__ = [
     "AlreadyRegisteredError",
@@ -80,6 +81,7 @@ __all__ = [
     "ResourceSetupError",
     "ResourceTimeoutError",
     "RollbackOnlyError",
+    "RollbackRule",
     "RolledBack",
     "Service",
     "ServiceError",

@@ -183,7 +183,7 @@ class DataManager(Generic[DalT, ContextT]):
         if self._stale:
             self._compose()
         context = self._types.context(self, meta)
-        if rollback_on is not teardown_timeout:  # one comparison for "not both are None": this line is hot
+        if rollback_on is not None or teardown_timeout is not None:
             context._set_rules(rollback_on, teardown_timeout)
         return context  # type: ignore[no-any-return]
 

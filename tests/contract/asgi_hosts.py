@@ -1,7 +1,8 @@
-"""ASGI applications as hosts of the contract: bare, Starlette, FastAPI."""
+"""ASGI applications as hosts of the contract: bare, Starlette, FastAPI, Litestar, Quart."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -144,3 +145,110 @@ class FastApiHost(StarletteHost):
         app = FastAPI()
         app.api_route("/things/{id}", methods=["GET", "POST", "HEAD"], response_model=None)(self.endpoint(call))
         return self.finished(app, call)
+
+
+class LitestarHost(AsgiHost):
+    """Litestar, with an async handler."""
+
+    name = "litestar"
+    abort_statuses = (404, 409, 422)
+    absent: ClassVar = FORMS
+
+    def abort(self, status: int) -> BaseException:
+        from litestar.exceptions import HTTPException
+
+        return HTTPException(status_code=status, detail="no")
+
+    def application(self, call: Call) -> Any:
+        from litestar import HttpMethod, Litestar, Request, route
+        from litestar.middleware import DefineMiddleware
+
+        from asgi_polydatum import PolydatumMiddleware
+
+        async def handler(request: Any) -> Any:
+            return litestar_response(call.view(request))
+
+        handler.__annotations__ = {"request": Request, "return": Any}
+        methods = [HttpMethod.GET, HttpMethod.POST, HttpMethod.HEAD]
+        middleware = DefineMiddleware(PolydatumMiddleware, data_manager=call.manager)
+        return Litestar(
+            [route("/things/{id:int}", http_method=methods)(handler)],
+            middleware=[middleware] * (call.installed if call.manager is not None else 0),
+            exception_handlers={kind: litestar_handler(handler) for kind, handler in call.handlers.items()},
+            openapi_config=None,
+            logging_config=None,
+            after_exception=[log_exception],  # its own logging goes through a queue, to another thread
+        )
+
+
+async def log_exception(error: Exception, scope: Any) -> None:
+    logging.getLogger("litestar").error("exception", exc_info=error)
+
+
+def litestar_handler(handler: Handler) -> Any:
+    def handle(request: Any, error: Any) -> Any:
+        return litestar_response(handler(request, error))
+
+    return handle
+
+
+def litestar_response(reply: Reply) -> Any:
+    from litestar.response import Response, Stream
+
+    if isinstance(reply.body, bytes):
+        return Response(reply.body, status_code=reply.status, headers=reply.headers, media_type="text/plain")
+    return Stream(reply.body, status_code=reply.status, headers=reply.headers)
+
+
+class QuartHost(AsgiHost):
+    """Quart, with an async view."""
+
+    name = "quart"
+    abort_statuses = (404, 409, 422)
+    absent: ClassVar = {
+        **FORMS,
+        "causes": "Quart makes its own exceptions into answers before a middleware could see them",
+        "exits": "Quart runs the view in a task of its own, where an exit ends the event loop",
+    }
+
+    def abort(self, status: int) -> BaseException:
+        from werkzeug.exceptions import default_exceptions
+
+        return default_exceptions[status]("no")
+
+    def application(self, call: Call) -> Any:
+        import quart
+
+        app = quart.Quart("shop")
+
+        async def view(id: int) -> Any:
+            return quart_response(call.view(quart.request._get_current_object()))
+
+        app.add_url_rule("/things/<int:id>", view_func=view, methods=["GET", "POST"])
+        for kind, handler in call.handlers.items():
+            app.register_error_handler(kind, quart_handler(handler))
+        app.asgi_app = wrapped(app.asgi_app, call)
+        return app
+
+
+def quart_handler(handler: Handler) -> Any:
+    import quart
+
+    async def handle(error: Exception) -> Any:
+        return quart_response(handler(quart.request._get_current_object(), error))
+
+    return handle
+
+
+def quart_response(reply: Reply) -> Any:
+    import quart
+
+    body: Any = reply.body
+    if not isinstance(body, bytes):
+
+        async def streamed() -> Any:
+            for chunk in reply.body:
+                yield chunk
+
+        body = streamed()
+    return quart.Response(body, reply.status, reply.headers)

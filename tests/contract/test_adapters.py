@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polydatum.testing import AdapterContract
-from tests.contract.asgi_hosts import BareAsgiHost, FastApiHost, StarletteHost
+from tests.contract.asgi_hosts import BareAsgiHost, FastApiHost, LitestarHost, QuartHost, StarletteHost
 from tests.contract.django_hosts import DjangoHost
 from tests.contract.flask_hosts import FlaskHost
 from tests.contract.plain_hosts import PlainHost
@@ -39,6 +39,14 @@ class TestFastApi(AdapterContract):
 
 class TestFastApiInThread(AdapterContract):
     host = FastApiHost(in_thread=True)
+
+
+class TestLitestar(AdapterContract):
+    host = LitestarHost()
+
+
+class TestQuart(AdapterContract):
+    host = QuartHost()
 
 
 class TestFlask(AdapterContract):

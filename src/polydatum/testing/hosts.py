@@ -71,8 +71,14 @@ class Answer:
 
     @property
     def reported(self) -> list[BaseException]:
-        """The exceptions that reached a log, or the server, which logs them."""
-        return [*self.logged, *([self.raised] if self.raised is not None else [])]
+        """The exceptions that reached a log, or the server, which logs them; with those that caused them."""
+        found: list[BaseException] = []
+        for error in (*self.logged, self.raised):
+            cause = error
+            while cause is not None:
+                found.append(cause)
+                cause = cause.__cause__
+        return found
 
     def header(self, name: str) -> str | None:
         """The value of a header, or None."""
@@ -87,7 +93,7 @@ class Host(ABC):
         adapter: the package or class that an error has to name when the adapter is missing.
         abort_statuses: the statuses that a view can raise with the framework's own exceptions, see `abort`.
         absent: what the framework does not have, with the reason, which the skipped tests tell: ``"handlers"`` for its
-            exceptions, ``"forms"`` parsed synchronously, ``"request"`` objects with a ``dal``, ``"exits"``: a SystemExit
+            exceptions, ``"causes"``: raised errors that can be told from returned ones, ``"forms"`` parsed synchronously, ``"request"`` objects with a ``dal``, ``"exits"``: a SystemExit
             of the view that reaches the server, ``"nesting"``: a request made by a view, ``"twice"``: to be installed twice.
     """
 

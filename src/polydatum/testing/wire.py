@@ -82,12 +82,13 @@ async def over_asgi_async(app: Any, call: Call) -> Answer:
     """`over_asgi` in a running event loop."""
     answer = Answer()
     requests = [{"type": "http.request", "body": call.body, "more_body": False}]
+    complete = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
         if requests:
             return requests.pop()
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
+        await complete.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -98,6 +99,8 @@ async def over_asgi_async(app: Any, call: Call) -> Answer:
         elif message["type"] == "http.response.body":
             assert answer.status, "a body without a start"
             answer.body += message.get("body", b"")
+            if not message.get("more_body", False):
+                complete.set()
 
     try:
         await app(scope_of(call), receive, send)

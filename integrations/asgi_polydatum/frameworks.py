@@ -1,0 +1,83 @@
+"""What the middleware knows of Starlette, FastAPI, Litestar and Quart.
+
+They are looked up in `sys.modules`, never imported: an application of one of them has loaded it, a bare one needs none.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from asgi_polydatum.protocol import Scope
+from polydatum import PolydatumError
+
+UNHANDLED_KEY = "polydatum.unhandled"
+"""Where the scope holds the exception that Quart is making into a 500."""
+
+REQUEST_CLASSES = (
+    ("starlette.requests", "HTTPConnection"),  # of requests and WebSockets, FastAPI's too
+    ("litestar.connection", "ASGIConnection"),
+    ("quart.wrappers.base", "BaseRequestWebsocket"),
+)
+
+
+def request_classes() -> Iterator[type]:
+    """The classes of requests and WebSockets of the frameworks that are loaded."""
+    for module, name in REQUEST_CLASSES:
+        loaded = sys.modules.get(module)
+        if loaded is not None:
+            yield getattr(loaded, name)
+
+
+def request_from(scope: Scope) -> object:
+    """A request of the framework that serves a scope, without a body; without a framework the scope, read-only."""
+    if "litestar_app" in scope:
+        return sys.modules["litestar"].Request(scope)
+    quart = quart_request(scope)
+    if quart is not None:
+        return quart
+    starlette = sys.modules.get("starlette.requests")
+    if starlette is None:
+        return MappingProxyType(scope)
+    return starlette.Request(scope) if scope["type"] == "http" else starlette.HTTPConnection(scope)
+
+
+def path_params_of(scope: Scope) -> Mapping[str, Any]:
+    """What the framework's router has found in the path."""
+    quart = quart_request(scope)
+    return (quart.view_args if quart is not None else scope.get("path_params")) or {}
+
+
+def watch_quart() -> None:
+    """Have Quart's unhandled exceptions noted in the scope; it makes them into a 500 before anything else sees them."""
+    quart = sys.modules.get("quart")
+    if quart is not None:
+        quart.got_request_exception.connect(_note_unhandled)
+
+
+def _note_unhandled(app: Any, exception: Exception, **rest: Any) -> None:
+    quart = sys.modules["quart"]
+    if quart.has_request_context():  # else it is that of a WebSocket
+        quart.request.scope[UNHANDLED_KEY] = exception
+
+
+def has_no_handler(scope: Scope, error: Exception) -> bool:
+    """Whether a framework is making an error of Polydatum's into a 500 because the application has no handler for it.
+
+    Only of frameworks that do so inside of the middleware; in the others the error reaches it.
+    """
+    if "litestar_app" in scope:
+        handlers = scope["route_handler"].resolve_exception_handlers()
+        return not any(kind in handlers for kind in type(error).__mro__ if issubclass(kind, PolydatumError))
+    return scope.get(UNHANDLED_KEY) is error
+
+
+def quart_request(scope: Scope) -> Any:
+    """Quart's current request, if it is that of a scope; Quart leaves nothing of its own in there."""
+    quart = sys.modules.get("quart")
+    if quart is None or not quart.has_request_context():
+        return None
+    request = quart.request._get_current_object()
+    return request if request.scope is scope else None
