@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 from .errors import AsyncResourceError
 from .kinds import NOTHING
 from .opening import CLOSED, CREATED, OPEN
+from .outcome import add_note
 from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
-from .unwinding import add_note
 from .waiting import running_asyncio
 
 

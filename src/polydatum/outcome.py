@@ -42,6 +42,24 @@ def describe_error(error: BaseException) -> str:
         return f"<message not readable: {type(failure).__name__}>"
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Say on an error where it happened, or what else went wrong."""
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+SQLITE_THREADS = (
+    "a sync endpoint runs in a worker thread, and its context may close in another: "
+    "open the connection with sqlite3.connect(..., check_same_thread=False); a context is used by one thread at a time"
+)
+
+
+def advise(error: BaseException) -> None:
+    """Say on an error of SQLite's what to do, where people meet it because of us and its own message does not tell."""
+    if type(error).__module__ == "sqlite3" and "same thread" in str(error):
+        add_note(error, SQLITE_THREADS)
+
+
 class ErrorRecord(NamedTuple):
     """One error met while a Context ended: what it was and where, without its live traceback."""
 
@@ -122,6 +140,8 @@ def rolled_back_by(error: BaseException, status: int | None) -> Outcome:
     """The outcome of a clean rollback because of an error of the body."""
     outcome: Outcome = str.__new__(Outcome, "rolled_back")  # without the constructor's checks and defaults: it is paid
     kind = type(error)  # by every failing request
+    if kind.__module__ == "sqlite3":
+        advise(error)
     outcome._errors = [ErrorRecord(kind, describe_error(error), BODY_PLACE)]
     outcome.reason = f"{kind.__name__} was raised"
     if status is not None:

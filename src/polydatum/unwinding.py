@@ -21,6 +21,8 @@ from .outcome import (
     ErrorRecord,
     Outcome,
     Wishes,
+    add_note,
+    advise,
     describe_error,
     is_cancellation,
     rank_of,
@@ -303,6 +305,7 @@ class Unwinding:
         log_error("error while %s (kept in the outcome, not raised)", where, error=error)
 
     def _record(self, error: BaseException, where: str) -> None:
+        advise(error)
         self.errors.append(ErrorRecord(type(error), describe_error(error), where))
 
     # --- The end ------------------------------------------------------------------------------------------------------
@@ -362,12 +365,6 @@ def transaction_step(
 
 def planned_nothing(cause: BaseException | None) -> None:
     """The call of a step that only names where an error came from."""
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Say on an error where it happened, or what else went wrong."""
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
 
 
 def _chain(error: BaseException, replaced: BaseException) -> None:
