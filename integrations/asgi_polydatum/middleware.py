@@ -9,7 +9,8 @@ from asgi_polydatum.exchange import CommitErrorHandler, Exchange
 from asgi_polydatum.frameworks import watch_quart
 from asgi_polydatum.lifespan import drain, serve_lifespan
 from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
-from polydatum import Context, DataManager, RollbackRule
+from polydatum import Context, DataManager
+from polydatum.adapting import RollbackRule
 
 DRAIN_LIMIT = 5.0
 """Seconds after which a shutdown begins to roll back no further request, unless ``teardown_timeout`` says otherwise."""

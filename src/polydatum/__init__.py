@@ -43,7 +43,6 @@ from .middleware import Call
 from .outcome import ErrorRecord, Outcome
 from .resources import Resource, ValueResource
 from .services import Service
-from .unwinding import RollbackRule
 
 __all__ = [
     "AlreadyRegisteredError",
@@ -81,7 +80,6 @@ __all__ = [
     "ResourceSetupError",
     "ResourceTimeoutError",
     "RollbackOnlyError",
-    "RollbackRule",
     "RolledBack",
     "Service",
     "ServiceError",

@@ -11,6 +11,7 @@ and keeps a streamed body outside of the context with `StreamedBody`. What it ow
 """
 
 from polydatum.inspection import tree
+from polydatum.unwinding import RollbackRule
 
 from .answers import ServiceAnswer, StreamedBody, answer_for, prefers_json
 from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
@@ -23,6 +24,7 @@ __all__ = [
     "Params",
     "RequestDal",
     "RequestFacts",
+    "RollbackRule",
     "ServiceAnswer",
     "StreamedBody",
     "answer_for",
