@@ -106,7 +106,7 @@ async def test_36_a_slow_close_of_a_sync_resource_does_not_block_the_loop(shop: 
     assert longest < 0.5
 
 
-async def test_36_60_sync_requests_share_a_pool_of_5(shop: Shop) -> None:
+async def test_36_sixty_sync_requests_share_a_pool_of_5(shop: Shop) -> None:
     """None waits for a connection in a thread that another one needs to give its connection back."""
     pool = threading.BoundedSemaphore(5)
 

@@ -614,7 +614,7 @@ class AdapterContract:
 
     # --- 12, 16: requests beside and inside each other ----------------------------------------------------------------
 
-    def test_12_200_requests_at_once_do_not_see_each_other(self, shop: Shop) -> None:
+    def test_12_two_hundred_requests_at_once_do_not_see_each_other(self, shop: Shop) -> None:
         started = threading.Barrier(8, timeout=1)
 
         def view(request: Any) -> Reply:
