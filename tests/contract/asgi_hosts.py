@@ -16,6 +16,7 @@ class AsgiHost(Host):
     """What all of them have in common."""
 
     adapter = "asgi_polydatum"
+    fix = "PolydatumMiddleware"
 
     def request(self, app: Any, call: Call) -> Answer:
         return over_asgi(app, call)

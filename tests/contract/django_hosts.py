@@ -15,6 +15,7 @@ class DjangoHost(Host):
     """Django under WSGI or ASGI, with a sync or an async view."""
 
     adapter = "django_polydatum"
+    fix = "PolydatumMiddleware"
     abort_statuses = (400, 403, 404)
 
     def __init__(self, *, over: str, is_async: bool) -> None:

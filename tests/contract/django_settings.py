@@ -12,7 +12,13 @@ def configure() -> None:
         settings.configure(
             ALLOWED_HOSTS=["*"],
             DATABASES={},
-            INSTALLED_APPS=["django_polydatum"],
+            INSTALLED_APPS=[
+                "django.contrib.contenttypes",
+                "django.contrib.auth",
+                "django.contrib.sessions",
+                "django.contrib.messages",
+                "django_polydatum",
+            ],
             POLYDATUM={"DATA_MANAGER": None},
             ROOT_URLCONF=None,
             SECRET_KEY="for tests only",

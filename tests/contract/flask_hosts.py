@@ -12,6 +12,7 @@ class FlaskHost(Host):
     """Flask, with a sync view or an async one, which runs in an event loop of its own."""
 
     adapter = "flask_polydatum"
+    fix = "init_app"
     abort_statuses = (404, 409, 422)
 
     def __init__(self, *, is_async: bool) -> None:

@@ -46,6 +46,7 @@ class PlainHost(Host):
     """A function, or a coroutine function, that a context is opened around."""
 
     adapter = "plain_hosts"
+    fix = "PlainHost"
     absent: ClassVar = {
         "handlers": "there are no error handlers without a framework",
         "forms": "there are no forms without a framework",

@@ -9,6 +9,7 @@ from tests.contract.asgi_hosts import BareAsgiHost, FastApiHost, LitestarHost, Q
 from tests.contract.django_hosts import DjangoHost
 from tests.contract.flask_hosts import FlaskHost
 from tests.contract.plain_hosts import PlainHost
+from tests.contract.wsgi_hosts import BareWsgiHost, BottleHost, FalconHost, PyramidHost, WerkzeugHost
 
 pytestmark = pytest.mark.usefixtures("django_settings")
 
@@ -47,6 +48,26 @@ class TestLitestar(AdapterContract):
 
 class TestQuart(AdapterContract):
     host = QuartHost()
+
+
+class TestBareWsgi(AdapterContract):
+    host = BareWsgiHost()
+
+
+class TestWerkzeug(AdapterContract):
+    host = WerkzeugHost()
+
+
+class TestBottle(AdapterContract):
+    host = BottleHost()
+
+
+class TestFalcon(AdapterContract):
+    host = FalconHost()
+
+
+class TestPyramid(AdapterContract):
+    host = PyramidHost()
 
 
 class TestFlask(AdapterContract):

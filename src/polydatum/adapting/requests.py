@@ -137,6 +137,11 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
         """Let go of the request."""
         self._request = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the request is over."""
+        return self._request is None
+
     def request_for(self, wanted: str) -> RequestT:
         """The request.
 
@@ -198,14 +203,14 @@ class Params(Mapping[str, Any]):
 
     def _read(self) -> dict[str, list[Any]]:
         facts = self._facts
-        if facts is None:
+        if facts is None or (self._values and facts.has_ended):
             return self._values
         request = facts.request_for("params")
         values: dict[str, list[Any]] = {}
         for key, value in facts.find_params(request):
             values.setdefault(key, []).append(value)
+        self._values = values
         if facts.is_routed(request):
-            self._values = values
             self._facts = None
         return values
 

@@ -344,7 +344,7 @@ class AdapterContract:
         (error,) = found
         assert isinstance(error, NoActiveContextError)
         assert not isinstance(error, AttributeError)
-        assert any(word in str(error) for word in ("PolydatumMiddleware", "init_app"))
+        assert self.host.fix in str(error)
 
     def test_15_installed_twice_there_is_one_context(self, shop: Shop) -> None:
         self.needs("twice")
@@ -387,7 +387,7 @@ class AdapterContract:
         has_request = "request" not in self.host.absent  # else it is the bare DAL, which is no use of the context
         assert [type(error) for error in errors] == [ContextClosedError] * (2 if has_request else 1)
         if has_request:
-            assert f"{self.host.adapter}.stream_context(request)" in str(errors[0])
+            assert f"{self.host.adapter}.stream_context(" in str(errors[0])
         assert shop.is_left  # nothing stays behind
 
     def test_17_a_failed_commit_before_a_streamed_body_is_500(self, shop: Shop) -> None:

@@ -90,7 +90,8 @@ class Host(ABC):
 
     Attributes:
         name: for messages.
-        adapter: the package or class that an error has to name when the adapter is missing.
+        adapter: the module that ``stream_context`` is in; errors of late use name it.
+        fix: what the error for a missing adapter has to name.
         abort_statuses: the statuses that a view can raise with the framework's own exceptions, see `abort`.
         absent: what the framework does not have, with the reason, which the skipped tests tell: ``"handlers"`` for its
             exceptions, ``"causes"``: raised errors that can be told from returned ones, ``"forms"`` parsed synchronously, ``"request"`` objects with a ``dal``, ``"exits"``: a SystemExit
@@ -99,6 +100,7 @@ class Host(ABC):
 
     name: str
     adapter: str
+    fix: str
     abort_statuses: tuple[int, ...] = ()
     absent: Mapping[str, str] = {}
 

@@ -1,0 +1,6 @@
+"""Polydatum for every WSGI application."""
+
+from wsgi_polydatum.environment import stream_context
+from wsgi_polydatum.middleware import PolydatumWSGI
+
+__all__ = ["PolydatumWSGI", "stream_context"]

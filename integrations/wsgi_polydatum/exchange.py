@@ -1,0 +1,211 @@
+"""The answer of one request (PEP 3333): it is held back until the context has closed.
+
+What the application hands to ``start_response`` is kept until something of the body is to go out: its first bytes, the
+first ``write()``, or the end of the call. Then the context closes, and only then the server hears of the answer. A close
+that fails is raised where that happened; from then on no status below 500 goes out any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from polydatum import ConfigurationError, Context
+from polydatum.adapting import ServiceAnswer, StreamedBody, answer_for
+from wsgi_polydatum.environment import STREAM_HINT, Environ, EnvironFacts
+
+Headers = list[tuple[str, str]]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+Write = Callable[[bytes], object]
+StartResponse = Callable[..., Write]
+WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class Exchange:
+    """The answering side of one request."""
+
+    __slots__ = ("_context", "_environ", "_failure", "_held", "_outside", "_server", "_write")
+
+    def __init__(self, context: Context, environ: Environ, start_response: StartResponse) -> None:
+        self._context = context
+        self._environ = environ
+        self._server = start_response
+        self._outside = sys.exception()
+        self._held: tuple[str, Headers, ExcInfo | None] | None = None
+        self._write: Write | None = None  # the server's, once the answer has started
+        self._failure: BaseException | None = None
+
+    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
+        """What the application gets for ``start_response``."""
+        if self._failure is not None and status_code(status) < 500:
+            raise self._failure
+        if self._write is not None:
+            return self._server(status, headers, exc_info) if exc_info else self._server(status, headers)
+        if self._held is not None and not exc_info:
+            raise AssertionError("start_response() was called twice without exc_info (PEP 3333)")
+        self._held = (status, headers, exc_info)
+        return self._write_started
+
+    def _write_started(self, data: bytes) -> object:
+        write = self._write or self._start()
+        return write(data)
+
+    def _start(self) -> Write:
+        """Close the context, then let the server hear of the answer."""
+        if self._held is None:
+            raise AssertionError("the application sent something before it called start_response() (PEP 3333)")
+        status, headers, exc_info = self._held
+        if self._failure is None:
+            code = status_code(status)
+            self._close(self._answered_error(exc_info) if code >= 400 else None, code)
+        self._write = self._server(status, headers, exc_info) if exc_info else self._server(status, headers)
+        return self._write
+
+    def _answered_error(self, exc_info: ExcInfo | None) -> BaseException | None:
+        """The exception that is being made into this answer, if it shows; it never decides whether to roll back."""
+        error = exc_info[1] if exc_info else sys.exception()
+        return error if isinstance(error, Exception) and error is not self._outside else None
+
+    def _close(self, error: BaseException | None, status: int | None) -> None:
+        try:
+            self._context.close(error, status=status, keep_current=True, late_hint=STREAM_HINT)
+        except BaseException as failure:
+            self._failure = failure
+            raise
+
+    def begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """The application has returned: start the answer, unless ``write()`` has, and give the body to send."""
+        if isinstance(body, list | tuple) and self._held is not None:
+            self._start_or_close(body)
+            return body
+        pulled = PulledBody(body)
+        try:
+            while self._held is None and pulled.pull():
+                pass  # an application that is a generator calls start_response when it is read
+            if self._held is None:
+                self._context.set_rollback_only("the application sent no response")
+                self._close(None, None)
+                raise AssertionError("the application returned without calling start_response() (PEP 3333)")
+        except BaseException:
+            _close_quietly(body)
+            raise
+        self._start_or_close(body)
+        file_wrapper = self._environ.get("wsgi.file_wrapper")
+        if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+            return body  # the server knows it by its class, and no code of the application's runs in it
+        return StreamedBody(pulled, self._context)
+
+    def _start_or_close(self, body: Iterable[bytes]) -> None:
+        if self._write is None:
+            try:
+                self._start()
+            except BaseException:
+                _close_quietly(body)
+                raise
+
+    def fail(self, error: BaseException, on_commit_error: Any) -> Iterable[bytes]:
+        """The application, or the context, raised: the body of what is answered here, or what has to be raised is."""
+        leaving = error
+        if self._write is not None:
+            raise error
+        if self._failure is None:
+            answer = answer_for(error)
+            try:
+                self._close(error, None if answer is None else answer.status)
+            except BaseException as failure:
+                leaving = failure
+        elif isinstance(error, Exception):
+            leaving = self._failure
+            if on_commit_error is not None and isinstance(leaving, Exception):
+                body = self._answer_commit_error(leaving, on_commit_error)
+                if body is not None:
+                    return body
+        answer = answer_for(leaving, EnvironFacts(self._environ).find_header(self._environ, "accept"))
+        if answer is not None:
+            return self._answer(answer)
+        if leaving is error:
+            raise error
+        try:
+            raise leaving
+        finally:
+            del leaving, error
+
+    def _answer(self, answer: ServiceAnswer) -> Iterable[bytes]:
+        headers = [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
+        self._write = self._server(f"{answer.status} {_phrase(answer.status)}", headers)
+        return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
+
+    def _answer_commit_error(self, failure: Exception, on_commit_error: Any) -> Iterable[bytes] | None:
+        """What ``on_commit_error`` answers, or None; what it raises is logged, and the failure stands."""
+        try:
+            response = on_commit_error(self._environ, failure)
+            if response is None:
+                return None
+            return response(self._environ, self._start_instead)  # type: ignore[no-any-return]
+        except Exception:
+            logging.getLogger("polydatum").exception("on_commit_error failed; the commit's own error is raised instead")
+            return None
+
+    def _start_instead(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
+        if status_code(status) < 400:
+            raise ConfigurationError(
+                f"on_commit_error returned a response with status {status_code(status)}: nothing was kept, and the client "
+                "has to be told with a status of 400 or more"
+            )
+        self._write = self._server(status, headers)
+        return self._write
+
+
+class PulledBody:
+    """The body of an application, of which the first pieces have been read already."""
+
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self._body = body
+        self._rest = iter(body)
+        self._pulled: list[bytes] = []
+
+    def pull(self) -> bool:
+        """Read one more piece; False if there is none."""
+        for piece in self._rest:
+            self._pulled.append(piece)
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._pulled.pop(0) if self._pulled else next(self._rest)
+
+    def close(self) -> None:
+        """Close the application's body, if it can be closed."""
+        close_body(self._body)
+
+
+def status_code(status: str) -> int:
+    """The number of a status line."""
+    return int(status[:3])
+
+
+def _phrase(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _close_quietly(body: Iterable[bytes]) -> None:
+    with contextlib.suppress(Exception):  # what went wrong before is what has to be told
+        close_body(body)
+
+
+def close_body(body: Iterable[bytes]) -> None:
+    """Close the body of an application, if it can be closed."""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,365 @@
+"""wsgi_polydatum: what the contract of all adapters does not cover."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from wsgiref.util import FileWrapper
+from wsgiref.validate import validator
+
+import pytest
+import werkzeug
+from werkzeug.test import Client
+
+from polydatum import ConfigurationError, ContextClosedError, DataManager, NoActiveContextError, NotFound
+from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
+from polydatum.testing import Answer, Call, Reply
+from polydatum.testing.shop import Shop, ShopDAL
+from polydatum.testing.wire import environ_of, over_wsgi
+from wsgi_polydatum import PolydatumWSGI, stream_context
+from wsgi_polydatum.werkzeug import RequestMixin
+
+
+def get(app: Any, shop: Shop, **options: Any) -> Answer:
+    return over_wsgi(app, Call(lambda request: Reply(), None, shop.log, **options))
+
+
+class Body:
+    """A body that counts how often it is closed."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = iter(pieces)
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.pieces
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_the_import_needs_the_standard_library_only() -> None:
+    code = "import sys, wsgi_polydatum, wsgi_polydatum.werkzeug; print(*(n for n in sys.modules if 'werkzeug' in n))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["wsgi_polydatum.werkzeug"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [(None, ManagerNotFoundError), ("no.such.dm", ManagerNotFoundError), (object(), InvalidManagerError)],
+)
+def test_20_a_missing_or_wrong_manager_is_found_out_at_once(given: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="PolydatumWSGI"):
+        PolydatumWSGI(lambda environ, start_response: [], given)
+
+
+def test_a_timeout_has_to_be_above_0() -> None:
+    with pytest.raises(ConfigurationError, match="above 0"):
+        PolydatumWSGI(lambda environ, start_response: [], DataManager(), teardown_timeout=0)
+
+
+# --- 60: the ways of PEP 3333 ----------------------------------------------------------------------------------------
+
+
+def late_app(environ: Any, start_response: Any) -> Iterator[bytes]:
+    """A generator: it calls start_response when it is read."""
+    environ["polydatum.dal"].items.add("tea")
+    start_response("200 OK", [("X-Own", "1")])
+    yield b"one "
+    yield b"two"
+
+
+def writing_app(environ: Any, start_response: Any) -> list[bytes]:
+    environ["polydatum.dal"].items.add("tea")
+    write = start_response("200 OK", [("X-Own", "1")])
+    write(b"one ")
+    write(b"two")
+    return []
+
+
+@pytest.mark.parametrize("app", [late_app, writing_app])
+def test_60_late_start_and_legacy_write_commit_before_the_headers(shop: Shop, app: Any) -> None:
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.body, answer.header("x-own")) == (200, b"one two", "1")
+    assert shop.log == ["db open", "db commit", "db close", "start 200"]
+    assert shop.names == ["tea"]
+    assert shop.is_left
+
+
+@pytest.mark.parametrize("app", [late_app, writing_app])
+def test_60_a_failed_commit_lets_nothing_out(shop: Shop, app: Any) -> None:
+    failure = shop.fail("db commit", RuntimeError("disk full"))
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.headers, answer.body, answer.raised) == (500, [], b"", failure)
+    assert shop.names == []
+    assert shop.is_left
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_60_the_body_is_closed_once_also_when_the_commit_fails(shop: Shop, fails: bool) -> None:
+    body = Body(b"one ", b"two")
+    if fails:
+        shop.fail("db commit", RuntimeError("disk full"))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ["polydatum.dal"].items.add("tea")
+        start_response("200 OK", [])
+        return body
+
+    assert get(PolydatumWSGI(app, shop.dm), shop).status == (500 if fails else 200)
+    assert body.closed == 1
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_60_a_client_that_leaves_closes_the_body_once(shop: Shop, is_late: bool) -> None:
+    ended: list[str] = []
+
+    def stream(start_response: Any = None) -> Iterator[bytes]:
+        if start_response is not None:
+            start_response("200 OK", [])
+        try:
+            yield b"one "
+            yield b"two"
+        finally:
+            ended.append("closed")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        if is_late:
+            return stream(start_response)
+        start_response("200 OK", [])
+        return stream()
+
+    environ = environ_of(Call(lambda request: Reply(), None))
+    body: Any = PolydatumWSGI(app, shop.dm)(environ, lambda status, headers: lambda data: None)
+    assert next(iter(body)) == b"one "
+    body.close()
+    assert ended == ["closed"]
+    assert shop.is_left
+
+
+def test_60_an_application_that_never_starts_rolls_back(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        shop.here()
+        environ["polydatum.dal"].items.add("tea")
+        return []
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert isinstance(answer.raised, AssertionError)
+    assert shop.outcomes == ["rolled_back"]
+
+
+def test_60_an_error_page_may_replace_what_has_not_gone_out(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        shop.here()
+        environ["polydatum.dal"].items.add("tea")
+        start_response("200 OK", [("X-Own", "1")])
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("503 Service Unavailable", [], sys.exc_info())
+        return [b"later"]
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.headers, answer.body) == (503, [], b"later")
+    assert "db saw ZeroDivisionError" in shop.log
+    assert shop.outcomes == ["rolled_back"]
+
+
+def test_60_starting_twice_without_an_error_is_refused(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        start_response("200 OK", [])
+        return []
+
+    assert isinstance(get(PolydatumWSGI(app, shop.dm), shop).raised, AssertionError)
+
+
+def test_60_what_fails_after_the_start_is_the_servers_business(shop: Shop) -> None:
+    error = ZeroDivisionError()
+    told: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"one"
+        try:
+            raise error
+        except ZeroDivisionError:
+            start_response("500 Internal Server Error", [], sys.exc_info())
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+        told.append(status)
+        if exc_info:
+            raise exc_info[1]
+        return lambda data: None
+
+    body = PolydatumWSGI(app, shop.dm)(environ_of(Call(lambda request: Reply(), None)), start_response)
+    with pytest.raises(ZeroDivisionError):
+        list(body)
+    assert told == ["200 OK", "500 Internal Server Error"]
+
+
+@pytest.mark.parametrize(("status", "expected"), [("200 OK", 500), ("503 Service Unavailable", 503)])
+def test_21_an_application_cannot_hide_a_failed_commit(shop: Shop, status: str, expected: int) -> None:
+    failure = shop.fail("db commit", RuntimeError("disk full"))
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ["polydatum.dal"].items.add("tea")
+        write = start_response("200 OK", [])
+        try:
+            write(b"one")
+        except RuntimeError:
+            start_response(status, [], sys.exc_info())
+        return [b"own page"]
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert answer.status == expected
+    assert answer.raised is (failure if expected == 500 else None)
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "written", "error"])
+def test_60_both_sides_keep_to_the_protocol(shop: Shop, kind: str) -> None:
+    """By the validator of the standard library."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ["polydatum.dal"].items.add("tea")
+        if kind == "error":
+            raise NotFound("item 7")
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        if kind == "written":
+            write(b"one")
+        return iter([b"two"]) if kind == "generator" else [b"two"]
+
+    wrapped = validator(PolydatumWSGI(validator(app), shop.dm))
+    answer = Client(wrapped, werkzeug.Response).get("/")
+    with answer:
+        assert answer.status_code == (404 if kind == "error" else 200)
+
+
+def test_65_bodies_are_handed_on_as_they_are(shop: Shop, tmp_path: Any) -> None:
+    """A server counts the pieces of a list, and sends the file of its own wrapper by itself."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    with path.open("rb") as file:
+        for body in ([b"one"], (b"one", b"two"), FileWrapper(file)):
+
+            def app(environ: Any, start_response: Any, body: Any = body) -> Any:
+                start_response("200 OK", [])
+                return body
+
+            environ = {**environ_of(Call(lambda request: Reply(), None)), "wsgi.file_wrapper": FileWrapper}
+            assert PolydatumWSGI(app, shop.dm)(environ, lambda status, headers: lambda data: None) is body
+            assert shop.is_left
+
+
+# --- Options, users, requests ----------------------------------------------------------------------------------------
+
+
+def add(environ: Any, start_response: Any) -> list[bytes]:
+    environ["polydatum.dal"].items.add("tea")
+    start_response("403 Forbidden" if "deny" in environ["QUERY_STRING"] else "200 OK", [])
+    return [b"done"]
+
+
+def test_04_rollback_on_of_the_middleware(shop: Shop) -> None:
+    get(PolydatumWSGI(add, shop.dm), shop, query="deny")
+    assert shop.names == []
+    get(PolydatumWSGI(add, shop.dm, rollback_on=lambda error, status: error is not None), shop, query="deny")
+    assert shop.names == ["tea"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "text"), [(409, 409, ""), (None, 500, ""), (200, 500, "status 200"), (0, 500, "no response")]
+)
+def test_23_on_commit_error_answers(
+    shop: Shop, status: int | None, expected: int, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = shop.fail("db commit", RuntimeError("serialization"))
+
+    def handler(environ: Any, error: Exception) -> Any:
+        assert error is failure
+        if status == 0:
+            raise LookupError("no response")
+        return None if status is None else werkzeug.Response("again", status)
+
+    answer = get(PolydatumWSGI(add, shop.dm, on_commit_error=handler), shop)
+    assert answer.status == expected
+    assert answer.raised is (None if expected == 409 else failure)
+    assert text in caplog.text
+    assert shop.names == []
+
+
+def test_14_the_user_is_the_servers(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [str(shop.here().meta.user).encode()]
+
+    environ = {**environ_of(Call(lambda request: Reply(), None)), "REMOTE_USER": "ann", "HTTP_REMOTE_USER": "mallory"}
+    assert PolydatumWSGI(app, shop.dm)(environ, lambda status, headers: lambda data: None) == [b"ann"]
+
+
+def test_18_a_stream_has_a_context_of_its_own(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        def rows() -> Iterator[bytes]:
+            with stream_context(environ) as context:
+                shop.contexts.append(context)
+                assert context.meta.params["page"] == "2"
+                yield b"one"
+                context.dal.items.add("streamed")
+                yield b"two"
+            with pytest.raises(ContextClosedError):
+                environ["polydatum.dal"].items.names()
+
+        start_response("200 OK", [])
+        return rows()
+
+    assert get(PolydatumWSGI(app, shop.dm), shop, query="page=2").body == b"onetwo"
+    assert (shop.names, shop.outcomes) == (["streamed"], ["committed"])
+
+    environ = environ_of(Call(lambda request: Reply(), None, query="page=2"))
+    body: Any = PolydatumWSGI(app, shop.dm)(environ, lambda status, headers: lambda data: None)
+    assert [next(body), next(body)] == [b"one", b"two"]
+    body.close()  # as a server does whose client has left
+    assert shop.log[-1] == "db close"
+    assert shop.names == ["streamed"]
+
+
+def test_18_the_stream_helper_needs_the_middleware() -> None:
+    with pytest.raises(NoActiveContextError, match="PolydatumWSGI"):
+        stream_context({})
+
+
+class Request(RequestMixin[ShopDAL], werkzeug.Request):
+    pass
+
+
+def test_13_requests_of_werkzeug_have_the_dal(shop: Shop) -> None:
+    @Request.application
+    def app(request: Request) -> werkzeug.Response:
+        request.dal.items.add("tea")
+        assert request.dal is request.environ["polydatum.dal"]
+        return werkzeug.Response("done")
+
+    assert Client(PolydatumWSGI(app, shop.dm)).get("/").text == "done"
+    assert shop.names == ["tea"]
+    with pytest.raises(NoActiveContextError, match="PolydatumWSGI"):
+        Client(app).get("/")
+
+
+def test_a_request_leaves_no_cyclic_garbage(shop: Shop) -> None:
+    app = PolydatumWSGI(add, shop.dm)
+    for query in ("", "deny"):
+        get(app, shop, query=query)
+        gc.collect()
+        gc.disable()
+        try:
+            environ = environ_of(Call(lambda request: Reply(), None, query=query))
+            app(environ, lambda status, headers: lambda data: None)
+            del environ
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
