@@ -24,17 +24,9 @@ CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | No
 class Exchange:
     """The sending side of one request."""
 
-    __slots__ = (
-        "_answered",
-        "_context",
-        "_failure",
-        "_on_commit_error",
-        "_outside",
-        "_receive",
-        "_scope",
-        "_send",
-        "_started",
-    )
+    _answered = False  # by us, in place of the application
+    _failure: BaseException | None = None
+    _started = False
 
     def __init__(
         self, context: Context, scope: Scope, receive: Receive, send: Send, on_commit_error: CommitErrorHandler | None
@@ -45,9 +37,6 @@ class Exchange:
         self._send = send
         self._on_commit_error = on_commit_error
         self._outside = sys.exception()
-        self._started = False
-        self._answered = False  # by us, in place of the application
-        self._failure: BaseException | None = None
 
     async def send(self, message: Message) -> None:
         """What the application gets for ``send``."""

@@ -209,25 +209,33 @@ class Context(ResourceOwner):
             ContextReusedError: if it was opened before.
             BaseException: whatever a middleware raises; those already set up have then been unwound.
         """
-        self._drop_stale()
-        Context.__enter__(self)
+        self._begin()
+        if self._sets_up:
+            self._set_up()
         return self
 
     async def aopen(self) -> Self:
         """The async twin of `open`; sync and async middleware and resources may be mixed in it."""
-        self._drop_stale()
-        await Context.__aenter__(self)
+        self._begin()
+        self._home = home_of_running_task()
+        if self._sets_up:
+            await self._aset_up()
         return self
 
-    def _drop_stale(self) -> None:
-        """A closed context that was kept current and never left would be held by our token for ever."""
+    def _begin(self) -> None:
+        """Make this the current context; a closed one that was kept current and never left is no outer one.
+
+        It would be held by our token for ever.
+        """
         if self._state is not CREATED:
             raise ContextReusedError(self._state)
+        self._state = OPEN
         current = self._var.get()
         if current is not None and current._state is CLOSED:
             outer = current._token.old_value
             if not isinstance(outer, Context) or outer._state is CLOSED:  # else late use would reach an open outer one
                 current.leave()
+        self._token = self._var.set(self)
 
     def __enter__(self) -> Self:
         if self._state is not CREATED:
@@ -366,7 +374,11 @@ class Context(ResourceOwner):
         if late_hint:
             self._late_hint = late_hint
         try:
-            return await self._aclose(exc, status, in_thread) or self._outcome
+            if not self._claim_close():
+                await self._wait_for_closer()
+                return self._outcome
+            # Most contexts end without anything to wait for, and without another coroutine.
+            return closing.close_at_once(self, exc, status) or await closing.aclose(self, exc, status, in_thread)
         finally:
             if not keep_current:
                 self.leave()
@@ -383,11 +395,9 @@ class Context(ResourceOwner):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
-        try:
-            outcome = await self._aclose(exc, None, None)
-        finally:
-            self.leave()
-        return exc is not None and outcome is not None and outcome.suppressed is not None
+        is_first = self._state is OPEN  # a second closer suppresses nothing
+        outcome = await Context.aclose(self, exc)
+        return is_first and exc is not None and outcome.suppressed is not None
 
     def leave(self) -> None:
         """Make the outer context current again, if this one still is. Idempotent, safe in any thread or task."""
@@ -436,14 +446,12 @@ class Context(ResourceOwner):
                 waiter.wait()
         return None
 
-    async def _aclose(self, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome | None:
-        if self._claim_close():
-            return await closing.aclose(self, exc, status, in_thread)
+    async def _wait_for_closer(self) -> None:
+        """What a second closer does."""
         if self._must_wait():
             waiter = async_waiter()
             if self._enlist(waiter):
                 await waiter.wait()
-        return None
 
     def _enlist(self, waiter: Waiter) -> bool:
         """Put a second closer on the list; False if the first has finished meanwhile."""

@@ -48,9 +48,15 @@ def own_facts(meta: Any) -> Any:
     """What a context keeps of the ``meta`` it is given: a copy of a dict, so that the caller's may change."""
     if type(meta) is dict:
         return meta.copy()
-    if not isinstance(meta, Meta | Mapping):
-        raise TypeError(f"meta is a mapping of facts by name, not {type(meta).__name__}")
+    if type(meta) not in _mapping_types:
+        if not isinstance(meta, Meta | Mapping):
+            raise TypeError(f"meta is a mapping of facts by name, not {type(meta).__name__}")
+        if len(_mapping_types) < 100:
+            _mapping_types.add(type(meta))
     return meta
+
+
+_mapping_types: set[type] = set()  # seen so far: asking an abstract class costs more than all the rest of a context
 
 
 def _frozen(value: Any) -> Any:
