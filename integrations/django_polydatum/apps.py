@@ -1,11 +1,11 @@
-"""The Django app: it registers the system checks, and nothing else."""
+"""The Django app: its system checks, its command, and the error that ``request.dal`` gives without the middleware."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.checks import register
 
-from django_polydatum.configuration import check_settings
+from django_polydatum.checks import TAG, check_settings
 from django_polydatum.requests import put_dal_on_requests
 
 
@@ -16,6 +16,6 @@ class PolydatumConfig(AppConfig):
     verbose_name = "Polydatum"
 
     def ready(self) -> None:
-        """Register the system checks, and the error that ``request.dal`` gives without the middleware."""
-        register(check_settings, "polydatum")
+        """Register the system checks, and give requests their ``dal``."""
+        register(check_settings, TAG)
         put_dal_on_requests()

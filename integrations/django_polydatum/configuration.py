@@ -1,26 +1,80 @@
-"""The setting ``POLYDATUM``, and the system checks that look at it.
+"""The setting ``POLYDATUM``, a dict.
 
 ::
 
-    INSTALLED_APPS = [..., "django_polydatum"]                 # for the checks
-    MIDDLEWARE = [..., "django_polydatum.PolydatumMiddleware"]
-    POLYDATUM = {"DATA_MANAGER": "shop.data.dm"}               # or the DataManager itself
+    POLYDATUM = {
+        "DATA_MANAGER": "shop.data.dm",                # or the DataManager itself; the rest may be left out
+        "ROLLBACK_ON": "shop.data.rolls_back",         # f(error, status) -> bool
+        "TEARDOWN_TIMEOUT": 2.0,                       # seconds
+        "ON_COMMIT_ERROR": "shop.views.commit_failed", # f(request, error) -> HttpResponse | None
+    }
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
-from polydatum import ConfigurationError, DataManager
-from polydatum.adapting import InvalidManagerError, find_manager
+from polydatum import ConfigurationError, Context, DataManager
+from polydatum.adapting import find_manager
 
-MIDDLEWARE = "django_polydatum.PolydatumMiddleware"
+KEYS = ("DATA_MANAGER", "ROLLBACK_ON", "TEARDOWN_TIMEOUT", "ON_COMMIT_ERROR")
+
+
+class UnknownKeysError(ConfigurationError):
+    """The setting has keys that mean nothing, such as misspelt ones.
+
+    Attributes:
+        keys: those keys.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.keys = tuple(keys)
+        super().__init__(f"settings.POLYDATUM has unknown keys: {', '.join(self.keys)}; the keys are {', '.join(KEYS)}")
+
+
+class InvalidValueError(ConfigurationError):
+    """A key of the setting has a value that cannot be used.
+
+    Attributes:
+        key: the key.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        self.key = key
+        super().__init__(f"settings.POLYDATUM[{key!r}] {problem}")
+
+
+class Configuration:
+    """What the setting says, checked.
+
+    Attributes:
+        manager: the DataManager.
+        on_commit_error: what is asked for an answer when a commit fails, or None.
+        new_context: ``manager.context``, with the rules of the setting if it has any.
+
+    Raises:
+        ConfigurationError: the first of its `problems`.
+    """
+
+    def __init__(self) -> None:
+        options = _options()
+        for problem in problems():
+            raise problem
+        self.manager: DataManager[Any, Any] = _find_manager(options)
+        self.on_commit_error: Callable[..., Any] | None = _find_callable(options, "ON_COMMIT_ERROR")
+        rules = {
+            "rollback_on": _find_callable(options, "ROLLBACK_ON"),
+            "teardown_timeout": _find_seconds(options, "TEARDOWN_TIMEOUT"),
+        }
+        given: dict[str, Any] = {name: rule for name, rule in rules.items() if rule is not None}
+        self.new_context: Callable[..., Context] = (
+            partial(self.manager.context, **given) if given else self.manager.context
+        )
 
 
 def configured_manager() -> DataManager[Any, Any]:
@@ -30,66 +84,52 @@ def configured_manager() -> DataManager[Any, Any]:
         ManagerNotFoundError: if it names none, or cannot be imported.
         InvalidManagerError: if it names something else.
     """
+    return _find_manager(_options())
+
+
+def problems() -> Iterator[ConfigurationError]:
+    """Everything that is wrong with the setting."""
+    options = _options()
+    unknown = [str(key) for key in options if key not in KEYS]
+    if unknown:
+        yield UnknownKeysError(unknown)
+    for find in (
+        _find_manager,
+        partial(_find_callable, key="ROLLBACK_ON"),
+        partial(_find_seconds, key="TEARDOWN_TIMEOUT"),
+        partial(_find_callable, key="ON_COMMIT_ERROR"),
+    ):
+        try:
+            find(options)
+        except ConfigurationError as error:
+            yield error
+
+
+def _options() -> Mapping[str, Any]:
     options = getattr(settings, "POLYDATUM", None)
-    if not isinstance(options, Mapping):
-        options = {}
+    return options if isinstance(options, Mapping) else {}
+
+
+def _find_manager(options: Mapping[str, Any]) -> DataManager[Any, Any]:
     return find_manager(("settings.POLYDATUM['DATA_MANAGER']", options.get("DATA_MANAGER")))
 
 
-def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """The system checks of django_polydatum."""
-    return [*_manager_problems(), *_middleware_problems(), *_database_problems()]
+def _find_callable(options: Mapping[str, Any], key: str) -> Callable[..., Any] | None:
+    found = options.get(key)
+    if isinstance(found, str):
+        try:
+            found = import_string(found)
+        except ImportError as error:
+            raise InvalidValueError(key, f"cannot be imported: {error}") from error
+    if found is not None and not callable(found):
+        raise InvalidValueError(key, f"has to be a function or a dotted path to one, not {type(found).__name__}")
+    return found
 
 
-def _manager_problems() -> Iterator[CheckMessage]:
-    try:
-        configured_manager()
-    except InvalidManagerError as error:
-        yield Error(str(error), id="polydatum.E002")
-    except ConfigurationError as error:
-        yield Error(str(error), hint='POLYDATUM = {"DATA_MANAGER": "shop.data.dm"}', id="polydatum.E001")
-
-
-def _middleware_problems() -> Iterator[CheckMessage]:
-    names = list(settings.MIDDLEWARE)
-    ours = _position(names, MIDDLEWARE)
-    auth = _position(names, "django.contrib.auth.middleware.AuthenticationMiddleware")
-    if ours is None:
-        yield Warning(
-            "django_polydatum is installed, but PolydatumMiddleware is not in MIDDLEWARE: there is no request.dal.",
-            hint=f"Add {MIDDLEWARE!r} to MIDDLEWARE.",
-            id="polydatum.W003",
-        )
-    elif auth is not None and ours < auth:
-        yield Warning(
-            "PolydatumMiddleware stands before AuthenticationMiddleware: meta.user is None until that has run.",
-            hint="Put it after AuthenticationMiddleware in MIDDLEWARE.",
-            id="polydatum.W001",
-        )
-
-
-def _database_problems() -> Iterator[CheckMessage]:
-    atomic = [alias for alias, options in settings.DATABASES.items() if options.get("ATOMIC_REQUESTS")]
-    if atomic:
-        yield Warning(
-            f"ATOMIC_REQUESTS is on for {', '.join(atomic)}: Django commits there before the context of a request does, "
-            "and keeps what it wrote if the context then fails.",
-            hint="Write through one of the two, or switch ATOMIC_REQUESTS off.",
-            id="polydatum.W002",
-        )
-
-
-def _position(names: list[str], wanted: str) -> int | None:
-    """Where a middleware stands, or a subclass of it."""
-    for number, name in enumerate(names):
-        if name == wanted or _is_kind_of(name, wanted):
-            return number
-    return None
-
-
-def _is_kind_of(name: str, wanted: str) -> bool:
-    try:
-        found, base = import_string(name), import_string(wanted)
-    except Exception:  # what cannot be imported is for Django to report
-        return False
-    return isinstance(found, type) and issubclass(found, base)
+def _find_seconds(options: Mapping[str, Any], key: str) -> float | None:
+    found = options.get(key)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not found > 0:
+        raise InvalidValueError(key, "has to be a number of seconds above 0")
+    return found

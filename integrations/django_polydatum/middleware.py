@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from django_polydatum.configuration import configured_manager
-from django_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, DjangoFacts, context_of, put_dal_on_requests
+from django_polydatum.commit_errors import CommitErrors
+from django_polydatum.configuration import Configuration
+from django_polydatum.requests import ERROR, STREAM_HINT, DjangoFacts, context_of, keep, put_dal_on_requests
 from django_polydatum.streaming import AsyncStreamedBody
 from polydatum import ConfigurationError, Context, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
@@ -33,9 +34,10 @@ class PolydatumMiddleware:
 
     * **Answered below 400**: commits, then the answer goes out. Template responses are rendered before.
     * **Answered with 400 or more**, by the view or by Django's own error page: rolls back, then the answer goes out
-      (``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
+      (``POLYDATUM["ROLLBACK_ON"]``, ``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
-    * **The commit fails**: the answer is dropped and the error raised; Django logs it and answers 500.
+    * **The commit fails**: the answer is dropped and the error raised; Django logs it and answers 500, unless
+      ``POLYDATUM["ON_COMMIT_ERROR"]`` has an answer of 400 or more.
     * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and is answered with that status and its
       text, unless the ``process_exception`` of a middleware further in has answered it.
     * **Any other exception escapes**: Django makes it a 500, or what else it makes of it; rolls back, also if a context
@@ -50,7 +52,7 @@ class PolydatumMiddleware:
         get_response: the next layer.
 
     Raises:
-        ImproperlyConfigured: when the application starts, if the setting names no DataManager.
+        ImproperlyConfigured: when the application starts, if the setting names no DataManager, or cannot be used.
     """
 
     sync_capable = True
@@ -59,9 +61,12 @@ class PolydatumMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
         try:
-            self._manager = configured_manager()
+            configuration = Configuration()
         except ConfigurationError as error:
             raise ImproperlyConfigured(str(error)) from error
+        self._manager = configuration.manager
+        self._new_context = configuration.new_context
+        self._commit_errors = CommitErrors(configuration.on_commit_error)
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -75,8 +80,8 @@ class PolydatumMiddleware:
         if self._is_served(request):
             return self.get_response(request)  # type: ignore[no-any-return]
         facts = DjangoFacts(request)
-        context = self._manager.context(facts)
-        setattr(request, CONTEXT, context)
+        context = self._new_context(facts)
+        keep(request, context)
         try:
             try:
                 context.open()
@@ -85,9 +90,14 @@ class PolydatumMiddleware:
                 context.close(error, keep_current=True, late_hint=STREAM_HINT)
                 raise
             status = response.status_code
-            behind = _error_behind(request, status)
-            with _dropped_on_failure(response):
-                context.close(behind, status=status, keep_current=True, late_hint=STREAM_HINT)
+            cause = _cause_of(request, status)
+            try:
+                context.close(cause, status=status, keep_current=True, late_hint=STREAM_HINT)
+            except BaseException as failure:
+                _discard(response)
+                response = self._commit_errors.answer(request, failure, cause)
+                if response is None:
+                    raise
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:
@@ -99,8 +109,8 @@ class PolydatumMiddleware:
         if self._is_served(request):
             return await self.get_response(request)  # type: ignore[no-any-return]
         facts = DjangoFacts(request)
-        context = self._manager.context(facts)
-        setattr(request, CONTEXT, context)
+        context = self._new_context(facts)
+        keep(request, context)
         try:
             try:
                 await context.aopen()
@@ -109,11 +119,16 @@ class PolydatumMiddleware:
                 await context.aclose(error, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread)
                 raise
             status = response.status_code
-            behind = _error_behind(request, status)
-            with _dropped_on_failure(response):
+            cause = _cause_of(request, status)
+            try:
                 await context.aclose(
-                    behind, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
+                    cause, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
                 )
+            except BaseException as failure:
+                _discard(response)
+                response = await self._commit_errors.aanswer(request, failure, cause)
+                if response is None:
+                    raise
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:
@@ -137,24 +152,20 @@ async def _in_view_thread(job: Callable[[], T]) -> T:
     return await sync_to_async(job, thread_sensitive=True)()
 
 
-@contextlib.contextmanager
-def _dropped_on_failure(response: HttpResponseBase) -> Iterator[None]:
-    """Close a response that is not sent because the commit failed: it may hold a file or a stream."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(Exception):  # the failure is what has to be told
-            response.close()
-        raise
-
-
-def _error_behind(request: HttpRequest, status: int) -> BaseException | None:
+def _cause_of(request: HttpRequest, status: int) -> BaseException | None:
     """The exception that became an answer of 400 or more.
 
     It never decides whether to roll back, the status does that; it tells ``rollback_on`` and the context's middleware why.
     """
     error: BaseException | None = vars(request).pop(ERROR, None)
     return error if status >= 400 else None
+
+
+def _discard(response: Any) -> None:
+    """Close what an answer holds that nobody will send. Its own ``close`` would tell Django that the request is over."""
+    for close in response._resource_closers:
+        with contextlib.suppress(Exception):  # the failure is what has to be told
+            close()
 
 
 def _answer(request: HttpRequest, error: BaseException) -> HttpResponse | None:
@@ -173,7 +184,7 @@ def _answer_or_raise(request: HttpRequest, error: ServiceError, context: Context
 
 def _leave_after(response: Any, context: Context, facts: DjangoFacts) -> HttpResponseBase:
     """Leave the context now, or at the end of a streamed body; a file's content is no code that could touch it."""
-    if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):
+    if response.streaming and not isinstance(response, FileResponse):
         body: Any = response.streaming_content
         response.streaming_content = (
             AsyncStreamedBody(body, context) if response.is_async else StreamedBody(body, context)

@@ -7,33 +7,41 @@ after the answer, have not. Signatures are passed through as they are; they diff
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flask
 
-from flask_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, FlaskFacts, current_request
-from polydatum import Context, DataManager, PolydatumError, ServiceError
+from flask_polydatum import failing
+from flask_polydatum.configuration import Configuration
+from flask_polydatum.requests import STREAM_HINT, FlaskFacts, context_of, current_request, keep
+from polydatum import Context, PolydatumError, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
+
+ERROR = "polydatum_error"
+"""The attribute of a request that holds the exception that an error handler made into its answer."""
 
 
 class Dispatch:
-    """What takes the place of two methods of an app, on the instance."""
+    """What takes the place of three methods of an app, on the instance."""
 
-    def __init__(self, app: flask.Flask, manager: DataManager[Any, Any]) -> None:
+    def __init__(self, app: flask.Flask, configuration: Configuration) -> None:
         # The app refers to this: a reference back would keep it from being freed with its last user.
         self._app_ref = weakref.ref(app)
-        self._manager = manager
+        self._new_context = _context_factory(configuration)
+        self._on_commit_error = configuration.on_commit_error
         self._dispatch = _unbound(app, "full_dispatch_request")
-        self._handle = _unbound(app, "handle_user_exception")
+        self._handle_user = _unbound(app, "handle_user_exception")
+        self._handle = _unbound(app, "handle_exception")
 
     def install(self) -> None:
         """Put it around the methods of the app."""
         app = self._app
         app.full_dispatch_request = self._full_dispatch_request
         app.handle_user_exception = self._handle_user_exception
+        app.handle_exception = self._handle_exception
 
     @property
     def _app(self) -> Any:
@@ -42,70 +50,97 @@ class Dispatch:
     def _full_dispatch_request(self, *args: Any, **kwargs: Any) -> flask.Response:
         request = current_request()
         facts = FlaskFacts(request)
-        context = self._manager.context(facts)
-        setattr(request, CONTEXT, context)
+        context = self._new_context(facts)
+        keep(request, context)
         try:
             response = self._answer(context, request, args, kwargs)
         except BaseException:
             context.leave()
             raise
+        finally:
+            facts.end()
         if response.is_streamed and not response.direct_passthrough:
             body: Any = StreamedBody(response.response, context)
             response.response = body
         else:
             context.leave()
-        facts.end()
         return response
 
     def _answer(self, context: Context, request: flask.Request, args: Any, kwargs: Any) -> flask.Response:
         try:
             context.open()
         except ServiceError as error:
-            return self._error_response(error, args)
+            return self._error_response(error, request, args)
         try:
             response: flask.Response = self._dispatch(self._app, *args, **kwargs)
         except BaseException as error:
             try:
                 context.close(error, keep_current=True, late_hint=STREAM_HINT)
             except ServiceError as replacement:
-                return self._error_response(replacement, args)
+                return self._error_response(replacement, request, args)
             raise
         status = response.status_code
-        # Which exception led to an answer tells rollback_on and the middleware why; whether to roll back, the status does.
-        behind = vars(request).pop(ERROR, None)
+        was_failing = status >= 400 and hasattr(request, ERROR)
         try:
-            context.close(behind if status >= 400 else None, status=status, keep_current=True, late_hint=STREAM_HINT)
+            # Not kept in a variable: the frames of its traceback lead here, and would be in a cycle with it.
+            context.close(_cause(request, status), status=status, keep_current=True, late_hint=STREAM_HINT)
         except BaseException as failure:
-            self._drop(response, request)
-            if isinstance(failure, ServiceError):
-                return self._error_response(failure, args)
-            raise
+            failing.drop(self._app, request, response)
+            replaced = self._failure_response(failure, was_failing, request, args)
+            if replaced is None:
+                raise
+            return failing.refuse_success(replaced)
         return response
 
-    def _drop(self, response: flask.Response, request: flask.Request) -> None:
-        """Nothing of an answer whose commit failed is kept: Flask would put its session into the answer to the failure."""
-        with contextlib.suppress(Exception):  # the failure is what has to be told
-            response.close()
-        session = flask.session
+    def _failure_response(
+        self, failure: BaseException, was_failing: bool, request: flask.Request, args: Any
+    ) -> flask.Response | None:
+        """The answer to a commit that failed, or None if that is left to Flask."""
         app = self._app
-        if session.modified and not app.session_interface.is_null_session(session):
-            before = app.session_interface.open_session(app, request)
-            session.clear()
-            session.update(before or {})
-            session.modified = False
+        if self._on_commit_error is not None and not was_failing and isinstance(failure, Exception):
+            response = failing.asked(app, self._on_commit_error, request, failure)
+            if response is not None:
+                finalized: flask.Response = app.finalize_request(*args, response, from_error_handler=True)
+                return finalized
+        return self._error_response(failure, request, args) if isinstance(failure, ServiceError) else None
 
-    def _error_response(self, error: ServiceError, args: Any) -> flask.Response:
+    def _error_response(self, error: ServiceError, request: flask.Request, args: Any) -> flask.Response:
         """Flask's answer to an error that the context itself raised, called while it is handled."""
         if answer_for(error) is None:
             raise error
         app = self._app
         response: flask.Response = app.finalize_request(*args, app.handle_user_exception(*args, error))
+        _cause(request, response.status_code)
         return response
 
     def _handle_user_exception(self, *args: Any, **kwargs: Any) -> Any:
-        error = kwargs["e"] if "e" in kwargs else args[-1]
-        setattr(current_request(), ERROR, error)
-        return self._handle(self._app, *args, **kwargs)
+        answer = self._handle_user(self._app, *args, **kwargs)
+        setattr(current_request(), ERROR, kwargs["e"] if "e" in kwargs else args[-1])
+        return answer
+
+    def _handle_exception(self, *args: Any, **kwargs: Any) -> flask.Response:
+        response: flask.Response = self._handle(self._app, *args, **kwargs)
+        context = context_of(current_request())
+        outcome = context.outcome if context is not None else None
+        if outcome is not None and outcome.http_status is not None:  # it was answered, and then the commit failed
+            failing.refuse_success(response)
+        return response
+
+
+def _context_factory(configuration: Configuration) -> Callable[[FlaskFacts], Context]:
+    manager, rules = configuration.data_manager, configuration.rules
+    return partial(manager.context, **rules) if rules else manager.context
+
+
+def _cause(request: flask.Request, status: int) -> BaseException | None:
+    """The exception that an error handler made into the answer, if that is an error, too. The request lets go of it.
+
+    It tells ``rollback_on`` and the middleware why; whether to roll back, the status decides.
+    """
+    error: BaseException | None = getattr(request, ERROR, None)
+    if error is not None:
+        delattr(request, ERROR)
+    return error if status >= 400 else None
 
 
 def _unbound(app: flask.Flask, name: str) -> Callable[..., Any]:

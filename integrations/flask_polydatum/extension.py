@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import flask
+from werkzeug.local import LocalProxy
 
+from flask_polydatum.cli import install_cli
+from flask_polydatum.configuration import EXTENSION, CommitErrorHandler, Configuration
+from flask_polydatum.current import current_dal, current_manager
 from flask_polydatum.dispatching import Dispatch, answer_service_error
 from flask_polydatum.requests import request_dal
-from polydatum import ConfigurationError, DataManager, ServiceError
-from polydatum.adapting import find_manager
+from polydatum import ConfigurationError, DataAccessLayer, DataManager, DynamicDAL, ServiceError
+from polydatum.adapting import RollbackRule
 
-EXTENSION = "polydatum"
+if TYPE_CHECKING:  # typing has no defaults before Python 3.13
+    from typing_extensions import TypeVar
+
+    DalT = TypeVar("DalT", bound=DataAccessLayer, default=DynamicDAL)
+else:
+    from typing import TypeVar
+
+    DalT = TypeVar("DalT", bound=DataAccessLayer)
 
 
-class FlaskPolydatum:
+class FlaskPolydatum(Generic[DalT]):
     """Gives every request of a Flask app a Context of its own, which ends before the answer starts.
 
     ``request.dal`` is the DAL, in views, ``before_request`` and ``after_request`` functions, error handlers and templates.
-    ``ctx.meta`` has ``request``, ``user`` (Flask-Login's, if it is used) and ``params``.
+    ``ctx.meta`` has ``request``, ``user`` (Flask-Login's, if it is used), ``params`` and ``request_id``.
 
     What becomes of a request:
 
     * **Answered below 400**: commits, then the answer goes out.
     * **Answered with 400 or more**, by the view, by ``abort`` or by an error handler: rolls back, then the answer goes out
-      (``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
+      (``rollback_on`` and ``ctx.commit_on_error()`` may decide otherwise).
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
-    * **The commit fails**: the answer is dropped, and the session is again what the client has sent; Flask handles the
-      error like one of the view that has no handler, with the 500 handler, in which it is ``original_exception``, or by
-      raising it (``TESTING``).
+    * **The commit fails**: the answer is dropped, and the session is again what the client has sent. ``on_commit_error``
+      may answer. Else Flask handles the error like one of the view that has no handler, with the 500 handler, in which it
+      is ``original_exception``, or by raising it (``TESTING``). An answer to it below 400 is made a 500.
     * **A ServiceError with 400 <= code < 500 is raised**: answered by the app's handler for it, else with that status and its
       text; rolls back. ``after_request`` functions run and the session is saved, as for every handled error.
     * **Any other exception escapes**: rolls back, and Flask handles it, also if a context middleware suppressed it.
@@ -38,8 +49,21 @@ class FlaskPolydatum:
     handler, in teardown functions and in a streamed body: see `stream_context`. An async view has the same context;
     async resources cannot be used in Flask, which runs such a view in an event loop of its own.
 
+    Every argument may come from ``app.config`` instead, as ``POLYDATUM_`` and its name in capitals; the argument wins.
+
     Args:
-        data_manager: the DataManager or a dotted path to it, for apps that bring none in their config.
+        data_manager: the DataManager or a dotted path to it.
+        rollback_on: ``f(exc, status) -> bool`` for requests, or a dotted path to it, in place of the DataManager's.
+        teardown_timeout: seconds that the close of a request's context may take, in place of the DataManager's.
+        on_commit_error: ``f(request, exc)``, or a dotted path to it, called when the commit of a request fails that was
+            not failing before. What it returns, with a status of 400 or more, is what the client gets, after the
+            ``after_request`` functions. None: as without it. Anything else, and what it raises, is logged, and Flask
+            handles the commit's error.
+
+    Attributes:
+        dal: the DAL, typed as the user's class, wherever a context is current: in requests, in commands with
+            ``@with_context``, in blocks of `flask_polydatum.context` or ``dm.context()``. A proxy, to be imported freely.
+            Any other use raises `AdapterMissingError`, and `ContextClosedError` in a streamed body.
 
     Example:
         >>> polydatum = FlaskPolydatum(DataManager())
@@ -47,36 +71,71 @@ class FlaskPolydatum:
         >>> polydatum.init_app(app)
     """
 
-    def __init__(self, data_manager: DataManager[Any, Any] | str | None = None) -> None:
+    dal: DalT
+
+    def __init__(
+        self,
+        data_manager: DataManager[DalT, Any] | str | None = None,
+        *,
+        rollback_on: RollbackRule | str | None = None,
+        teardown_timeout: float | None = None,
+        on_commit_error: CommitErrorHandler | str | None = None,
+    ) -> None:
         self._data_manager = data_manager
+        self._arguments = {
+            "data_manager": data_manager,
+            "rollback_on": rollback_on,
+            "teardown_timeout": teardown_timeout,
+            "on_commit_error": on_commit_error,
+        }
+        self.dal = cast("DalT", LocalProxy(self._current_dal))
         request_dal.put_on(flask.Request)
 
     def init_app(self, app: flask.Flask) -> None:
-        """Install it in an app, before the first request. A second time with the same DataManager changes nothing.
+        """Install it in an app, before the first request. A second time with the same settings changes nothing.
 
         Raises:
             ManagerNotFoundError: if neither the argument nor ``app.config["POLYDATUM_DATA_MANAGER"]`` names a DataManager.
             InvalidManagerError: if what they name is something else.
-            ConfigurationError: if the app has been given another DataManager.
+            ConfigurationError: if another setting is none of its kind, or the app has been given other ones.
         """
-        manager = find_manager(
-            ("FlaskPolydatum(data_manager)", self._data_manager),
-            ("app.config['POLYDATUM_DATA_MANAGER']", app.config.get("POLYDATUM_DATA_MANAGER")),
-        )
-        installed = app.extensions.get(EXTENSION)
-        if installed is manager:
+        configuration = Configuration.read(self._arguments, app.config)
+        installed = app.extensions.setdefault(EXTENSION, configuration)
+        if installed is not configuration:
+            self._refuse_other(app, installed, configuration)
             return
-        if installed is not None:
+        request_dal.put_on(app.request_class)
+        Dispatch(app, configuration).install()
+        if ServiceError not in app.error_handler_spec[None][None]:
+            app.register_error_handler(ServiceError, answer_service_error)
+        install_cli(app, configuration.data_manager)
+
+    def _refuse_other(self, app: flask.Flask, installed: Configuration, wanted: Configuration) -> None:
+        if installed.data_manager is not wanted.data_manager:
             raise ConfigurationError(
                 f"flask_polydatum is installed in the app {app.name!r} with another DataManager; an app has one"
             )
-        app.extensions[EXTENSION] = manager
-        request_dal.put_on(app.request_class)
-        Dispatch(app, manager).install()
-        if ServiceError not in app.error_handler_spec[None][None]:
-            app.register_error_handler(ServiceError, answer_service_error)
+        if installed != wanted:
+            raise ConfigurationError(
+                f"flask_polydatum is installed in the app {app.name!r} with other settings; call init_app with one set of them"
+            )
+
+    def _current_dal(self) -> Any:
+        manager = self._data_manager
+        if not isinstance(manager, DataManager):
+            manager = current_manager("FlaskPolydatum.dal")
+        return current_dal(manager, "FlaskPolydatum.dal")
 
 
-def init_app(app: flask.Flask, data_manager: DataManager[Any, Any] | str | None = None) -> None:
-    """Install Polydatum in a Flask app: short for ``FlaskPolydatum(data_manager).init_app(app)``."""
-    FlaskPolydatum(data_manager).init_app(app)
+def init_app(
+    app: flask.Flask,
+    data_manager: DataManager[Any, Any] | str | None = None,
+    *,
+    rollback_on: RollbackRule | str | None = None,
+    teardown_timeout: float | None = None,
+    on_commit_error: CommitErrorHandler | str | None = None,
+) -> None:
+    """Install Polydatum in a Flask app: short for ``FlaskPolydatum(data_manager, ...).init_app(app)``."""
+    FlaskPolydatum(
+        data_manager, rollback_on=rollback_on, teardown_timeout=teardown_timeout, on_commit_error=on_commit_error
+    ).init_app(app)

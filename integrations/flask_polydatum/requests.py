@@ -8,14 +8,11 @@ from typing import Any
 
 import flask
 
-from polydatum import Context
+from polydatum import Context, ContextError
 from polydatum.adapting import RequestDal, RequestFacts
 
 CONTEXT = "polydatum_context"
 """The attribute of a request that holds its Context. Not on ``flask.g``: nested requests of one app share that."""
-
-ERROR = "polydatum_error"
-"""The attribute of a request that holds the exception that an error handler made into its answer."""
 
 _FIX = (
     "nobody dispatched this request, or flask_polydatum is not installed in its app; call FlaskPolydatum(dm).init_app(app), "
@@ -33,9 +30,20 @@ class FlaskFacts(RequestFacts[flask.Request]):
     __slots__ = ()
 
     def find_user(self, request: flask.Request) -> object:
-        """Flask-Login's current user, loaded now if it was not; None without Flask-Login."""
+        """Flask-Login's current user, loaded now if it was not; None without Flask-Login.
+
+        Raises:
+            ContextError: if another request is the current one, or none is. Its user is not this request's.
+        """
         flask_login: Any = sys.modules.get("flask_login")
-        if flask_login is None or not flask.has_request_context() or not hasattr(flask.current_app, "login_manager"):
+        if flask_login is None:
+            return None
+        if not flask.has_request_context() or current_request() is not request:
+            raise ContextError(
+                "meta.user is Flask-Login's current user, and the request is not Flask's current one here; read it "
+                "earlier, or wrap a streamed body in flask.stream_with_context"
+            )
+        if not hasattr(flask.current_app, "login_manager"):
             return None
         return flask_login.current_user._get_current_object()
 
@@ -52,13 +60,19 @@ class FlaskFacts(RequestFacts[flask.Request]):
 
 def current_request() -> flask.Request:
     """The request behind Flask's proxy."""
-    proxy: Any = flask.request
-    request: flask.Request = proxy._get_current_object()
-    return request
+    return _unwrapped(flask.request)
 
 
-def _context_of(request: Any) -> Context | None:
-    context: Context | None = vars(request).get(CONTEXT)
+def _unwrapped(request: Any) -> flask.Request:
+    """A request itself, where ``flask.request`` may have been passed."""
+    unwrap = getattr(request, "_get_current_object", None)
+    real: flask.Request = request if unwrap is None else unwrap()
+    return real
+
+
+def context_of(request: Any) -> Context | None:
+    """The context that a request carries, if it was given one."""
+    context: Context | None = getattr(request, CONTEXT, None)
     return context
 
 
@@ -67,7 +81,9 @@ def keep(request: flask.Request, context: Context) -> None:
     setattr(request, CONTEXT, context)
 
 
-request_dal = RequestDal(_context_of, keep, FlaskFacts, fix=_FIX, stream=STREAM_HINT)
+request_dal = RequestDal(
+    context_of, keep, lambda request: FlaskFacts(_unwrapped(request)), fix=_FIX, stream=STREAM_HINT
+)
 
 
 def stream_context(request: flask.Request) -> Context:
@@ -96,7 +112,4 @@ def stream_context(request: flask.Request) -> Context:
 
             return Response(rows())
     """
-    real: Any = request
-    if hasattr(real, "_get_current_object"):
-        real = real._get_current_object()
-    return request_dal.stream_context(real)
+    return request_dal.stream_context(request)

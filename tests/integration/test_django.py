@@ -24,7 +24,7 @@ from django.utils.decorators import sync_and_async_middleware
 
 import django_polydatum
 from django_polydatum import PolydatumMiddleware, stream_context
-from django_polydatum.configuration import check_settings
+from django_polydatum.checks import check_settings
 from polydatum import (
     AsyncResourceError,
     Context,

@@ -5,10 +5,11 @@ The numbers are those of the list of behaviours that adapters owe.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from werkzeug.test import run_wsgi_app
 import flask_polydatum
 from flask_polydatum import FlaskPolydatum, stream_context
 from polydatum import (
+    AsyncResourceError,
     ConfigurationError,
     Context,
     ContextClosedError,
@@ -28,6 +30,7 @@ from polydatum import (
     NoActiveContextError,
     NotFound,
     ServiceError,
+    bind,
 )
 from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
 from polydatum.testing import Call, Reply
@@ -94,7 +97,7 @@ def test_the_manager_may_come_from_the_config(shop: Shop, monkeypatch: pytest.Mo
     app = flask.Flask("shop")
     app.config["POLYDATUM_DATA_MANAGER"] = shop.dm if spelling == "object" else "flask_polydatum.shop_dm"
     FlaskPolydatum().init_app(app)
-    assert app.extensions["polydatum"] is shop.dm
+    assert app.extensions["polydatum"].data_manager is shop.dm
 
 
 def test_45_one_extension_serves_many_apps(shop: Shop, tmp_path: Path) -> None:
@@ -123,6 +126,32 @@ def test_45_an_app_has_one_manager(app: flask.Flask) -> None:
         flask_polydatum.init_app(app, DataManager())
 
 
+def test_45_teardown_functions_run_once_when_the_context_has_ended(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for one in (shop, Shop(tmp_path / "other")):
+        app = flask.Flask("shop")
+        blueprint = flask.Blueprint("things", __name__)
+        for _ in range(2):
+            flask_polydatum.init_app(app, one.dm)
+
+        def teardown(error: BaseException | None, log: list[str] = one.log) -> None:
+            with pytest.raises(ContextClosedError):
+                current_flask_request().dal  # noqa: B018
+            log.append("teardown")
+
+        @blueprint.get("/add")
+        def add() -> str:
+            current_flask_request().dal.items.add("tea")
+            return "added"
+
+        app.teardown_request(teardown)
+        blueprint.teardown_request(teardown)
+        app.register_blueprint(blueprint)
+        assert app.test_client().get("/add").text == "added"
+        assert one.log == ["db open", "db commit", "db close", "teardown", "teardown"]
+        assert one.is_left
+
+
 def test_45_a_blueprint_has_the_dal(app: flask.Flask, client: Any) -> None:
     blueprint = flask.Blueprint("shop", __name__)
 
@@ -134,24 +163,90 @@ def test_45_a_blueprint_has_the_dal(app: flask.Flask, client: Any) -> None:
     assert client.get("/blue").json == []
 
 
-def test_45_dispatch_takes_what_flask_passes(shop: Shop) -> None:
+class NextFlask(flask.Flask):
     """Flask 3.2 hands the context to every step of the dispatch."""
-    taken: list[Any] = []
 
-    class Next(flask.Flask):
-        def full_dispatch_request(self, ctx: Any = None) -> Any:
-            taken.append(ctx)
-            return super().full_dispatch_request()
+    def __init__(self, *args: Any) -> None:
+        self.taken: list[Any] = []
+        super().__init__(*args)
 
-        def handle_user_exception(self, *args: Any) -> Any:
-            return super().handle_user_exception(args[-1])
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+        ctx = self.request_context(environ)
+        step: Any = self
+        try:
+            ctx.push()
+            try:
+                response = step.full_dispatch_request(ctx)
+            except Exception as error:
+                response = step.handle_exception(ctx, error)
+            return response(environ, start_response)
+        finally:
+            ctx.pop()
 
-    app = Next("shop")
-    flask_polydatum.init_app(app, shop.dm)
-    with app.test_request_context("/") as ctx:
-        dispatch: Any = app.full_dispatch_request
-        assert dispatch(ctx).status_code == 404
-    assert taken == [ctx]
+    def full_dispatch_request(self, ctx: Any = None) -> Any:
+        self.taken.append("dispatch")
+        step: Any = self
+        try:
+            answer = self.preprocess_request() or self.dispatch_request()
+        except Exception as error:
+            answer = step.handle_user_exception(ctx, error)
+        return step.finalize_request(ctx, answer)
+
+    def handle_user_exception(self, ctx: Any, e: Exception) -> Any:  # type: ignore[override]
+        self.taken.append("user")
+        return super().handle_user_exception(e)
+
+    def finalize_request(self, ctx: Any, rv: Any, from_error_handler: bool = False) -> Any:  # type: ignore[override]
+        self.taken.append("finalize")
+        return super().finalize_request(rv, from_error_handler)
+
+    def handle_exception(self, ctx: Any, e: Exception) -> Any:  # type: ignore[override]
+        self.taken.append("exception")
+        step: Any = self
+        self.log_exception((type(e), e, e.__traceback__))
+        return step.finalize_request(ctx, InternalServerError(original_exception=e), from_error_handler=True)
+
+
+def busy(request: flask.Request, error: Exception) -> Any:
+    return None if isinstance(error, ServiceError) else ("busy", 503)
+
+
+@pytest.mark.parametrize(
+    ("path", "failure", "status", "steps"),
+    [
+        ("/add", None, 200, "dispatch finalize"),
+        ("/nowhere", None, 404, "dispatch user finalize"),
+        ("/missing", None, 404, "dispatch user finalize"),
+        ("/broken", None, 500, "dispatch user exception finalize"),
+        ("/add", RuntimeError("disk full"), 503, "dispatch finalize finalize"),
+        ("/add", NotFound("gone meanwhile"), 404, "dispatch finalize user finalize"),
+        ("/add", ServiceError("broken"), 500, "dispatch finalize exception finalize"),
+    ],
+)
+def test_45_the_steps_take_what_flask_passes(
+    shop: Shop, path: str, failure: Exception | None, status: int, steps: str
+) -> None:
+    app = NextFlask("shop")
+    flask_polydatum.init_app(app, shop.dm, on_commit_error=busy)
+
+    @app.get("/add")
+    def add() -> str:
+        current_flask_request().dal.items.add("tea")
+        return "added"
+
+    @app.get("/missing")
+    def missing() -> str:
+        raise NotFound("item 7")
+
+    @app.get("/broken")
+    def broken() -> str:
+        raise ZeroDivisionError("no")
+
+    if failure is not None:
+        shop.fail("db commit", failure)
+    assert app.test_client().get(path).status_code == status
+    assert app.taken == steps.split()
+    assert shop.names == (["tea"] if status == 200 else [])
 
 
 # --- request.dal ----------------------------------------------------------------------------------------------------
@@ -164,6 +259,22 @@ def test_13_a_template_has_the_dal(app: flask.Flask, client: Any) -> None:
         return flask.render_template_string("{{ request.dal.items.names() }}")
 
     assert client.get("/page").text == "[&#39;tea&#39;]"
+
+
+def test_13_it_is_one_object_wherever_the_context_is_open(shop: Shop, app: flask.Flask, client: Any) -> None:
+    seen: list[Any] = []
+
+    def look(*args: Any) -> None:
+        seen.append(current_flask_request().dal)
+
+    app.before_request(look)
+    app.after_request(lambda response: (look(), response)[1])
+    app.context_processor(lambda: {"own": look()})
+    app.register_error_handler(LookupError, lambda error: (look(), flask.render_template_string("{{ own }}"))[1])
+    app.add_url_rule("/look", view_func=lambda: (look(), [][0]))
+
+    assert client.get("/look").text == "None"
+    assert seen == [shop.dm.get_dal()] * 5
 
 
 def test_13_a_request_that_nobody_dispatches_has_no_dal(app: flask.Flask) -> None:
@@ -183,6 +294,32 @@ def test_47_an_async_view_has_the_same_context(shop: Shop, app: flask.Flask, cli
         return current_flask_request().dal.items.names()
 
     assert client.get("/async").json == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_47_an_async_resource_is_refused_before_it_runs(
+    shop: Shop, app: flask.Flask, client: Any, is_async: bool
+) -> None:
+    async def pg(context: Context) -> AsyncIterator[int]:
+        shop.log.append("pg open")
+        yield 1
+
+    shop.dm.register_resources(pg=pg)
+
+    def sync_view() -> str:
+        return str(shop.here().pg + 1)
+
+    async def async_view() -> str:
+        return str(await shop.here().pg)
+
+    app.add_url_rule("/pg", view_func=async_view if is_async else sync_view)
+    with logged_exceptions() as logged:
+        assert client.get("/pg").status_code == 500
+    (error,) = logged
+    assert isinstance(error, AsyncResourceError)
+    assert "'pg'" in str(error)
+    assert shop.log == []
+    assert shop.outcomes == ["rolled_back"]
 
 
 # --- What Flask does around the view --------------------------------------------------------------------------------
@@ -251,14 +388,28 @@ def test_42_session_and_after_request_functions_come_before_the_close(
     assert shop.names == ["after", "tea"]
 
 
-def test_43_an_early_answer_closes_normally(shop: Shop, app: flask.Flask, client: Any) -> None:
-    @app.before_request
-    def early() -> str:
-        current_flask_request().dal.items.add("early")
-        return "early"
+@pytest.mark.parametrize("registered", ["before", "after"])
+@pytest.mark.parametrize("status", [200, 401])
+def test_43_an_early_answer_closes_normally(shop: Shop, registered: str, status: int) -> None:
+    app = flask.Flask("shop")
+    if registered == "after":
+        flask_polydatum.init_app(app, shop.dm)
 
-    assert client.get("/add").text == "early"
-    assert shop.names == ["early"]
+    @app.before_request
+    def early() -> Any:
+        shop.here()
+        current_flask_request().dal.items.add("early")
+        return "early", status
+
+    if registered == "before":
+        flask_polydatum.init_app(app, shop.dm)
+    app.add_url_rule("/", view_func=lambda: "late")
+
+    answer = app.test_client().get("/")
+    assert (answer.status_code, answer.text) == (status, "early")
+    assert shop.names == (["early"] if status == 200 else [])
+    assert shop.outcomes == ["committed" if status == 200 else "rolled_back"]
+    assert shop.is_left
 
 
 def test_43_an_unknown_url_rolls_back(shop: Shop, app: flask.Flask, client: Any) -> None:
@@ -299,6 +450,46 @@ def test_16_a_nested_call_has_its_own_context(shop: Shop, app: flask.Flask, clie
 
     assert client.get("/outer").json == [[], ["tea"]]
     assert shop.outcomes == ["committed"]
+
+
+def test_07_ten_threads_of_a_request_open_a_resource_once(shop: Shop, app: flask.Flask, client: Any) -> None:
+    start = threading.Barrier(10, timeout=5)
+
+    @app.get("/threads")
+    def threads() -> str:
+        def use() -> Any:
+            start.wait()
+            return shop.dm.require_active_context().cache
+
+        with ThreadPoolExecutor(10) as pool:
+            uses = [pool.submit(bind(use)) for _ in range(10)]
+        (cache, *others) = [one.result() for one in uses]
+        assert all(one is cache for one in others)
+        return "used"
+
+    assert client.get("/threads").text == "used"
+    assert shop.log == ["cache open", "cache commit", "cache close"]
+
+
+def test_66_an_interrupt_reaches_the_server(shop: Shop, app: flask.Flask) -> None:
+    interrupt = KeyboardInterrupt()
+
+    @shop.dm.context_middleware
+    def swallow(context: Context) -> Iterator[None]:
+        with contextlib.suppress(BaseException):
+            yield
+
+    @app.get("/stop")
+    def stop() -> str:
+        shop.here()
+        current_flask_request().dal.items.add("tea")
+        raise interrupt
+
+    answer = over_wsgi(app, Call(lambda request: Reply(), None, path="/stop"))
+    assert answer.raised is interrupt
+    assert shop.names == []
+    assert shop.outcomes == ["rolled_back"]
+    assert shop.is_left
 
 
 def test_12_200_requests_at_once_do_not_see_each_other(shop: Shop, app: flask.Flask) -> None:
@@ -501,50 +692,7 @@ def test_a_file_is_sent_as_it_is(shop: Shop, app: flask.Flask, client: Any) -> N
     gc.collect()
 
 
-# --- ctx.meta -------------------------------------------------------------------------------------------------------
-
-
-def test_14_the_user_is_flask_logins(shop: Shop, app: flask.Flask, client: Any) -> None:
-    flask_login: Any = pytest.importorskip("flask_login")
-    user = type("User", (flask_login.UserMixin,), {"id": "ann"})
-    loaded: list[str] = []
-    manager = flask_login.LoginManager(app)
-
-    @manager.user_loader  # type: ignore[untyped-decorator]
-    def load(user_id: str) -> Any:
-        loaded.append(user_id)
-        return user()
-
-    @app.get("/login")
-    def login() -> str:
-        flask_login.login_user(user())
-        return "in"
-
-    @app.get("/me")
-    def me() -> str:
-        meta = shop.here().meta
-        assert meta.user is meta.user
-        return str(meta.user.id)
-
-    @app.get("/nobody")
-    def nobody() -> str:
-        return str(shop.here().meta.user.is_authenticated)
-
-    assert client.get("/nobody").text == "False"
-    assert client.get("/login").text == "in"
-    assert client.get("/names").json == []
-    assert loaded == []  # nobody read it
-    assert client.get("/me").text == "ann"
-    assert loaded == ["ann"]
-
-
-@pytest.mark.parametrize("name", ["X-User", "X-Remote-User", "X-Forwarded-User", "Remote-User", "Authorization"])
-def test_64_a_header_is_no_user(shop: Shop, app: flask.Flask, client: Any, name: str) -> None:
-    @app.get("/me")
-    def me() -> str:
-        return str(shop.here().meta.user)
-
-    assert client.get("/me", headers={name: "mallory"}).text == "None"
+# --- Memory, other extensions ---------------------------------------------------------------------------------------
 
 
 def test_an_app_is_freed_with_its_last_user(shop: Shop) -> None:
@@ -575,21 +723,32 @@ def test_45_what_another_extension_has_wrapped_is_called(shop: Shop) -> None:
     assert len(calls) == 1
 
 
-def test_a_request_leaves_no_more_cyclic_garbage_than_flask(shop: Shop) -> None:
-    def garbage(app: flask.Flask) -> int:
-        app.add_url_rule("/", view_func=lambda: "ok")
+@pytest.mark.parametrize("path", ["/", "/dal", "/meta", "/stream", "/handled", "/vetoed"])
+def test_a_request_leaves_no_more_cyclic_garbage_than_flask(shop: Shop, path: str) -> None:
+    def garbage(app: flask.Flask, *, has_dal: bool) -> int:
+        views: dict[str, Callable[[], Any]] = {
+            "/": lambda: "ok",
+            "/dal": lambda: str(current_flask_request().dal.items.names() if has_dal else ""),
+            "/meta": lambda: str(shop.here().meta.user if has_dal else ""),
+            "/stream": lambda: flask.Response(iter(["one", "two"])),
+            "/handled": lambda: [][0],
+            "/vetoed": lambda: ("no", 400),
+        }
+        app.add_url_rule(path, view_func=views[path])
+        app.register_error_handler(LookupError, lambda error: ("handled", 422))
         client = app.test_client()
-        client.get("/").close()
+        client.get(path).close()
         gc.collect()
         gc.disable()
         try:
             for _ in range(50):
-                client.get("/").close()
+                client.get(path).close()
+            shop.contexts.clear()
             return gc.collect()
         finally:
             gc.enable()
 
-    bare = garbage(flask.Flask("bare"))
     app = flask.Flask("shop")
     flask_polydatum.init_app(app, shop.dm)
-    assert garbage(app) <= bare
+    ours = garbage(app, has_dal=True)
+    assert ours <= garbage(flask.Flask("bare"), has_dal=False)

@@ -1,0 +1,72 @@
+"""``ON_COMMIT_ERROR``: an answer of the project's own when a commit fails, in place of Django's 500."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from polydatum import ConfigurationError
+
+Handler = Callable[[HttpRequest, Exception], Any]
+
+
+class CommitErrors:
+    """Asks ``ON_COMMIT_ERROR``, if there is one, for the answer to a failed commit.
+
+    It is asked about an Exception of the commit itself, not where an error of the view's led to the answer. What it raises,
+    or returns in vain, is logged, and the failure stands.
+    """
+
+    def __init__(self, handler: Handler | None) -> None:
+        self._handler = handler
+
+    def answer(self, request: HttpRequest, failure: BaseException, cause: BaseException | None) -> Any:
+        """The answer, or None."""
+        answer = None
+        if self._handler is not None and isinstance(failure, Exception) and cause is None:
+            with _logged():
+                given = self._handler(request, failure)
+                if inspect.iscoroutine(given):
+                    given.close()
+                    raise ConfigurationError("ON_COMMIT_ERROR is async, and PolydatumMiddleware runs sync here")
+                answer = _accepted(given)
+        return answer
+
+    async def aanswer(self, request: HttpRequest, failure: BaseException, cause: BaseException | None) -> Any:
+        """The async twin of `answer`; a sync handler runs in the thread of the request's sync views."""
+        answer = None
+        if self._handler is not None and isinstance(failure, Exception) and cause is None:
+            with _logged():
+                handler = self._handler
+                if not iscoroutinefunction(handler):
+                    handler = sync_to_async(handler, thread_sensitive=True)
+                answer = _accepted(await handler(request, failure))
+        return answer
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        logging.getLogger("polydatum").exception("ON_COMMIT_ERROR failed; the commit's own error is raised instead")
+
+
+def _accepted(answer: Any) -> HttpResponseBase | None:
+    if answer is None:
+        return None
+    if not isinstance(answer, HttpResponseBase):
+        raise ConfigurationError(f"ON_COMMIT_ERROR returned a {type(answer).__name__}; return a response or None")
+    if answer.status_code < 400:
+        raise ConfigurationError(
+            f"ON_COMMIT_ERROR returned a response with status {answer.status_code}: nothing was kept, and the client has to "
+            "be told with a status of 400 or more"
+        )
+    return answer

@@ -1,0 +1,83 @@
+"""The DataManager of the current app, and what follows from it: `context` and `dal`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+from werkzeug.local import LocalProxy
+
+from flask_polydatum.configuration import EXTENSION
+from polydatum import Context, DataManager, Meta, NoActiveContextError
+from polydatum.adapting import AdapterMissingError
+
+_WHERE = (
+    "use it while a request is handled, in a command with @flask_polydatum.with_context, "
+    "or in 'with flask_polydatum.context():'"
+)
+
+
+def current_manager(wanted: str) -> DataManager[Any, Any]:
+    """The DataManager of the current app.
+
+    Args:
+        wanted: what it is needed for, in the words of the user's code.
+
+    Raises:
+        AdapterMissingError: if there is no current app, or Polydatum is not installed in it.
+    """
+    if not flask.has_app_context():
+        raise AdapterMissingError(
+            wanted, "there is no current app here; use it in a request, in a command, or in 'with app.app_context():'"
+        )
+    app = flask.current_app
+    configuration = app.extensions.get(EXTENSION)
+    if configuration is None:
+        raise AdapterMissingError(
+            wanted, f"flask_polydatum is not installed in the app {app.name!r}; call FlaskPolydatum(dm).init_app(app)"
+        )
+    manager: DataManager[Any, Any] = configuration.data_manager
+    return manager
+
+
+def current_dal(manager: DataManager[Any, Any], wanted: str) -> Any:
+    """The DAL of the context that is current.
+
+    Raises:
+        AdapterMissingError: if none is.
+        ContextClosedError: if it has closed.
+    """
+    try:
+        return manager.require_active_context().dal
+    except NoActiveContextError:
+        raise AdapterMissingError(wanted, _WHERE) from None
+
+
+def context(meta: Mapping[str, Any] | Meta | None = None) -> Context:
+    """A new Context of the current app's DataManager, for scripts, commands and tests; use it with ``with``.
+
+    It is independent of a context that is open already, and lives as long as the block: what was done in it is committed
+    at the end, or rolled back if an exception leaves it. Needs an app context; ``dm.context()`` does not.
+
+    Args:
+        meta: the read-only facts of the context, such as ``{"user": ...}``.
+
+    Raises:
+        AdapterMissingError: if there is no current app, or Polydatum is not installed in it.
+
+    Example::
+
+        with app.app_context(), flask_polydatum.context({"user": "ann"}) as ctx:
+            ctx.dal.items.rename(1, "tea")
+    """
+    opened: Context = current_manager("flask_polydatum.context()").context(meta)
+    return opened
+
+
+dal: Any = LocalProxy(lambda: current_dal(current_manager("flask_polydatum.dal"), "flask_polydatum.dal"))
+"""The DAL of the current app's current context: in requests, commands with ``@with_context``, blocks of `context`.
+
+Any other use raises `AdapterMissingError`, and `ContextClosedError` in a streamed body. Type checkers see ``Any``;
+`FlaskPolydatum.dal` is the typed one.
+"""

@@ -1,0 +1,49 @@
+"""What becomes of an answer whose commit has failed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+
+import flask
+
+from polydatum import ConfigurationError
+
+
+def drop(app: flask.Flask, request: flask.Request, response: flask.Response) -> None:
+    """Nothing of the answer is kept: Flask would put its session into the answer to the failure."""
+    with contextlib.suppress(Exception):  # the failure is what has to be told
+        response.close()
+    session: Any = flask.session
+    if session.modified and not app.session_interface.is_null_session(session):
+        before = app.session_interface.open_session(app, request)
+        session.clear()
+        session.update(before or {})
+        session.modified = False
+
+
+def asked(app: flask.Flask, handler: Any, request: flask.Request, failure: Exception) -> flask.Response | None:
+    """What ``on_commit_error`` answers, or None. What it raises or returns in vain is logged, and the failure stands."""
+    try:
+        returned = app.ensure_sync(handler)(request, failure)
+        if returned is None:
+            return None
+        response = app.make_response(returned)
+        if response.status_code < 400:
+            response.close()
+            raise ConfigurationError(
+                f"on_commit_error returned a response with status {response.status_code}: nothing was kept, and the "
+                "client has to be told with a status of 400 or more"
+            )
+    except Exception:
+        logging.getLogger("polydatum").exception("on_commit_error failed; the commit's own error is raised instead")
+        return None
+    return response
+
+
+def refuse_success(response: flask.Response) -> flask.Response:
+    """An error handler that has forgotten the status does not make a success of a commit that has failed."""
+    if response.status_code < 400:
+        response.status_code = 500
+    return response
