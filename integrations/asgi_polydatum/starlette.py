@@ -31,6 +31,7 @@ if TYPE_CHECKING:
                 AdapterMissingError: if the request went through no PolydatumMiddleware.
                 ContextClosedError: if the context has ended.
             """
+            raise NotImplementedError
 
 else:
 

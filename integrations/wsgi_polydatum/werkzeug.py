@@ -27,6 +27,7 @@ class RequestMixin(Generic[DalT]):
                 AdapterMissingError: if the request went through no PolydatumWSGI.
                 ContextClosedError: if the context has ended.
             """
+            raise NotImplementedError
 
     else:
         dal: Any = request_dal
