@@ -28,7 +28,7 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-others check docs bench bench-check clean stale
+.PHONY: help demo test test-all test-others check docs bench bench-check transparency clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -70,6 +70,9 @@ bench: .venv-bench/.ready ## Measure against hand-written limits and the peers
 
 bench-check: .venv-bench/.ready ## Fail if a ratio is worse than its budget by more than 20 %
 	@$(BENCH) --check $(ARGS)
+
+transparency: $(READY) ## Run the frameworks' own test suites with and without the adapters (ARGS=flask; needs the package index)
+	@$(RUN) -m tests.transparency $(ARGS)
 
 clean: ## Remove environments, caches and everything built
 	rm -rf .venv .venv-* build dist docs/_build htmlcov .coverage .coverage.* \

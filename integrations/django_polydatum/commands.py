@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django_polydatum.configuration import Configuration
-from polydatum import Context
 
 
 class ContextCommand:
@@ -28,6 +27,7 @@ class ContextCommand:
     """
 
     context: Any
+    """The Context, while the command runs."""
 
     @property
     def dal(self) -> Any:
@@ -37,17 +37,15 @@ class ContextCommand:
     def execute(self, *args: Any, **options: Any) -> Any:
         """Called by Django: run the command."""
         name = type(self).__module__.rpartition(".")[2]  # Django's own rule
-        context: Context = Configuration().new_context({"command": name})
-        self.context = context
-        leaving: SystemExit | None = None
-        output = None
-        with context:
-            try:
-                output = super().execute(*args, **options)  # type: ignore[misc]
-            except SystemExit as exit:
-                if exit.code not in (None, 0):
-                    raise
-                leaving = exit
-        if leaving is not None:
-            raise leaving
+        context = self.context = Configuration().new_context({"command": name})
+        context.open()
+        try:
+            output = super().execute(*args, **options)  # type: ignore[misc]
+        except SystemExit as leaving:
+            context.close(None if leaving.code in (None, 0) else leaving)
+            raise
+        except BaseException as error:
+            context.close(error)
+            raise  # also if a context middleware suppressed it: the command has failed
+        context.close()
         return output

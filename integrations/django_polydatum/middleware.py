@@ -98,6 +98,8 @@ class PolydatumMiddleware:
                 response = self._commit_errors.answer(request, failure, cause)
                 if response is None:
                     raise
+            finally:
+                del cause  # its traceback refers to this frame
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:
@@ -129,6 +131,8 @@ class PolydatumMiddleware:
                 response = await self._commit_errors.aanswer(request, failure, cause)
                 if response is None:
                     raise
+            finally:
+                del cause  # its traceback refers to this frame
         except ServiceError as error:
             response = _answer_or_raise(request, error, context)
         except BaseException:
@@ -185,7 +189,7 @@ def _answer_or_raise(request: HttpRequest, error: ServiceError, context: Context
 def _leave_after(response: Any, context: Context, facts: DjangoFacts) -> HttpResponseBase:
     """Leave the context now, or at the end of a streamed body; a file's content is no code that could touch it."""
     if response.streaming and not isinstance(response, FileResponse):
-        body: Any = response.streaming_content
+        body = response._iterator  # `streaming_content` refers back to the response: a cycle
         response.streaming_content = (
             AsyncStreamedBody(body, context) if response.is_async else StreamedBody(body, context)
         )

@@ -62,17 +62,20 @@ def serving(
 def databases(**options: dict[str, Any]) -> Iterator[None]:
     """Let Django have these databases, and close the connections of this thread in the end."""
     before = connections.settings
+    forget_connections()
     connections.settings = connections.configure_settings(options)
-    for alias in before:
-        with contextlib.suppress(AttributeError):  # this thread has none
-            del connections[alias]
     try:
         yield
     finally:
-        for connection in connections.all(initialized_only=True):
-            connection.close()
-            del connections[connection.alias]
+        forget_connections()
         connections.settings = before
+
+
+def forget_connections() -> None:
+    """Close the connections of this thread; the next ones are made by the settings of then."""
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        del connections[connection.alias]
 
 
 def sqlite(path: Path, **options: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -10,16 +9,11 @@ import socket
 import threading
 import unittest
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.contract.django_settings import configure
-
-configure()  # a model can only be defined then
-
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, IntegrityError, OperationalError, connection, models, transaction
@@ -30,7 +24,6 @@ import django_polydatum
 from django_polydatum import orm
 from polydatum import (
     CommitOutcomeUnknown,
-    Context,
     DataManager,
     NotFound,
     ResourceError,
@@ -39,7 +32,10 @@ from polydatum import (
     bind,
 )
 from polydatum.testing.shop import Backend
+from tests.contract.django_settings import configure
 from tests.integration.django_serving import databases, serving, sqlite
+
+configure()  # a model can only be defined then
 
 
 class Item(models.Model):
@@ -532,12 +528,3 @@ def test_it_leaves_no_cyclic_garbage(tmp_path: Path, dm: DataManager[Any, Any]) 
 
 def test_it_is_described_by_its_name(dm: DataManager[Any, Any]) -> None:
     assert dm.describe()["resources"]["django"]["factory"] == django_polydatum.OrmTransaction.__name__
-
-
-Opened = Callable[[Context], django_polydatum.OrmTransaction]
-
-
-def test_it_has_a_type() -> None:
-    opened: Opened = orm()
-    assert callable(opened)
-    assert asyncio.iscoroutinefunction(opened) is False
