@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -142,6 +144,10 @@ def test_37_sqlite_in_a_sync_endpoint_names_the_option(shop: Shop, tmp_path: Pat
     assert answer.status == 500
     assert isinstance(answer.raised, sqlite3.ProgrammingError)
     assert any("check_same_thread=False" in note for note in answer.raised.__notes__)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # nobody could close the connection
+        del answer
+        shop.contexts.clear()
+        gc.collect()
 
 
 async def test_40_a_task_that_outlives_the_answer_finds_the_context_closed(shop: Shop) -> None:

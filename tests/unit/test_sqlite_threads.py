@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -40,3 +42,6 @@ def test_a_close_in_another_thread_names_the_option(dm: DataManager) -> None:
             pool.submit(context.close).result()
     assert any("check_same_thread=False" in note for note in raised.value.__notes__)
     context.leave()
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # nobody could close the connection
+        del raised, context
+        gc.collect()
