@@ -56,9 +56,8 @@ class Dispatch:
             response = self._answer(context, request, args, kwargs)
         except BaseException:
             context.leave()
-            raise
-        finally:
-            facts.end()
+            raise  # the 500 handler may still read ctx.meta
+        facts.end()
         if response.is_streamed and not response.direct_passthrough:
             body: Any = StreamedBody(response.response, context)
             response.response = body

@@ -13,7 +13,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from polydatum import ConfigurationError, Context
 from polydatum.adapting import ServiceAnswer, StreamedBody, answer_for
@@ -26,30 +26,56 @@ StartResponse = Callable[..., Write]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
+class Start(NamedTuple):
+    """What the application has handed to ``start_response``, and the exception it was handling then."""
+
+    status: str
+    headers: Headers
+    exc_info: ExcInfo | None
+    error: BaseException | None
+
+
 class Exchange:
     """The answering side of one request."""
 
-    __slots__ = ("_context", "_environ", "_failure", "_held", "_outside", "_server", "_write")
+    __slots__ = ("_context", "_environ", "_failure", "_held", "_outside", "_server", "_was_failing", "_write")
 
     def __init__(self, context: Context, environ: Environ, start_response: StartResponse) -> None:
         self._context = context
         self._environ = environ
         self._server = start_response
         self._outside = sys.exception()
-        self._held: tuple[str, Headers, ExcInfo | None] | None = None
+        self._held: Start | None = None
         self._write: Write | None = None  # the server's, once the answer has started
         self._failure: BaseException | None = None
+        self._was_failing = False  # before the failure
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
         """What the application gets for ``start_response``."""
-        if self._failure is not None and status_code(status) < 500:
+        code = status_code(status)
+        if self._failure is not None and code < 500:
             raise self._failure
         if self._write is not None:
-            return self._server(status, headers, exc_info) if exc_info else self._server(status, headers)
+            return self._start_again(status, headers, exc_info)
         if self._held is not None and not exc_info:
             raise AssertionError("start_response() was called twice without exc_info (PEP 3333)")
-        self._held = (status, headers, exc_info)
+        self._held = Start(status, headers, exc_info, self._answered_error(exc_info) if code >= 400 else None)
         return self._write_started
+
+    def _start_again(self, status: str, headers: Headers, exc_info: ExcInfo | None) -> Write:
+        """The server decides, which knows if headers are out; but what was rolled back becomes no success any more."""
+        if exc_info is None:
+            return self._server(status, headers)
+        outcome = self._context.outcome
+        decided = outcome.http_status if outcome is not None else None
+        if exc_info[1] is not None and decided is not None and status_code(status) < 400 <= decided:
+            raise exc_info[1]
+        return self._server(status, headers, exc_info)
+
+    def _answered_error(self, exc_info: ExcInfo | None) -> BaseException | None:
+        """The exception that is being made into this answer, if it shows; it never decides whether to roll back."""
+        error = exc_info[1] if exc_info else sys.exception()
+        return error if isinstance(error, Exception) and error is not self._outside else None
 
     def _write_started(self, data: bytes) -> object:
         write = self._write or self._start()
@@ -58,55 +84,50 @@ class Exchange:
     def _start(self) -> Write:
         """Close the context, then let the server hear of the answer."""
         if self._held is None:
-            raise AssertionError("the application sent something before it called start_response() (PEP 3333)")
-        status, headers, exc_info = self._held
+            raise AssertionError("the application has not called start_response() (PEP 3333)")
+        status, headers, exc_info, error = self._held
+        code = status_code(status)
         if self._failure is None:
-            code = status_code(status)
-            self._close(self._answered_error(exc_info) if code >= 400 else None, code)
+            self._close(error, code)
+        elif code < 500:
+            raise self._failure  # the application has met it before, and goes on as if it had not
         self._write = self._server(status, headers, exc_info) if exc_info else self._server(status, headers)
+        self._held = None  # the frames of an exception in it lead back to here
         return self._write
-
-    def _answered_error(self, exc_info: ExcInfo | None) -> BaseException | None:
-        """The exception that is being made into this answer, if it shows; it never decides whether to roll back."""
-        error = exc_info[1] if exc_info else sys.exception()
-        return error if isinstance(error, Exception) and error is not self._outside else None
 
     def _close(self, error: BaseException | None, status: int | None) -> None:
         try:
             self._context.close(error, status=status, keep_current=True, late_hint=STREAM_HINT)
         except BaseException as failure:
             self._failure = failure
+            self._was_failing = error is not None
             raise
 
     def begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """The application has returned: start the answer, unless ``write()`` has, and give the body to send."""
-        if isinstance(body, list | tuple) and self._held is not None:
-            self._start_or_close(body)
-            return body
-        pulled = PulledBody(body)
         try:
-            while self._held is None and pulled.pull():
-                pass  # an application that is a generator calls start_response when it is read
-            if self._held is None:
-                self._context.set_rollback_only("the application sent no response")
-                self._close(None, None)
-                raise AssertionError("the application returned without calling start_response() (PEP 3333)")
+            return self._begin(body)
         except BaseException:
-            _close_quietly(body)
+            with contextlib.suppress(Exception):  # what went wrong before is what has to be told
+                close_body(body)
             raise
-        self._start_or_close(body)
-        file_wrapper = self._environ.get("wsgi.file_wrapper")
-        if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-            return body  # the server knows it by its class, and no code of the application's runs in it
+
+    def _begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        pulled = None if isinstance(body, list | tuple) else PulledBody(body)
+        if pulled is not None:
+            # An application that is a generator calls start_response when it is read, at the latest for its first bytes.
+            while self._held is None and self._write is None and pulled.pull() == b"":
+                pass
+        if self._write is None:
+            self._start()
+        if pulled is None or self._is_file(body):
+            return body
         return StreamedBody(pulled, self._context)
 
-    def _start_or_close(self, body: Iterable[bytes]) -> None:
-        if self._write is None:
-            try:
-                self._start()
-            except BaseException:
-                _close_quietly(body)
-                raise
+    def _is_file(self, body: Iterable[bytes]) -> bool:
+        """Whether the server knows a body by its class; no code of the application's runs in it."""
+        file_wrapper = self._environ.get("wsgi.file_wrapper")
+        return isinstance(file_wrapper, type) and isinstance(body, file_wrapper)
 
     def fail(self, error: BaseException, on_commit_error: Any) -> Iterable[bytes]:
         """The application, or the context, raised: the body of what is answered here, or what has to be raised is."""
@@ -121,13 +142,14 @@ class Exchange:
                 leaving = failure
         elif isinstance(error, Exception):
             leaving = self._failure
-            if on_commit_error is not None and isinstance(leaving, Exception):
+            if on_commit_error is not None and not self._was_failing and isinstance(leaving, Exception):
                 body = self._answer_commit_error(leaving, on_commit_error)
                 if body is not None:
                     return body
-        answer = answer_for(leaving, EnvironFacts(self._environ).find_header(self._environ, "accept"))
-        if answer is not None:
-            return self._answer(answer)
+        if self._write is None:
+            answer = answer_for(leaving, EnvironFacts(self._environ).find_header(self._environ, "accept"))
+            if answer is not None:
+                return self._answer(answer)
         if leaving is error:
             raise error
         try:
@@ -169,12 +191,12 @@ class PulledBody:
         self._rest = iter(body)
         self._pulled: list[bytes] = []
 
-    def pull(self) -> bool:
-        """Read one more piece; False if there is none."""
+    def pull(self) -> bytes | None:
+        """Read one more piece ahead, and tell it; None if there is none."""
         for piece in self._rest:
             self._pulled.append(piece)
-            return True
-        return False
+            return piece
+        return None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -197,11 +219,6 @@ def _phrase(status: int) -> str:
         return http.HTTPStatus(status).phrase
     except ValueError:
         return "Error"
-
-
-def _close_quietly(body: Iterable[bytes]) -> None:
-    with contextlib.suppress(Exception):  # what went wrong before is what has to be told
-        close_body(body)
 
 
 def close_body(body: Iterable[bytes]) -> None:

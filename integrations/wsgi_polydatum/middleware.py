@@ -32,16 +32,17 @@ class PolydatumWSGI:
     * **A context middleware fails to set up**: the application is not called; the error is raised.
 
     The body of an application is closed once, also when the commit fails. A body that is a generator runs when the
-    context has ended: see `stream_context`; one that calls ``start_response`` late is read until it does. An open context
-    of the same DataManager, of an outer PolydatumWSGI, is used as it is.
+    context has ended: see `stream_context`; one that calls ``start_response`` late is read until it does, at most to its
+    first bytes. An open context of the same DataManager, of an outer PolydatumWSGI, is used as it is; inside one of another
+    DataManager the application gets a copy of the environ.
 
     Args:
         app: the WSGI application.
         data_manager: the DataManager or a dotted path to it.
         rollback_on: ``f(exc, status) -> bool`` for requests, in place of the DataManager's.
-        on_commit_error: ``f(environ, exc)``, called when the commit of a request fails and the application does not
-            answer that itself. A WSGI application that it returns, such as a response of Werkzeug's, is what the client
-            gets; its status has to be 400 or more. None: as without it.
+        on_commit_error: ``f(environ, exc)``, called when the commit of a request fails that was not failing before, and
+            the application does not answer that itself. A WSGI application that it returns, such as a response of
+            Werkzeug's, is what the client gets; its status has to be 400 or more. None: as without it.
         teardown_timeout: in place of the DataManager's.
 
     Raises:
@@ -77,8 +78,10 @@ class PolydatumWSGI:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
         outer = environ.get(CONTEXT_KEY)
-        if outer is not None and outer.state == "open" and outer.data_manager is self._manager:
-            return self.app(environ, start_response)
+        if outer is not None and outer.state == "open":
+            if outer.data_manager is self._manager:
+                return self.app(environ, start_response)
+            environ = environ.copy()  # who is outside of us keeps the dal and context of theirs
         facts = EnvironFacts(environ)
         context = environ[CONTEXT_KEY] = self._manager.context(facts, **self._rules)
         environ[DAL_KEY] = context.dal

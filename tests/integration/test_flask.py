@@ -342,6 +342,19 @@ def test_41_the_500_handler_gets_the_commit_error_and_a_closed_dal(shop: Shop, a
     assert "Set-Cookie" not in answer.headers
 
 
+def test_41_meta_can_be_read_in_the_500_handler(shop: Shop, app: flask.Flask, client: Any) -> None:
+    @app.get("/broken")
+    def broken() -> str:
+        flask.g.context = shop.dm.require_active_context()
+        raise ZeroDivisionError("no")
+
+    @app.errorhandler(500)
+    def handle(error: InternalServerError) -> Any:
+        return f"{flask.g.context.meta.request_id} {flask.g.context.outcome}", 500
+
+    assert client.get("/broken", headers={"X-Request-Id": "web-1"}).text == "web-1 rolled_back"
+
+
 def test_01_after_a_failed_commit_the_session_is_what_the_client_sent(
     shop: Shop, app: flask.Flask, client: Any
 ) -> None:

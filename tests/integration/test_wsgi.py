@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
@@ -15,13 +17,17 @@ import pytest
 import werkzeug
 from werkzeug.test import Client
 
-from polydatum import ConfigurationError, ContextClosedError, DataManager, NoActiveContextError, NotFound
+from polydatum import ConfigurationError, ContextClosedError, DataManager, NoActiveContextError, NotFound, ServiceError
 from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
 from polydatum.testing import Answer, Call, Reply
 from polydatum.testing.shop import Shop, ShopDAL
 from polydatum.testing.wire import environ_of, over_wsgi
 from wsgi_polydatum import PolydatumWSGI, stream_context
 from wsgi_polydatum.werkzeug import RequestMixin
+
+
+class OutOfStock(ServiceError):
+    code = 409
 
 
 def get(app: Any, shop: Shop, **options: Any) -> Answer:
@@ -153,6 +159,28 @@ def test_60_an_application_that_never_starts_rolls_back(shop: Shop) -> None:
     assert shop.outcomes == ["rolled_back"]
 
 
+def test_60_a_body_is_not_read_beyond_its_first_bytes_for_a_late_start(shop: Shop) -> None:
+    read: list[bytes] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        for piece in (b"", b"", b"one", b"two"):
+            read.append(piece)
+            yield piece
+
+    assert isinstance(get(PolydatumWSGI(app, shop.dm), shop).raised, AssertionError)
+    assert read == [b"", b"", b"one"]
+
+
+def test_60_a_late_start_may_follow_empty_pieces(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        yield b""  # as middleware does that is not ready to answer
+        yield from late_app(environ, start_response)
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.body) == (200, b"one two")
+    assert shop.log == ["db open", "db commit", "db close", "start 200"]
+
+
 def test_60_an_error_page_may_replace_what_has_not_gone_out(shop: Shop) -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         shop.here()
@@ -203,6 +231,28 @@ def test_60_what_fails_after_the_start_is_the_servers_business(shop: Shop) -> No
     assert told == ["200 OK", "500 Internal Server Error"]
 
 
+def test_04_the_exception_behind_an_error_page_is_the_cause(shop: Shop) -> None:
+    """For rollback_on and the middleware; whether to roll back, the status decides."""
+    seen: list[Any] = []
+
+    def exceptions_only(error: BaseException | None, status: int | None) -> bool:
+        seen.append((type(error), status))
+        return error is not None
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ["polydatum.dal"].items.add("tea")
+        try:
+            raise LookupError
+        except LookupError:
+            start_response("404 Not Found", [])
+        return [b"own page"]
+
+    answer = get(PolydatumWSGI(app, shop.dm, rollback_on=exceptions_only), shop)
+    assert (answer.status, answer.body) == (404, b"own page")
+    assert seen == [(LookupError, 404)]
+    assert shop.names == []
+
+
 @pytest.mark.parametrize(("status", "expected"), [("200 OK", 500), ("503 Service Unavailable", 503)])
 def test_21_an_application_cannot_hide_a_failed_commit(shop: Shop, status: str, expected: int) -> None:
     failure = shop.fail("db commit", RuntimeError("disk full"))
@@ -219,6 +269,47 @@ def test_21_an_application_cannot_hide_a_failed_commit(shop: Shop, status: str, 
     answer = get(PolydatumWSGI(app, shop.dm), shop)
     assert answer.status == expected
     assert answer.raised is (failure if expected == 500 else None)
+
+
+@pytest.mark.parametrize("then", ["list", "generator", "write"])
+def test_01_60_an_application_that_swallows_a_failed_commit_does_not_send_its_success(shop: Shop, then: str) -> None:
+    failure = shop.fail("db commit", RuntimeError("disk full"))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ["polydatum.dal"].items.add("tea")
+        write = start_response("200 OK", [("X-Own", "1")])
+        with contextlib.suppress(RuntimeError):
+            write(b"one")
+        if then == "write":
+            write(b"two")
+        return iter([b"two"]) if then == "generator" else [b"two"]
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.headers, answer.body, answer.raised) == (500, [], b"", failure)
+    assert "start 200" not in shop.log
+    assert shop.names == []
+
+
+def test_05_60_what_was_rolled_back_becomes_no_success_in_its_body(shop: Shop) -> None:
+    """Servers let an application replace its status until the first bytes are out."""
+    error = ZeroDivisionError()
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ["polydatum.dal"].items.add("tea")
+        start_response("503 Service Unavailable", [])
+
+        def body() -> Iterator[bytes]:
+            try:
+                raise error
+            except ZeroDivisionError:
+                start_response("200 OK", [], sys.exc_info())
+            yield b"all is well"
+
+        return body()
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.body, answer.raised) == (503, b"", error)
+    assert shop.names == []
 
 
 @pytest.mark.parametrize("kind", ["list", "generator", "written", "error"])
@@ -293,6 +384,41 @@ def test_23_on_commit_error_answers(
     assert shop.names == []
 
 
+def test_23_on_commit_error_is_not_asked_about_a_request_that_failed_before(shop: Shop) -> None:
+    asked: list[Exception] = []
+
+    @shop.dm.context_middleware
+    def translate(context: Any) -> Iterator[None]:
+        try:
+            yield
+        except ZeroDivisionError as error:
+            raise RuntimeError("translated") from error
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("500 Internal Server Error", [], sys.exc_info())
+        return [b"own page"]
+
+    answer = get(PolydatumWSGI(app, shop.dm, on_commit_error=lambda environ, error: asked.append(error)), shop)
+    assert str(answer.raised) == "translated"
+    assert asked == []
+
+
+def test_23_what_on_commit_error_starts_and_does_not_finish_fails(shop: Shop) -> None:
+    failure = shop.fail("db commit", OutOfStock("sold"))  # which would be answered
+
+    def handler(environ: Any, error: Exception) -> Any:
+        def response(environ: Any, start_response: Any) -> Any:
+            start_response("503 Service Unavailable", [])
+            raise LookupError
+
+        return response
+
+    assert get(PolydatumWSGI(add, shop.dm, on_commit_error=handler), shop).raised is failure
+
+
 def test_14_the_user_is_the_servers(shop: Shop) -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
@@ -333,6 +459,32 @@ def test_18_the_stream_helper_needs_the_middleware() -> None:
         stream_context({})
 
 
+def test_15_inside_another_manager_each_application_has_its_own(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    inner = Shop(tmp_path / "inner")
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ["polydatum.dal"].items.add("tea")
+        seen.append(environ["polydatum.context"].data_manager)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    inside = PolydatumWSGI(app, inner.dm)
+
+    def between(environ: Any, start_response: Any) -> Any:
+        body = inside(environ, start_response)
+        environ["polydatum.dal"].items.add("milk")
+        seen.append(environ["polydatum.context"].data_manager)
+        return body
+
+    assert get(PolydatumWSGI(between, shop.dm), shop).body == b"done"
+    assert seen == [inner.dm, shop.dm]
+    assert (inner.names, shop.names) == (["tea"], ["milk"])
+    assert shop.is_left
+    assert inner.is_left
+
+
 class Request(RequestMixin[ShopDAL], werkzeug.Request):
     pass
 
@@ -350,16 +502,29 @@ def test_13_requests_of_werkzeug_have_the_dal(shop: Shop) -> None:
         Client(app).get("/")
 
 
-def test_a_request_leaves_no_cyclic_garbage(shop: Shop) -> None:
-    app = PolydatumWSGI(add, shop.dm)
-    for query in ("", "deny"):
-        get(app, shop, query=query)
-        gc.collect()
-        gc.disable()
-        try:
-            environ = environ_of(Call(lambda request: Reply(), None, query=query))
-            app(environ, lambda status, headers: lambda data: None)
-            del environ
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "503 Service Unavailable"])
+def test_a_request_leaves_no_cyclic_garbage(shop: Shop, status: str) -> None:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        environ["polydatum.dal"].items.add("tea")
+        if status.startswith("503"):
+            try:
+                raise ZeroDivisionError
+            except ZeroDivisionError:
+                start_response(status, [], sys.exc_info())
+        else:
+            start_response(status, [])
+        return [b"done"]
+
+    def request() -> None:
+        environ = environ_of(Call(lambda request: Reply(), None))
+        app(environ, lambda status, headers, exc_info=None: lambda data: None)
+
+    app = PolydatumWSGI(application, shop.dm)
+    request()  # fills caches
+    gc.collect()
+    gc.disable()
+    try:
+        request()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

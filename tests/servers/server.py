@@ -18,6 +18,8 @@ START = 30.0
 STOP = 15.0
 EXPECTED_ERRORS = ("IntegrityError: FOREIGN KEY constraint failed",)
 """The last lines of tracebacks that every bank may log: of transfers whose commit shall fail."""
+BETWEEN = ("During handling of the above exception", "The above exception was the direct cause")
+"""What stands between two tracebacks of a chain."""
 COMPLAINTS = (
     "Exception ignored",
     "never awaited",
@@ -168,6 +170,8 @@ def last_lines(text: str) -> list[str]:
     for line in text.splitlines():
         if line.lstrip(" |+").startswith("Traceback (most recent call last)"):
             inside = True
+        elif line.startswith(BETWEEN):
+            inside = False
         elif inside and line.strip(" |") and not line.lstrip("|").startswith(" "):
             found.append(line)
             inside = False
