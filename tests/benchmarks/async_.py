@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from tests.benchmarks.contenders import Contender
+from tests.benchmarks.contenders import AsyncWork, Contender
 from tests.benchmarks.proofs import Proof, prove_async
 from tests.benchmarks.rounds import Measured, Sample, Settings, async_sample_of, take_turns
 
@@ -18,17 +18,20 @@ PROOFS = {
 
 
 def measure(row: str, contenders: Mapping[str, Contender], settings: Settings) -> Measured:
-    """Time one row, all contenders in turn on one event loop, each sample in a task of its own."""
+    """Time one row."""
+    works = {name: contender.async_[row] for name, contender in contenders.items() if row in contender.async_}
+    return time_works(works, dict.fromkeys(works, PROOFS[row]), settings)
+
+
+def time_works(works: Mapping[str, AsyncWork], proofs: Mapping[str, Proof], settings: Settings) -> Measured:
+    """Time works by contender, all in turn on one event loop, each sample in a task of its own."""
     measured = Measured()
     samples: dict[str, Sample] = {}
     with asyncio.Runner() as runner:
         opened = []
-        for name, contender in contenders.items():
-            work = contender.async_.get(row)
-            if work is None:
-                continue
+        for name, work in works.items():
             try:
-                runner.run(prove_async(work, PROOFS[row]))
+                runner.run(prove_async(work, proofs[name]))
                 manager = work()
                 run = runner.run(manager.__aenter__())
             except Exception as error:

@@ -13,7 +13,8 @@ SLACK = 1.2
 ON_311 = 1.3
 
 SYNC, ASYNC, MEMORY = "core, sync", "core, async", "memory, growth, size, import"
-AREAS = (SYNC, ASYNC, MEMORY)
+HTTP = "HTTP, overhead of a request over the bare framework"
+AREAS = (SYNC, ASYNC, HTTP, MEMORY)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ ROWS = (
     Row("async_full", ASYNC, "async context + service call that uses the resource", Budget(2.6)),
     Row("async_sync_resource", ASYNC, "async context + 1 sync resource, x the async limit", Budget(1.4)),
     Row("async_suspending", ASYNC, "async resource whose teardown really suspends"),
+    Row("http_starlette", HTTP, "Starlette", Budget(2.6)),
+    Row("http_fastapi", HTTP, "FastAPI", Budget(2.6)),
+    Row("http_flask", HTTP, "Flask", Budget(2.6)),
+    Row("http_django", HTTP, "Django, WSGI", Budget(2.6)),
     Row("held_empty", MEMORY, "memory per open context, empty", _exactly(190), "B", repeated=False),
     Row("held_connection", MEMORY, "memory per open context, 1 resource", _exactly(530), "B", repeated=False),
     Row(

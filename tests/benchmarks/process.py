@@ -7,12 +7,12 @@ import argparse
 import json
 from dataclasses import asdict
 
-from tests.benchmarks import async_, memory, sync
-from tests.benchmarks.budgets import ASYNC, BY_NAME, MEMORY, SYNC
-from tests.benchmarks.contenders import load
+from tests.benchmarks import async_, http_, memory, sync
+from tests.benchmarks.budgets import ASYNC, BY_NAME, HTTP, MEMORY, SYNC
+from tests.benchmarks.contenders import CORE, OVER_HTTP, load
 from tests.benchmarks.rounds import Settings
 
-MEASURE = {SYNC: sync.measure, ASYNC: async_.measure, MEMORY: memory.measure}
+MEASURE = {SYNC: sync.measure, ASYNC: async_.measure, HTTP: http_.measure, MEMORY: memory.measure}
 
 
 def main() -> None:
@@ -23,8 +23,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--ours-only", action="store_true")
     chosen = parser.parse_args()
-    contenders, missing = load(ours_only=chosen.ours_only)
-    measure = MEASURE[BY_NAME[chosen.row].area]
+    area = BY_NAME[chosen.row].area
+    contenders, missing = load(OVER_HTTP if area == HTTP else CORE, ours_only=chosen.ours_only)
+    measure = MEASURE[area]
     measured = measure(chosen.row, contenders, Settings(chosen.rounds, chosen.contexts, chosen.repeats))
     print(json.dumps(asdict(measured) | {"missing": missing}))
 

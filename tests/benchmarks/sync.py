@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 
-from tests.benchmarks.contenders import Contender
+from tests.benchmarks.contenders import Contender, SyncWork
 from tests.benchmarks.proofs import Proof, prove_sync
 from tests.benchmarks.rounds import Measured, Sample, Settings, sample_of, take_turns
 
@@ -27,16 +27,19 @@ PROOFS = {
 
 
 def measure(row: str, contenders: Mapping[str, Contender], settings: Settings) -> Measured:
-    """Time one row, each contender in a ``contextvars.Context`` of its own."""
+    """Time one row."""
+    works = {name: contender.sync[row] for name, contender in contenders.items() if row in contender.sync}
+    return time_works(works, dict.fromkeys(works, PROOFS[row]), settings)
+
+
+def time_works(works: Mapping[str, SyncWork], proofs: Mapping[str, Proof], settings: Settings) -> Measured:
+    """Time works by contender, each in a ``contextvars.Context`` of its own."""
     measured = Measured()
     samples: dict[str, Sample] = {}
     with ExitStack() as stack:
-        for name, contender in contenders.items():
-            work = contender.sync.get(row)
-            if work is None:
-                continue
+        for name, work in works.items():
             try:
-                copy_context().run(prove_sync, work, PROOFS[row])
+                copy_context().run(prove_sync, work, proofs[name])
                 home = copy_context()
                 opened = work()
                 run = home.run(opened.__enter__)

@@ -31,7 +31,7 @@ Registering = Callable[[int], Callable[[], None]]
 @dataclass(frozen=True)
 class Contender:
     name: str
-    sync: Mapping[str, SyncWork]
+    sync: Mapping[str, SyncWork] = field(default_factory=dict)
     async_: Mapping[str, AsyncWork] = field(default_factory=dict)
     held: Mapping[str, HeldWork] = field(default_factory=dict)
     registering: Mapping[str, Registering] = field(default_factory=dict)
@@ -43,7 +43,10 @@ class Contender:
 
 LIMIT = "limit"
 OURS = "polydatum"
-_MODULES = {
+BARE = "bare"
+"""The framework without an adapter; only over HTTP."""
+
+CORE = {
     LIMIT: "limit",
     OURS: "ours",
     "wireup": "peer_wireup",
@@ -52,16 +55,26 @@ _MODULES = {
     "modern-di": "peer_modern_di",
     "polydatum 0.9.1": "peer_upstream",
 }
+OVER_HTTP = {
+    BARE: "http_bare",
+    LIMIT: "http_limit",
+    OURS: "http_ours",
+    "wireup": "http_wireup",
+    "dishka": "http_dishka",
+    "svcs": "http_svcs",
+}
+"""Who takes part, and in which module."""
 
 
-def load(*, ours_only: bool) -> tuple[dict[str, Contender], dict[str, str]]:
+def load(modules: Mapping[str, str], *, ours_only: bool) -> tuple[dict[str, Contender], dict[str, str]]:
     """All contenders that can be imported here, and for the others the reason why not."""
-    names = (LIMIT, OURS) if ours_only else tuple(_MODULES)
     contenders: dict[str, Contender] = {}
     missing: dict[str, str] = {}
-    for name in names:
+    for name, module_name in modules.items():
+        if ours_only and name not in (BARE, LIMIT, OURS):
+            continue
         try:
-            module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+            module = importlib.import_module(f"{__name__}.{module_name}")
         except Exception as error:
             missing[name] = f"not available: {type(error).__name__}: {error}"
         else:
