@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
-from .closing import aclose, close, close_at_once, close_clean
+from .closing import aclose, close, close_clean
 from .errors import ContextReusedError
 from .opening import CLOSED, CLOSING, CREATED, OPEN
 from .waiting import home_of_running_task
@@ -81,9 +81,9 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
         outcome = None
         try:
             if claimed:
-                outcome = close_at_once(self, exc, None) or await aclose(self, exc, None, None)
+                outcome = await aclose(self, exc, None, None)
             else:
-                await self._wait_for_closer()
+                await self._aclose(exc, None, None)
         finally:
             if get() is self:
                 try:

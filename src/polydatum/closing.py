@@ -155,55 +155,17 @@ def _surprised(
     return unwinding
 
 
-def close_at_once(context: Any, exc: BaseException | None, status: int | None) -> Outcome | None:
-    """End an async context whose close is claimed if nothing in that has to be awaited; None if something may."""
-    if (
-        exc is None
-        and context._frames is None
-        and not context._elsewhere
-        and (status is None or status < 400)
-        and is_plain(context)
-        and all_generators(context._opened)
-        and _uncancelled_here(context)
-    ):
-        return close_clean(context, status)
-    return None
-
-
-def all_generators(opened: list[Any] | None) -> bool:
-    """Whether what is open is sync generators, or nothing."""
-    for part in opened[::2] if opened else ():  # noqa: SIM110 - all() would make a generator for each close
-        if part.kind is not GENERATOR:
-            return False
-    return True
-
-
-def _uncancelled_here(context: Any) -> bool:
-    """Whether this is the task that the context was opened in, on asyncio, and nobody has cancelled it."""
-    _, task, cancelling = context._home
-    if task is None:
-        return False
-    asyncio = sys.modules["asyncio"]
-    return (
-        asyncio.current_task() is task
-        and task.cancelling() == cancelling
-        and not is_cancelled(current_anyio_scope(asyncio))
-    )
-
-
 def aclose(
     context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None
 ) -> Coroutine[Any, Any, Outcome]:
     """End an async context whose close is claimed: gives the coroutine that does it."""
-    if (
-        exc is None
-        and not context._elsewhere
-        and (status is None or status < 400)
-        and is_plain(context)
-        and _uncancelled_here(context)
-    ):
+    _, task, cancelling = context._home
+    if exc is None and task is not None and not context._elsewhere and is_plain(context):
         asyncio = sys.modules["asyncio"]
-        return _aclose_clean(context, status, asyncio, current_anyio_scope(asyncio))
+        if (status is None or status < 400) and asyncio.current_task() is task and task.cancelling() == cancelling:
+            scope = current_anyio_scope(asyncio)
+            if not is_cancelled(scope):
+                return _aclose_clean(context, status, asyncio, scope)
     return aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
 
 

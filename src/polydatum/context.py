@@ -374,11 +374,7 @@ class Context(ResourceOwner):
         if late_hint:
             self._late_hint = late_hint
         try:
-            if not self._claim_close():
-                await self._wait_for_closer()
-                return self._outcome
-            # Most contexts end without anything to wait for, and without another coroutine.
-            return closing.close_at_once(self, exc, status) or await closing.aclose(self, exc, status, in_thread)
+            return await self._aclose(exc, status, in_thread) or self._outcome
         finally:
             if not keep_current:
                 self.leave()
@@ -395,9 +391,11 @@ class Context(ResourceOwner):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
-        is_first = self._state is OPEN  # a second closer suppresses nothing
-        outcome = await Context.aclose(self, exc)
-        return is_first and exc is not None and outcome.suppressed is not None
+        try:
+            outcome = await self._aclose(exc, None, None)
+        finally:
+            self.leave()
+        return exc is not None and outcome is not None and outcome.suppressed is not None
 
     def leave(self) -> None:
         """Make the outer context current again, if this one still is. Idempotent, safe in any thread or task."""
@@ -446,12 +444,14 @@ class Context(ResourceOwner):
                 waiter.wait()
         return None
 
-    async def _wait_for_closer(self) -> None:
-        """What a second closer does."""
+    async def _aclose(self, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome | None:
+        if self._claim_close():
+            return await closing.aclose(self, exc, status, in_thread)
         if self._must_wait():
             waiter = async_waiter()
             if self._enlist(waiter):
                 await waiter.wait()
+        return None
 
     def _enlist(self, waiter: Waiter) -> bool:
         """Put a second closer on the list; False if the first has finished meanwhile."""
