@@ -19,14 +19,19 @@ generator, a direct call) and to the best *peer* (libraries that do the same wor
   ``contextvars.Context`` each, so that none pays for the variables of another.
 * A contender's figure is the minimum of its samples over all rounds and processes. Ours, the limit
   and the peers each take their own minimum; ratios are formed only from these.
+* Over HTTP an application is called in process, see ``serving``, and what it takes over the bare framework is the
+  figure. A difference of two large numbers wants many samples, so these rows take five times as many
+  rounds and twice as many processes. Two minima's difference repeats only within 20 %. So the lower deciles stand
+  in for the minima, and the mean over the processes for the least of them: within about 10 %.
 * A contender loops over its work itself (``run(times)``), so no call made by the harness sits in
   the figure and flatters the ratio of rows that cost less than 0.1 µs.
 
 Where things are
 ================
 ``budgets``     the rows and what each may cost, written once, as data
-``sync``, ``async_``, ``memory``   one module per area: how its rows are proved and measured
-``contenders``  the limit, ours and one module per peer, all of the same shape
+``sync``, ``async_``, ``http_``, ``memory``   one module per area: how its rows are proved and measured
+``contenders``  the limit, ours and one module per peer, all of the same shape; ``http_*`` are those of the HTTP rows
+``serving``     calls an application as a server would
 ``rounds``      the timing itself; ``process`` is one measuring process, ``__main__`` starts them
 ``results``, ``report``   figures and verdicts; tables, JSON and Markdown
 

@@ -33,6 +33,12 @@ def _contender(result: RowResult, name: str) -> str:
     return amount if factor is None or name == LIMIT else f"{amount} ({factor:.2f}x)"
 
 
+def _title(result: RowResult) -> str:
+    """The row's title, with the time that has been taken off its figures."""
+    row = result.row
+    return row.title if result.base is None else f"{row.title} ({row.over} {_amount(result.base.minimum, row.unit)})"
+
+
 def _cells(results: Results, result: RowResult) -> tuple[str, ...]:
     unit = result.row.unit
     ours: Figure | None = result.ours
@@ -40,7 +46,7 @@ def _cells(results: Results, result: RowResult) -> tuple[str, ...]:
     absolute = result.row.budget is not None and result.row.budget.absolute
     peer = result.best_peer
     return (
-        result.row.title,
+        _title(result),
         NONE if ours is None else _amount(ours.minimum, unit),
         NONE if ours is None else _amount(ours.median, unit),
         _factor(result.over_limit(OURS)),
@@ -88,7 +94,7 @@ def _full_table(rows: Sequence[RowResult]) -> list[Sequence[str]]:
     names = _names(rows)
     return [
         ("work", *names),
-        *((result.row.title, *(_contender(result, name) for name in names)) for result in rows),
+        *((_title(result), *(_contender(result, name) for name in names)) for result in rows),
     ]
 
 

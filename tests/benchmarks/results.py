@@ -2,9 +2,9 @@
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import median
+from statistics import fmean, median, quantiles
 from typing import Any
 
 from tests.benchmarks.budgets import BY_NAME, SLACK, Row
@@ -24,6 +24,8 @@ class RowResult:
     name: str
     figures: dict[str, Figure] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    base: Figure | None = None
+    """What has been taken off the figures, if the row is about what is added to it."""
 
     @property
     def row(self) -> Row:
@@ -97,6 +99,7 @@ class Results:
                 row["name"],
                 {name: Figure(**figure) for name, figure in row["figures"].items()},
                 row["problems"],
+                None if row["base"] is None else Figure(**row["base"]),
             )
             for row in stored["rows"]
         ]
@@ -109,14 +112,14 @@ def put_together(found: Mapping[str, list[dict[str, Any]]], *, processes: int, c
     rows = []
     for name, printed in found.items():
         result = RowResult(name)
-        samples: dict[str, list[float]] = {}
         for one in printed:
             missing |= one["missing"]
             result.problems |= one["problems"]
-            for contender, taken in one["samples"].items():
-                samples.setdefault(contender, []).extend(taken)
-        for contender, taken in samples.items():
-            result.figures[contender] = Figure(min(taken), median(taken))
+        samples = [one["samples"] for one in printed]
+        if result.row.over is None:
+            result.figures = _figures(samples)
+        else:
+            result.figures, result.base = _added(samples, result.row.over)
         rows.append(result)
     return Results(
         python=sys.version_info[:3],
@@ -126,3 +129,41 @@ def put_together(found: Mapping[str, list[dict[str, Any]]], *, processes: int, c
         rows=rows,
         missing=missing,
     )
+
+
+Samples = Mapping[str, list[float]]
+"""What one process measured, by contender."""
+
+
+def _figures(processes: Sequence[Samples]) -> dict[str, Figure]:
+    joined: dict[str, list[float]] = {}
+    for samples in processes:
+        for name, taken in samples.items():
+            joined.setdefault(name, []).extend(taken)
+    return {name: Figure(min(taken), median(taken)) for name, taken in joined.items()}
+
+
+def _added(processes: Sequence[Samples], over: str) -> tuple[dict[str, Figure], Figure | None]:
+    """What the contenders add to the one that the row is over, and that one's own figure.
+
+    A difference of two minima is the luck of two samples, so lower deciles stand in for minima. It is taken within a
+    process, and the mean over the processes counts.
+    """
+    processes = [samples for samples in processes if over in samples]
+    added: dict[str, list[Figure]] = {}
+    for samples in processes:
+        base = _low_and_middle(samples[over])
+        for name, taken in samples.items():
+            figure = _low_and_middle(taken)
+            less = Figure(figure.minimum - base.minimum, figure.median - base.median)
+            added.setdefault(name, []).append(figure if name == over else less)
+    figures = {
+        name: Figure(fmean(one.minimum for one in found), fmean(one.median for one in found))
+        for name, found in added.items()
+    }
+    return figures, figures.pop(over, None)
+
+
+def _low_and_middle(taken: Sequence[float]) -> Figure:
+    deciles = quantiles(taken, n=10)
+    return Figure(deciles[0], deciles[4])

@@ -82,6 +82,8 @@ def take_turns(samples: Mapping[str, Sample], rounds: int) -> dict[str, list[flo
     """Microseconds per time, one figure per round, for every contender."""
     names = list(samples)
     taken: dict[str, list[float]] = {name: [] for name in names}
+    if not names:
+        return taken
     with quiet_collector():
         times = {name: _times(samples[name]) for name in names}
         for number in range(rounds):
