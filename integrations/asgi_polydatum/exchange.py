@@ -7,7 +7,6 @@ failure is latched: no start below 500 goes out any more, whatever the applicati
 from __future__ import annotations
 
 import inspect
-import logging
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 from asgi_polydatum.connection import STREAM_HINT, ScopeFacts
 from asgi_polydatum.frameworks import UNHANDLED_KEY, has_no_handler
 from asgi_polydatum.protocol import ASGIApp, Message, Receive, Scope, Send
-from polydatum import ConfigurationError, Context, ContextClosedError, ServiceError
-from polydatum.adapting import ServiceAnswer, answer_for
+from polydatum import Context, ContextClosedError, ServiceError
+from polydatum.adapting import ServiceAnswer, answer_for, failures_logged, refuse_success
 
 CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
 
@@ -86,23 +85,17 @@ class Exchange:
         """Let ``on_commit_error`` answer; what it raises, or returns in vain, is logged, and the failure stands."""
         if self._on_commit_error is None:
             return
-        try:
+        with failures_logged():
             response: Any = self._on_commit_error(ScopeFacts(self._scope).find_request(self._scope), failure)
             if inspect.isawaitable(response):
                 response = await response
             if response is not None:
                 await response(self._scope, self._receive, self._send_instead)
-        except Exception:
-            logging.getLogger("polydatum").exception("on_commit_error failed; the commit's own error is raised instead")
 
     async def _send_instead(self, message: Message) -> None:
         """What the response of ``on_commit_error`` gets for ``send``."""
         if message["type"] == "http.response.start":
-            if message["status"] < 400:
-                raise ConfigurationError(
-                    f"on_commit_error returned a response with status {message['status']}: nothing was kept, and the "
-                    "client has to be told with a status of 400 or more"
-                )
+            refuse_success(message["status"])
             self._started = self._answered = True
         await self._send(message)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import starlette.requests
-import starlette.websockets
 from starlette.requests import HTTPConnection
 
 if TYPE_CHECKING:

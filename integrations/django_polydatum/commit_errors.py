@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -13,6 +11,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from polydatum import ConfigurationError
+from polydatum.adapting import failures_logged, refuse_success
+
+NAME = "ON_COMMIT_ERROR"
 
 Handler = Callable[[HttpRequest, Exception], Any]
 
@@ -31,7 +32,7 @@ class CommitErrors:
         """The answer, or None."""
         answer = None
         if self._handler is not None and isinstance(failure, Exception) and cause is None:
-            with _logged():
+            with failures_logged(NAME):
                 given = self._handler(request, failure)
                 if inspect.iscoroutine(given):
                     given.close()
@@ -43,7 +44,7 @@ class CommitErrors:
         """The async twin of `answer`; a sync handler runs in the thread of the request's sync views."""
         answer = None
         if self._handler is not None and isinstance(failure, Exception) and cause is None:
-            with _logged():
+            with failures_logged(NAME):
                 handler = self._handler
                 if not iscoroutinefunction(handler):
                     handler = sync_to_async(handler, thread_sensitive=True)
@@ -51,22 +52,10 @@ class CommitErrors:
         return answer
 
 
-@contextmanager
-def _logged() -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        logging.getLogger("polydatum").exception("ON_COMMIT_ERROR failed; the commit's own error is raised instead")
-
-
 def _accepted(answer: Any) -> HttpResponseBase | None:
     if answer is None:
         return None
     if not isinstance(answer, HttpResponseBase):
         raise ConfigurationError(f"ON_COMMIT_ERROR returned a {type(answer).__name__}; return a response or None")
-    if answer.status_code < 400:
-        raise ConfigurationError(
-            f"ON_COMMIT_ERROR returned a response with status {answer.status_code}: nothing was kept, and the client has to "
-            "be told with a status of 400 or more"
-        )
+    refuse_success(answer.status_code, NAME)
     return answer

@@ -88,7 +88,7 @@ class Dispatch:
             replaced = self._failure_response(failure, was_failing, request, args)
             if replaced is None:
                 raise
-            return failing.refuse_success(replaced)
+            return failing.as_failure(replaced)
         return response
 
     def _failure_response(
@@ -122,7 +122,7 @@ class Dispatch:
         context = context_of(current_request())
         outcome = context.outcome if context is not None else None
         if outcome is not None and outcome.http_status is not None:  # it was answered, and then the commit failed
-            failing.refuse_success(response)
+            failing.as_failure(response)
         return response
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import Any
 
 import flask
 
 from polydatum import ConfigurationError
+from polydatum.adapting import failures_logged, refuse_success
 
 
 def drop(app: flask.Flask, request: flask.Request, response: flask.Response) -> None:
@@ -25,24 +25,21 @@ def drop(app: flask.Flask, request: flask.Request, response: flask.Response) -> 
 
 def asked(app: flask.Flask, handler: Any, request: flask.Request, failure: Exception) -> flask.Response | None:
     """What ``on_commit_error`` answers, or None. What it raises or returns in vain is logged, and the failure stands."""
-    try:
+    response: flask.Response | None = None
+    with failures_logged():
         returned = app.ensure_sync(handler)(request, failure)
-        if returned is None:
-            return None
-        response = app.make_response(returned)
-        if response.status_code < 400:
-            response.close()
-            raise ConfigurationError(
-                f"on_commit_error returned a response with status {response.status_code}: nothing was kept, and the "
-                "client has to be told with a status of 400 or more"
-            )
-    except Exception:
-        logging.getLogger("polydatum").exception("on_commit_error failed; the commit's own error is raised instead")
-        return None
+        if returned is not None:
+            made = app.make_response(returned)
+            try:
+                refuse_success(made.status_code)
+            except ConfigurationError:
+                made.close()
+                raise
+            response = made
     return response
 
 
-def refuse_success(response: flask.Response) -> flask.Response:
+def as_failure(response: flask.Response) -> flask.Response:
     """An error handler that has forgotten the status does not make a success of a commit that has failed."""
     if response.status_code < 400:
         response.status_code = 500

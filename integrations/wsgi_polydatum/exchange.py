@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import http
-import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from polydatum import ConfigurationError, Context
-from polydatum.adapting import ServiceAnswer, StreamedBody, answer_for
+from polydatum import Context
+from polydatum.adapting import ServiceAnswer, StreamedBody, answer_for, failures_logged, refuse_success
 from wsgi_polydatum.environment import STREAM_HINT, Environ, EnvironFacts
 
 Headers = list[tuple[str, str]]
@@ -164,21 +163,15 @@ class Exchange:
 
     def _answer_commit_error(self, failure: Exception, on_commit_error: Any) -> Iterable[bytes] | None:
         """What ``on_commit_error`` answers, or None; what it raises is logged, and the failure stands."""
-        try:
+        body: Iterable[bytes] | None = None
+        with failures_logged():
             response = on_commit_error(self._environ, failure)
-            if response is None:
-                return None
-            return response(self._environ, self._start_instead)  # type: ignore[no-any-return]
-        except Exception:
-            logging.getLogger("polydatum").exception("on_commit_error failed; the commit's own error is raised instead")
-            return None
+            if response is not None:
+                body = response(self._environ, self._start_instead)
+        return body
 
     def _start_instead(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
-        if status_code(status) < 400:
-            raise ConfigurationError(
-                f"on_commit_error returned a response with status {status_code(status)}: nothing was kept, and the client "
-                "has to be told with a status of 400 or more"
-            )
+        refuse_success(status_code(status))
         self._write = self._server(status, headers)
         return self._write
 

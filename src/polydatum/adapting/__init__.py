@@ -13,7 +13,7 @@ and keeps a streamed body outside of the context with `StreamedBody`. What it ow
 from polydatum.inspection import tree
 from polydatum.unwinding import RollbackRule
 
-from .answers import ServiceAnswer, StreamedBody, answer_for, prefers_json
+from .answers import ServiceAnswer, StreamedBody, answer_for, failures_logged, prefers_json, refuse_success
 from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
 from .requests import AdapterMissingError, Params, RequestDal, RequestFacts
 
@@ -28,7 +28,9 @@ __all__ = [
     "ServiceAnswer",
     "StreamedBody",
     "answer_for",
+    "failures_logged",
     "find_manager",
     "prefers_json",
+    "refuse_success",
     "tree",
 ]

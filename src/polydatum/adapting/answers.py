@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
 from polydatum.context import Context
-from polydatum.errors import ServiceError
+from polydatum.errors import ConfigurationError, ServiceError
+from polydatum.reporting import log_error
 
 
 class ServiceAnswer(NamedTuple):
@@ -42,6 +44,32 @@ def answer_for(error: BaseException, accept: str | None = None) -> ServiceAnswer
         headers["Content-Type"] = "application/json"
         detail = json.dumps({"detail": detail})
     return ServiceAnswer(int(status), headers, detail.encode("utf-8", "replace"))
+
+
+def refuse_success(status: int, handler: str = "on_commit_error") -> None:
+    """Refuse what a handler of failed commits answers with a status below 400.
+
+    Args:
+        status: of the answer.
+        handler: the name of the handler, in the words of the user's code.
+
+    Raises:
+        ConfigurationError: if it is below 400.
+    """
+    if status < 400:
+        raise ConfigurationError(
+            f"{handler} returned a response with status {status}: nothing was kept, and the client has to be told with a "
+            "status of 400 or more"
+        )
+
+
+@contextmanager
+def failures_logged(handler: str = "on_commit_error") -> Iterator[None]:
+    """Log what a handler of failed commits raises, or what `refuse_success` does; the commit's own error stands."""
+    try:
+        yield
+    except Exception as error:
+        log_error("%s failed; the commit's own error is raised instead", handler, error=error)
 
 
 def _phrase(status: int) -> str:

@@ -103,9 +103,11 @@ class RequestDal(Generic[RequestT]):
 class RequestFacts(Mapping[str, Any], Generic[RequestT]):
     """The ``meta`` of a request's context: ``request``, ``user``, ``params``, ``request_id``, each looked up when it is read.
 
-    A subclass says where the framework keeps them. ``request_id`` is the ``X-Request-Id`` of the request if it consists of
-    1 to 64 letters, digits, dots, underscores and hyphens of ASCII, else a random one: it ends up in logs. Pass it to ``dm.context(meta=...)``, and call `end` when the request
-    is over: facts that nobody has read by then are gone, and with them a reference cycle between request and context.
+    A subclass says where the framework keeps them. Pass it to ``dm.context(meta=...)``, and call `end` when the request is
+    over: facts that nobody has read by then are gone, and with them a reference cycle between request and context.
+
+    ``request_id`` is the ``X-Request-Id`` of the request if it consists of 1 to 64 letters, digits, dots, underscores and
+    hyphens of ASCII, else a random one: it ends up in logs.
     """
 
     __slots__ = ("_request",)
