@@ -209,33 +209,25 @@ class Context(ResourceOwner):
             ContextReusedError: if it was opened before.
             BaseException: whatever a middleware raises; those already set up have then been unwound.
         """
-        self._begin()
-        if self._sets_up:
-            self._set_up()
+        self._drop_stale()
+        Context.__enter__(self)
         return self
 
     async def aopen(self) -> Self:
         """The async twin of `open`; sync and async middleware and resources may be mixed in it."""
-        self._begin()
-        self._home = home_of_running_task()
-        if self._sets_up:
-            await self._aset_up()
+        self._drop_stale()
+        await Context.__aenter__(self)
         return self
 
-    def _begin(self) -> None:
-        """Make this the current context; a closed one that was kept current and never left is no outer one.
-
-        It would be held by our token for ever.
-        """
+    def _drop_stale(self) -> None:
+        """A closed context that was kept current and never left would be held by our token for ever."""
         if self._state is not CREATED:
             raise ContextReusedError(self._state)
-        self._state = OPEN
         current = self._var.get()
         if current is not None and current._state is CLOSED:
             outer = current._token.old_value
             if not isinstance(outer, Context) or outer._state is CLOSED:  # else late use would reach an open outer one
                 current.leave()
-        self._token = self._var.set(self)
 
     def __enter__(self) -> Self:
         if self._state is not CREATED:
