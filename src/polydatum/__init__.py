@@ -1,6 +1,7 @@
 """Polydatum: an application's business logic and data access in one layer that knows no framework."""
 
 from .binding import bind
+from .clients import AsyncBackend, Backend, Ping
 from .context import Context
 from .errors import (
     AlreadyRegisteredError,
@@ -11,6 +12,7 @@ from .errors import (
     ContextClosedError,
     ContextError,
     ContextReusedError,
+    ForkedResourceError,
     InvalidCommandPath,
     InvalidMiddlewareError,
     InvalidResourceError,
@@ -20,15 +22,19 @@ from .errors import (
     MetaReadOnlyError,
     MiddlewareError,
     MiddlewareSetupError,
+    MissingClientError,
+    MultipleAuthoritiesError,
     NoActiveContextError,
     NotFound,
     PolydatumError,
+    ReadOnlyError,
     ResourceCycleError,
     ResourceError,
     ResourceSetupError,
     ResourceTimeoutError,
     RollbackOnlyError,
     RolledBack,
+    SavepointNotSupported,
     ServiceError,
     SettleError,
     UnknownCommand,
@@ -43,10 +49,14 @@ from .middleware import Call
 from .outcome import ErrorRecord, Outcome
 from .resources import Resource, ValueResource
 from .services import Service
+from .transactions import AsyncTransaction, Savepoint, Transaction
 
 __all__ = [
     "AlreadyRegisteredError",
+    "AsyncBackend",
     "AsyncResourceError",
+    "AsyncTransaction",
+    "Backend",
     "Call",
     "CommandError",
     "CommitOutcomeUnknown",
@@ -59,6 +69,7 @@ __all__ = [
     "DataManager",
     "DynamicDAL",
     "ErrorRecord",
+    "ForkedResourceError",
     "InvalidCommandPath",
     "InvalidMiddlewareError",
     "InvalidResourceError",
@@ -69,11 +80,15 @@ __all__ = [
     "MetaReadOnlyError",
     "MiddlewareError",
     "MiddlewareSetupError",
+    "MissingClientError",
+    "MultipleAuthoritiesError",
     "NoActiveContextError",
     "NotFound",
     "Outcome",
+    "Ping",
     "PolydatumError",
     "Problem",
+    "ReadOnlyError",
     "Resource",
     "ResourceCycleError",
     "ResourceError",
@@ -81,9 +96,12 @@ __all__ = [
     "ResourceTimeoutError",
     "RollbackOnlyError",
     "RolledBack",
+    "Savepoint",
+    "SavepointNotSupported",
     "Service",
     "ServiceError",
     "SettleError",
+    "Transaction",
     "UnknownCommand",
     "UnknownResourceError",
     "ValueResource",

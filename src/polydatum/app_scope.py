@@ -39,7 +39,7 @@ class AppScope:
     def _admit(self, wanted: str) -> None:
         pass  # what is touched after a close opens anew
 
-    def _keep(self, resource: RegisteredResource, value: Any, handle: Any) -> bool:
+    def _keep(self, resource: RegisteredResource, value: Any, handle: Any, transaction: Any = None) -> bool:
         self._opened += (resource, handle)
         self._values[resource] = value
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -17,6 +17,7 @@ from .meta import Meta, own_facts
 from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
+from .savepoints import Nested
 from .settling import Runner
 from .unwinding import RollbackRule, Unwinding
 from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
@@ -61,6 +62,7 @@ class Context(ResourceOwner):
     _data_manager: Any = None
     _limit: float = 5.0
     _rollback_on: RollbackRule | None = None
+    _commit_order: Sequence[str] = ()
     _sets_up = False  # something runs at every open
     _settles = False  # something but the plain rule runs at every close
     dal: Any = None
@@ -68,6 +70,7 @@ class Context(ResourceOwner):
     # Of one context; what is rare is on the class until it is needed.
     _meta: Any
     _token: Any
+    _read_only = False
     _frames: list[Any] | None = None  # set up middleware: middleware, handle, may it commit?, ...
     _wishes: Wishes | None = None
     _closers_waiting: list[Waiter] | None = None
@@ -80,8 +83,9 @@ class Context(ResourceOwner):
         self._state = CREATED
         self._opened = self._home = None
 
-    def _set_rules(self, rollback_on: RollbackRule | None, teardown_timeout: float | None) -> None:
+    def _set_rules(self, rollback_on: RollbackRule | None, teardown_timeout: float | None, read_only: bool) -> None:
         """Let this one context have rules of its own."""
+        self._read_only = read_only
         if rollback_on is not None:
             self._rollback_on = rollback_on
             self._settles = True
@@ -117,8 +121,43 @@ class Context(ResourceOwner):
         """How it ended; None before that."""
         return self._outcome if self._state is CLOSED else None
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it was opened with ``read_only=True``: backends then have the server refuse writes."""
+        return self._read_only
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state}>"
+
+    # --- Savepoints ---------------------------------------------------------------------------------------------------
+
+    def nested(self) -> Nested:
+        """A block inside this context that rolls back alone: ``with ctx.nested():``, or ``async with`` in async contexts.
+
+        If an exception leaves the block, what the resources' transactions did in it is undone, ``before_commit`` and
+        ``on_commit`` hooks registered in it are dropped, ``on_rollback`` hooks registered in it run, and the exception
+        goes on; catch it around the block, and the context can still commit. Otherwise the block's work is part of the
+        context's. Blocks may nest; a context is in one block at a time.
+
+        Only resources that take part in the outcome can be rolled back (see `polydatum.Transaction`): a generator that
+        commits after its ``yield`` has no savepoints.
+
+        Raises:
+            SavepointNotSupported: on entering, if a resource has written and has no savepoints.
+            ContextClosedError: on entering, if the context is not open any more.
+            AsyncResourceError: on entering a plain ``with``, if an async resource is open.
+
+        Example:
+            >>> from polydatum import DataManager
+            >>> with DataManager().context() as ctx:
+            ...     try:
+            ...         with ctx.nested():
+            ...             _ = ctx.on_commit(lambda: print("never printed"))
+            ...             raise KeyError("no such item")
+            ...     except KeyError:
+            ...         pass
+        """
+        return Nested(self)
 
     # --- What users wish for its end ----------------------------------------------------------------------------------
 

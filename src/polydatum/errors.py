@@ -204,6 +204,44 @@ class ResourceTimeoutError(ResourceError, TimeoutError):
         )
 
 
+class ForkedResourceError(ResourceError):
+    """A client that was used before this process was forked cannot be used on in it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"the client given to resource {shown(name)} was used before this process was forked, and the two would share "
+            "its connections; give the backend a URL, so that each process makes its own, or make the client after the fork"
+        )
+
+
+class ReadOnlyError(ResourceError):
+    """A write was tried in a context opened with ``read_only=True``."""
+
+    def __init__(self, name: str, what: str) -> None:
+        self.name = name
+        super().__init__(f"resource {shown(name)} refuses {what}: the context was opened with read_only=True")
+
+
+class SavepointNotSupported(ResourceError):
+    """A transaction that has written already cannot come back to where ``ctx.nested()`` began."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"resource {shown(name)} has no savepoints and has written already; "
+            "open the context's nested() block before it writes, or do without"
+        )
+
+
+class MissingClientError(ConfigurationError, ImportError):
+    """A backend's client library is not installed."""
+
+    def __init__(self, backend: str, package: str, extra: str) -> None:
+        self.package = package
+        super().__init__(f"{backend} needs the package {package}: pip install 'polydatum[{extra}]'")
+
+
 class MiddlewareError(PolydatumError):
     """A context middleware broke its protocol."""
 
@@ -266,6 +304,18 @@ class CommitOutcomeUnknown(SettleError):
         self.resource = resource
         super().__init__(
             f"the connection of resource {shown(resource)} was lost while committing: whether the data was kept is unknown"
+        )
+
+
+class MultipleAuthoritiesError(SettleError):
+    """More than one authority has something to commit, and none can be undone once another has committed."""
+
+    def __init__(self, resources: Iterable[str]) -> None:
+        self.resources = tuple(resources)
+        names = ", ".join(shown(name) for name in self.resources)
+        super().__init__(
+            f"resources {names} all wrote, and no commit covers them as one: write to one of them only, use two contexts, "
+            "or accept the window between the commits with DataManager(commit_order=[...]) naming them"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from .callables import is_async_generator_function, is_coroutine_function, is_generator_function
 from .errors import YieldedTwiceError
+from .transactions import value_of
 
 NOTHING: Any = object()
 """What ``next`` gives for a generator that has ended: told apart from every value, at no cost on the good path."""
@@ -154,11 +155,11 @@ class AsyncManagerKind(Kind):
 
 
 class TransactionKind(Kind):
-    """A transactional object that a callable made: it is its own value, and ends with its own ``close``."""
+    """A transactional object that a callable made: it ends with its own ``close``."""
 
     def open(self, factory: Callable[..., Any], subject: Any) -> Any:
         transaction = factory(subject)
-        return transaction, transaction
+        return value_of(transaction), transaction
 
     def end(self, handle: Any, cause: BaseException | None) -> Any:
         return handle.close()  # an awaitable, if it only looked sync
@@ -171,13 +172,19 @@ class AsyncTransactionKind(Kind):
 
     async def open(self, factory: Callable[..., Any], subject: Any) -> Any:
         transaction = factory(subject)
-        return transaction, transaction
+        return value_of(transaction), transaction
 
     async def end(self, handle: Any, cause: BaseException | None) -> bool:
         closed = handle.close()
         if isinstance(closed, Awaitable):
             await closed
         return False
+
+
+class AsyncBackendKind(Kind):
+    """An async `Backend`: a coroutine function, whose result is judged by `judge`."""
+
+    is_async = True
 
 
 class CallableKind(Kind):
@@ -201,6 +208,7 @@ ASYNC_MANAGER = AsyncManagerKind()
 TRANSACTION = TransactionKind()
 ASYNC_TRANSACTION = AsyncTransactionKind()
 CALLABLE = CallableKind()
+ASYNC_BACKEND = AsyncBackendKind()
 
 
 def looks_transactional(value: Any) -> bool:
@@ -228,6 +236,13 @@ def is_transactional(value: Any) -> bool:
         and kind in TRANSACTION_KINDS
         and any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
     )
+
+
+def transaction_of(value: Any, handle: Any) -> Any:
+    """The transaction that an opened resource brings into its context: its handle's, its own value, or None."""
+    if type(handle) is Judged and handle.kind in (TRANSACTION, ASYNC_TRANSACTION):
+        return handle.handle
+    return value if is_transactional(value) else None
 
 
 def missing_steps(transaction: Any) -> list[str]:

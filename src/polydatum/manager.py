@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
 from weakref import WeakSet
 
 from .app_scope import AppResource, AppScopes
+from .clients import AsyncBackend, BackedResource, Backend, Ping
 from .context import Context, check_timeout, managers
 from .errors import (
     AlreadyRegisteredError,
@@ -27,6 +28,7 @@ from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
 from .opening import CLOSED
 from .resources import RegisteredResource
+from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
 from .unwinding import RollbackRule
 
@@ -49,6 +51,7 @@ else:
 
     DalT = TypeVar("DalT", bound=DataAccessLayer)
     ContextT = TypeVar("ContextT", bound=Context)
+T = TypeVar("T")
 DalT_co = TypeVar("DalT_co", covariant=True)
 FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
 
@@ -76,6 +79,8 @@ class DataManager(Generic[DalT, ContextT]):
         rollback_on: ``f(exc, status) -> bool``, asked once when a context closes, in place of the plain rule "an
             exception or a status of 400 or more rolls back". Interrupts and cancellation always roll back, unasked.
         teardown_timeout: seconds that all async steps of one close may take together.
+        commit_order: names of resources that may commit in one context although no commit covers them as one, in the
+            order in which they shall. A failure between two commits leaves the context ``"partial"``.
 
     Example:
         >>> class Clock(Service):
@@ -107,6 +112,7 @@ class DataManager(Generic[DalT, ContextT]):
         context_class: type[ContextT] = ...,
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float = 5.0,
+        commit_order: Sequence[str] = (),
     ) -> None: ...
     @overload
     def __init__(
@@ -117,6 +123,7 @@ class DataManager(Generic[DalT, ContextT]):
         context_class: type[ContextT] = ...,
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float = 5.0,
+        commit_order: Sequence[str] = (),
     ) -> None: ...
     def __init__(
         self,
@@ -126,6 +133,7 @@ class DataManager(Generic[DalT, ContextT]):
         context_class: type[Context] = Context,
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float = 5.0,
+        commit_order: Sequence[str] = (),
     ) -> None:
         if isinstance(dal_class, DataAccessLayer):
             name = type(dal_class).__name__
@@ -144,6 +152,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._under_way: dict[Any, Any] = {}  # Opening -> owner: the openings under way, of all contexts
         self._rollback_on = rollback_on
         self._limit = teardown_timeout
+        self._commit_order = tuple(commit_order)
         self._registered: dict[str, RegisteredResource] = {}
         self._overrides: list[_Override] = []
         self._all_types: WeakSet[ContextTypes] = WeakSet()
@@ -169,6 +178,7 @@ class DataManager(Generic[DalT, ContextT]):
         *,
         rollback_on: RollbackRule | None = None,
         teardown_timeout: float | None = None,
+        read_only: bool = False,
     ) -> ContextT:
         """A new Context, not open yet; use it with ``with`` or ``async with``. Inside another one it is independent.
 
@@ -176,6 +186,7 @@ class DataManager(Generic[DalT, ContextT]):
             meta: the read-only facts of the context, such as ``{"user": ..., "request": ...}``.
             rollback_on: for this context, in place of the manager's.
             teardown_timeout: likewise, in seconds.
+            read_only: let ready-made backends have the server refuse writes; others may look at ``ctx.read_only``.
 
         Raises:
             ConfigurationError: at the first context after a registration, if method middleware does not fit a method.
@@ -183,15 +194,82 @@ class DataManager(Generic[DalT, ContextT]):
         if self._stale:
             self._compose()
         context = self._types.context(self, meta)
-        if rollback_on is not None or teardown_timeout is not None:
-            context._set_rules(rollback_on, teardown_timeout)
+        if rollback_on is not None or teardown_timeout is not None or read_only:
+            context._set_rules(rollback_on, teardown_timeout, read_only)
         return context  # type: ignore[no-any-return]
 
-    def dal(self, meta: Mapping[str, Any] | Meta | None = None) -> DalBlock[DalT]:
+    def dal(self, meta: Mapping[str, Any] | Meta | None = None, *, read_only: bool = False) -> DalBlock[DalT]:
         """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""
         if self._stale:
             self._compose()
-        return self._types.dal_context(self, meta)  # type: ignore[no-any-return]
+        context = self._types.dal_context(self, meta)
+        if read_only:
+            context._set_rules(None, None, read_only)
+        return context  # type: ignore[no-any-return]
+
+    def run(
+        self,
+        fn: Callable[[DalT], T],
+        *,
+        attempts: int = 3,
+        meta: Mapping[str, Any] | Meta | None = None,
+        read_only: bool = False,
+    ) -> T:
+        """Call ``fn(dal)`` in a context of its own and commit, anew if a database says that trying again may help.
+
+        Tried again, in a fresh context, after a serialization failure or deadlock (SQLSTATE 40001 and 40P01, MariaDB
+        1213, SQLite busy, MongoDB's transient transactions), with a growing random pause between; every other error,
+        `CommitOutcomeUnknown` included, is raised at once. Work outside of transactions happens as often as it is tried.
+
+        Args:
+            fn: the unit of work; its result is returned once it has committed.
+            attempts: how often it is tried at most, the first time included.
+            meta: as in `context`; read anew by each attempt.
+            read_only: as in `context`.
+
+        Raises:
+            ConfigurationError: if ``attempts`` is less than 1.
+            BaseException: whatever the last attempt raised.
+
+        Example:
+            >>> dm = DataManager()
+            >>> dm.run(lambda dal: "done")
+            'done'
+        """
+        result: Any = None  # stays so if a middleware suppresses what was raised
+        for pause in (*pauses(attempts), None):
+            try:
+                with self.dal(meta, read_only=read_only) as dal:
+                    result = fn(dal)
+            except Exception as error:
+                if pause is None or not is_transient(error):
+                    raise
+                sleep(pause)
+            else:
+                break
+        return result  # type: ignore[no-any-return]
+
+    async def arun(
+        self,
+        fn: Callable[[DalT], Awaitable[T]],
+        *,
+        attempts: int = 3,
+        meta: Mapping[str, Any] | Meta | None = None,
+        read_only: bool = False,
+    ) -> T:
+        """The async twin of `run`: ``fn(dal)`` is awaited in an async context."""
+        result: Any = None
+        for pause in (*pauses(attempts), None):
+            try:
+                async with self.dal(meta, read_only=read_only) as dal:
+                    result = await fn(dal)
+            except Exception as error:
+                if pause is None or not is_transient(error):
+                    raise
+                await asleep(pause)
+            else:
+                break
+        return result  # type: ignore[no-any-return]
 
     def get_dal(self) -> DalT:
         """The DAL. It is shared by all contexts: a call runs in the context that is current."""
@@ -260,7 +338,7 @@ class DataManager(Generic[DalT, ContextT]):
             AlreadyRegisteredError: if a name is taken.
             InvalidResourceError: if the name is reserved, or the object is of no known shape.
         """
-        self._add_resources([RegisteredResource(name, factory, self._under_way) for name, factory in resources.items()])
+        self._add_resources([self._registration(name, factory) for name, factory in resources.items()])
 
     def register_app_resources(self, **resources: Any) -> None:
         """Register resources of the application's scope: one per process, async ones per event loop.
@@ -284,7 +362,7 @@ class DataManager(Generic[DalT, ContextT]):
         former = self._registered.get(name)
         if former is None:
             raise UnknownResourceError(name, self._registered)
-        self._registered[name] = type(former)(name, resource, self._under_way)
+        self._registered[name] = self._registration(name, resource, former)
         self._apply_overrides()
 
     def get_resource(self, name: str) -> Any:
@@ -299,12 +377,19 @@ class DataManager(Generic[DalT, ContextT]):
         resource = self._resources.get(name)
         if resource is None:
             raise UnknownResourceError(name, self._resources)
-        return resource.factory
+        return resource.backend if isinstance(resource, BackedResource) else resource.factory
 
     def resource(self, factory: FactoryT) -> FactoryT:
         """Decorator: register a function as the resource of its name."""
         self.register_resources(**{factory.__name__: factory})
         return factory
+
+    def _registration(self, name: str, factory: Any, former: RegisteredResource | None = None) -> RegisteredResource:
+        if isinstance(former, AppResource):
+            return AppResource(name, factory, self._under_way)
+        if isinstance(factory, Backend | AsyncBackend):
+            return BackedResource(name, factory, self._under_way)
+        return RegisteredResource(name, factory, self._under_way)
 
     def _add_resources(self, resources: Sequence[RegisteredResource]) -> None:
         """All or none."""
@@ -392,7 +477,7 @@ class DataManager(Generic[DalT, ContextT]):
         for name, factory in (resources or {}).items():
             if name not in self._resources:
                 raise UnknownResourceError(name, self._resources)
-            replaced[name] = type(self._resources[name])(name, factory, self._under_way)
+            replaced[name] = self._registration(name, factory, self._resources[name])
         override = _Override(dict(services or {}), replaced)
         self._dal._with_services(override.services)  # refuses what cannot be
         with self._mutex:
@@ -426,6 +511,40 @@ class DataManager(Generic[DalT, ContextT]):
         """Services, methods, resources and middleware as plain data, for tools."""
         return describe(self._dal, self._resources.values(), self._context_middleware, self._method_middleware)
 
+    def get_client(self, name: str) -> Any:
+        """The client behind a `Backend`, such as an engine or a pool, made now if there was none; awaitable if async.
+
+        For start-up work such as creating tables. It belongs to the manager, which closes it.
+
+        Raises:
+            UnknownResourceError: if no backend is registered under that name.
+        """
+        backed = self._backed()
+        if name not in backed:
+            raise UnknownResourceError(name, backed)
+        return backed[name].client_for(self)
+
+    def ping(self) -> dict[str, Ping]:
+        """Ask the server behind every backend for a sign of life, one after the other, outside of any context.
+
+        No exception of a client gets out: what failed is told by its result. Async backends are asked by `aping` only.
+
+        Example:
+            >>> DataManager().ping()
+            {}
+        """
+        return {name: resource.ping(self) for name, resource in self._backed().items() if not resource.kind.is_async}
+
+    async def aping(self) -> dict[str, Ping]:
+        """The async twin of `ping`: asks async backends too. Sync ones block the event loop for as long as they take."""
+        return {
+            name: await resource.aping(self) if resource.kind.is_async else resource.ping(self)
+            for name, resource in self._backed().items()
+        }
+
+    def _backed(self) -> dict[str, BackedResource]:
+        return {name: found for name, found in self._resources.items() if isinstance(found, BackedResource)}
+
     def close(self) -> None:
         """Close the resources of the application's scope. The manager can be used again: they open anew.
 
@@ -453,6 +572,7 @@ class DataManager(Generic[DalT, ContextT]):
             "_under_way": self._under_way,
             "_var": self._var,
             "_limit": self._limit,
+            "_commit_order": self._commit_order,
             "_rollback_on": None if self._rollback_on is None else staticmethod(self._rollback_on),
         }
         self._types = ContextTypes(self._context_class, members, asks_manager=self._asks_for_resources)
@@ -486,6 +606,8 @@ class DataManager(Generic[DalT, ContextT]):
         self._under_way.clear()  # these belong to threads that did not survive
         for resource in self._resources.values():
             resource.claims.clear()
+        for backed in self._backed().values():
+            backed.client.claims.clear()
         self._app.forget_after_fork()
         self._apply_overrides()
 

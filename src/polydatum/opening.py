@@ -42,7 +42,7 @@ class Owner(Protocol):
     def _admit(self, wanted: str) -> None:
         """Raise unless new resources may open now."""
 
-    def _keep(self, resource: Any, value: Any, handle: Any) -> bool:
+    def _keep(self, resource: Any, value: Any, handle: Any, transaction: Any) -> bool:
         """Take over what was opened; False if it is too late for that."""
         ...
 
@@ -92,9 +92,9 @@ def claim(owner: Owner, mine: Opening) -> Opening | None:
     return None
 
 
-def complete(owner: Owner, mine: Opening, value: Any, handle: Any) -> bool:
+def complete(owner: Owner, mine: Opening, value: Any, handle: Any, transaction: Any = None) -> bool:
     """Hand what was opened to the owner, and let the others look again; False if the owner had closed without us."""
-    kept = owner._keep(mine.resource, value, handle)
+    kept = owner._keep(mine.resource, value, handle, transaction)
     release(owner, mine)
     return kept
 

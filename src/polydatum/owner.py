@@ -10,7 +10,7 @@ from threading import get_ident
 from typing import Any
 
 from .errors import ContextClosedError, NoActiveContextError
-from .kinds import NOTHING, is_transactional
+from .kinds import NOTHING
 from .opening import CLOSED, CLOSING, CREATED, OPEN
 from .outcome import COMMITTED, Outcome
 from .resources import RegisteredResource
@@ -83,11 +83,11 @@ class ResourceOwner:
         if opened is not entry:
             opened += entry
 
-    def _keep(self, resource: RegisteredResource, value: Any, handle: Any) -> bool:
+    def _keep(self, resource: RegisteredResource, value: Any, handle: Any, transaction: Any = None) -> bool:
         self._append(resource, handle)
-        if is_transactional(value):
+        if transaction is not None:
             with self._mutex:
-                self._transactions = [*(self._transactions or ()), (resource.name, value)]
+                self._transactions = [*(self._transactions or ()), (resource.name, transaction)]
         is_async = resource.is_async(handle)
         if not is_async and self._is_elsewhere():
             self._elsewhere = True

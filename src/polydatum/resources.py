@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from .callables import is_coroutine_function
 from .errors import AsyncResourceError, InvalidResourceError, ResourceSetupError
 from .kinds import (
+    ASYNC_BACKEND,
     ASYNC_GENERATOR,
     ASYNC_TRANSACTION,
     GENERATOR,
@@ -21,11 +22,11 @@ from .kinds import (
     Judged,
     Kind,
     is_async_transaction,
-    is_transactional,
     judge,
     kind_of,
     looks_transactional,
     missing_steps,
+    transaction_of,
 )
 from .opening import (
     OPEN,
@@ -39,6 +40,7 @@ from .opening import (
     release,
     wait,
 )
+from .transactions import value_of
 from .unwinding import Step
 
 VALUE = Kind()
@@ -89,15 +91,15 @@ class RegisteredResource:
 
     __slots__ = ("claims", "closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
 
-    def __init__(self, name: str, factory: Any, under_way: dict[Opening, Any]) -> None:
-        kind = VALUE if type(factory) is ValueResource else kind_of(factory)
+    def __init__(self, name: str, factory: Any, under_way: dict[Opening, Any], kind: Kind | None = None) -> None:
+        kind = kind or (VALUE if type(factory) is ValueResource else kind_of(factory))
         if kind is None:
             raise InvalidResourceError(
                 name,
                 f"an object of type {type(factory).__name__} is not a generator function, a context-manager factory or another callable; "
                 "wrap a ready value in ValueResource(...)",
             )
-        if is_coroutine_function(factory):
+        if kind is not ASYNC_BACKEND and is_coroutine_function(factory):
             raise InvalidResourceError(
                 name, "a coroutine function has no teardown; write an async generator that yields"
             )
@@ -203,26 +205,27 @@ class RegisteredResource:
         return self._completed(owner, mine, value, handle)
 
     def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
-        refused = self._refused_transaction(owner, value)
-        if refused is not None:
-            try:
-                self.end_step(owner, handle).call(refused)
-            finally:
-                release(owner, mine)
-            raise refused
-        if not complete(owner, mine, value, handle):
+        transaction = transaction_of(value, handle)
+        if transaction is not None:
+            refused = self._refused_transaction(owner, transaction)
+            if refused is not None:
+                try:
+                    self.end_step(owner, handle).call(refused)
+                finally:
+                    release(owner, mine)
+                raise refused
+            value = value_of(transaction)
+        if not complete(owner, mine, value, handle, transaction):
             self.end_step(owner, handle).call(owner._closed_error(self.name))
         return value if owner._state is OPEN else owner._value_of(self)
 
-    def _refused_transaction(self, owner: Any, value: Any) -> Exception | None:
-        """Why a transactional value cannot be settled; None if it can, or is no such value."""
-        if not is_transactional(value):
-            return None
-        if missing := missing_steps(value):
+    def _refused_transaction(self, owner: Any, transaction: Any) -> Exception | None:
+        """Why a transaction cannot be settled; None if it can."""
+        if missing := missing_steps(transaction):
             return InvalidResourceError(
                 self.name, f"it has a transactional kind, and no {', '.join(missing)}(); add what is missing"
             )
-        if not owner._is_async and is_async_transaction(value):
+        if not owner._is_async and is_async_transaction(transaction):
             return AsyncResourceError(self.name, "has transaction steps that a sync context cannot await")
         return None
 
@@ -294,6 +297,8 @@ class RegisteredResource:
             else:
                 if made is NOTHING:
                     made = self.factory(subject)
+                if kind is ASYNC_BACKEND:
+                    made = await made
                 judged = judge(made, in_async=True)
                 if judged is None or not judged.is_async:
                     raise InvalidResourceError(
@@ -306,14 +311,19 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
-        refused = self._refused_transaction(owner, value) if looks_transactional(value) else None
-        if refused is not None:
-            try:
-                await self.end_step(owner, handle).call(refused)
-            finally:
-                release(owner, mine)
-            raise refused
-        if kind is ASYNC_GENERATOR and owner is subject and owner._state is OPEN and not looks_transactional(value):
+        transaction = None
+        if kind is not ASYNC_GENERATOR or looks_transactional(value):
+            transaction = transaction_of(value, handle)
+            if transaction is not None:
+                refused = self._refused_transaction(owner, transaction)
+                if refused is not None:
+                    try:
+                        await self.end_step(owner, handle).call(refused)
+                    finally:
+                        release(owner, mine)
+                    raise refused
+                value = value_of(transaction)
+        elif owner is subject and owner._state is OPEN:
             entry = [self, handle]  # `complete`, spelled out
             opened = owner._opened = owner._opened or entry
             if opened is not entry:
@@ -324,7 +334,7 @@ class RegisteredResource:
             if mine.waiters is not None:
                 mine.wake_waiters()
             return value
-        if not complete(owner, mine, value, handle):
+        if not complete(owner, mine, value, handle, transaction):
             await self.end_step(owner, handle).call(owner._closed_error(self.name))
         return value if owner._state is OPEN else owner._value_of(self)
 

@@ -98,7 +98,7 @@ async def aclose_by_policy(
         else:
             unwinding.cancelled(cancel)
     if shield is None:
-        shield = _shield(context._limit, asyncio)
+        shield = shield_for(context._limit, asyncio)
     if context._elsewhere or unwinding.rank <= CANCELLATION:
         context._park()  # an endpoint's thread may run on
     take = partial(_atake, context, unwinding, shield, in_thread or workers.run_in_worker)
@@ -178,7 +178,8 @@ async def _take_in_thread(
         return next(steps, None) if started else _take(unwinding, steps, first)
 
 
-def _shield(limit: float, asyncio: Any) -> Shield:
+def shield_for(limit: float, asyncio: Any) -> Shield:
+    """A shield for steps of the running task, which may take that many seconds together."""
     if asyncio is None:
         return TrioShield(limit, sys.modules["trio"])
     return AsyncioShield(limit, asyncio, current_anyio_scope(asyncio), asyncio.current_task().cancelling())

@@ -7,11 +7,11 @@ step, sync or async, and reports back with `Unwinding.done` or `Unwinding.failed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 from .callables import is_coroutine_function, name_of
-from .errors import CommitOutcomeUnknown, ResourceTimeoutError, RolledBack
+from .errors import CommitOutcomeUnknown, MultipleAuthoritiesError, ResourceTimeoutError, RolledBack
 from .outcome import (
     BODY,
     BODY_PLACE,
@@ -47,12 +47,14 @@ class Unwindable(Protocol):
     def _transactions(self) -> list[tuple[str, Any]] | None: ...
     @property
     def _limit(self) -> float: ...
+    @property
+    def _commit_order(self) -> Sequence[str]: ...
 
 
 class Step:
     """One thing to do while unwinding. ``call`` takes the cause (or None) and may return an awaitable if ``is_async``."""
 
-    __slots__ = ("call", "commits", "is_async", "nests", "quiet", "rank", "where")
+    __slots__ = ("answer", "call", "commits", "is_async", "nests", "quiet", "rank", "where")
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Step:
         self.nests = nests  # nests like `with`: what it raises replaces, what it swallows is suppressed
         self.quiet = quiet  # its failure is logged and kept, and changes neither outcome nor answer
         self.commits = commits  # done without a cause, it has committed something, or may have
+        self.answer: Any = None  # what `call` returned, once it is done
 
     def awaiting(self, result: Any) -> Step:
         """The rest of a step that looked sync and returned an awaitable."""
@@ -202,6 +205,8 @@ class Unwinding:
             if self.cause is not None:
                 break
             yield transaction_step("preparing", name, transaction.prepare, rank=COMMIT)
+        if len(authorities) > 1 and self.cause is None:
+            authorities = yield from self._commit_plan(authorities)
         undone = transactions[:]
         for name, transaction in authorities:
             if self.cause is not None:
@@ -214,8 +219,30 @@ class Unwinding:
                 # The authority has committed: an effect that fails can no longer change the answer.
                 yield transaction_step("committing", name, transaction.commit, rank=COMMIT, quiet=True, commits=True)
         else:
+            in_doubt = self.unknown or len(undone) < len(transactions)
             for name, transaction in reversed(undone):
-                yield transaction_step("rolling back", name, transaction.rollback)
+                undo = getattr(transaction, "abandon", None) if in_doubt else None
+                yield transaction_step("rolling back", name, undo or transaction.rollback)
+
+    def _commit_plan(self, authorities: list[tuple[str, Any]]) -> Generator[Step, None, list[tuple[str, Any]]]:
+        """Those that only read, in order of opening, then those that wrote, in the order that the user has accepted."""
+        readers: list[tuple[str, Any]] = []
+        writers: list[tuple[str, Any]] = []
+        for name, transaction in authorities:
+            wrote = getattr(transaction, "wrote", None)
+            step = None if wrote is None else transaction_step("asking", name, wrote, rank=COMMIT)
+            if step is not None:
+                yield step
+            is_reader = step is not None and step.answer is False
+            (readers if is_reader else writers).append((name, transaction))
+        if len(writers) > 1 and self.cause is None:
+            names = [name for name, _ in writers]
+            order = self.subject._commit_order
+            if set(names) <= set(order):
+                writers.sort(key=lambda writer: order.index(writer[0]))
+            else:
+                self.failed(Step("planning the commit", planned_nothing, rank=COMMIT), MultipleAuthoritiesError(names))
+        return readers + writers
 
     def steps_afterwards(self, outcome: Outcome, final_hook: Callable[..., Any] | None = None) -> Iterator[Step]:
         """``on_commit`` hooks of a committed context, ``on_rollback`` hooks of a rolled back one, each isolated.
@@ -236,6 +263,7 @@ class Unwinding:
 
     def done(self, step: Step, swallowed: Any) -> None:
         """A step ended without an error; ``swallowed`` if the cause that was thrown in did not come out again."""
+        step.answer = swallowed
         if self.cause is None:
             if step.commits:
                 self.kept = True

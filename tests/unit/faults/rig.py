@@ -106,7 +106,9 @@ class Rig:
         self.trace: list[Passed] = []
         self.raised: dict[int, tuple[str, BaseException]] = {}
         self.running = False
-        self.manager: Any = DataManager(rollback_on=plain_rule if by_policy else None)
+        self.manager: Any = DataManager(
+            rollback_on=plain_rule if by_policy else None, commit_order=[f"r{number}" for number in range(4)]
+        )
         self.names = [f"r{number}" for number in range(len(shape.resources))]
         self.manager.register_resources(**{name: self.part(name) for name in (*self.names, LATE)})
         middleware = [self.part(f"m{number}") for number in range(len(shape.middleware))]

@@ -1,0 +1,71 @@
+"""Which errors of databases go away by trying again, and how long to wait before: for `DataManager.run`.
+
+Errors are told by what clients say of them in attributes, so that it works for users' own resources too.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import CommitOutcomeUnknown, ConfigurationError
+from .waiting import running_asyncio
+
+FIRST_PAUSE = 0.01
+SQLSTATES = ("40001", "40P01")
+"""Serialization failure and deadlock: ISO 9075 class 40, "transaction rollback", and PostgreSQL's own code in it."""
+MARIADB_DEADLOCK = 1213
+SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+MONGO_LABEL = "TransientTransactionError"
+
+
+def pauses(attempts: int) -> Iterator[float]:
+    """For each attempt but the last, how many seconds to wait if it fails.
+
+    Exponential back-off with full jitter, so that those who collided do not meet again.
+    """
+    if attempts < 1:
+        raise ConfigurationError("attempts is a number of 1 or more")
+    import random  # here: it costs as much as half of polydatum
+
+    for attempt in range(attempts - 1):
+        yield random.uniform(0, FIRST_PAUSE * 2**attempt)
+
+
+sleep = time.sleep
+
+
+async def asleep(seconds: float) -> None:
+    """Suspend the running task, of asyncio or trio."""
+    asyncio = running_asyncio()
+    await (sys.modules["trio"] if asyncio is None else asyncio).sleep(seconds)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the whole unit of work may succeed if it is tried again, from the start, in a new transaction."""
+    seen: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in seen:
+        if isinstance(found, CommitOutcomeUnknown):
+            return False  # it may have succeeded already
+        if _says_so(found):
+            return True
+        seen.append(found)
+        found = getattr(found, "orig", None) or found.__cause__  # SQLAlchemy keeps the driver's error in `orig`
+    return False
+
+
+def _says_so(error: Any) -> bool:
+    if getattr(error, "sqlstate", None) in SQLSTATES or getattr(error, "pgcode", None) in SQLSTATES:
+        return True
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED):  # the low byte: the primary code
+        return True
+    has_label = getattr(error, "has_error_label", None)
+    if has_label is not None and has_label(MONGO_LABEL):
+        return True
+    module = type(error).__module__.partition(".")[0]
+    return module in ("pymysql", "MySQLdb", "mariadb", "mysql", "asyncmy", "aiomysql") and (
+        error.args[:1] == (MARIADB_DEADLOCK,) or getattr(error, "errno", None) == MARIADB_DEADLOCK
+    )

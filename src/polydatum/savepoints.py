@@ -1,0 +1,179 @@
+"""`ctx.nested()`: a block inside a Context that rolls back alone, by a savepoint in every open transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from .errors import AsyncResourceError, SavepointNotSupported
+from .outcome import add_note, describe_error, is_cancellation
+from .reporting import log_error
+from .settling import shield_for
+from .waiting import running_asyncio
+
+_WANTED = "nested()"
+
+
+class Nested:
+    """One such block. A transaction that opens inside of it has nothing from before it, and is rolled back whole."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._savepoints: list[tuple[str, Any]] = []
+        self._opened_before: list[Any] = []
+        self._hooks: tuple[int, int, int] = (0, 0, 0)
+
+    # --- Sync ---------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Nested:
+        self._begin()
+        try:
+            for name, transaction in self._transactions():
+                wrote = getattr(transaction, "wrote", None)
+                if not hasattr(transaction, "savepoint"):
+                    if wrote is None or _now(name, wrote):
+                        raise SavepointNotSupported(name)
+                    continue  # it has nothing from before the block either
+                self._savepoints.append((name, _now(name, transaction.savepoint)))
+                self._opened_before.append(transaction)
+        except BaseException as error:
+            self._roll_back(error)
+            raise
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            self._roll_back(exc)
+            return
+        while self._savepoints:
+            name, savepoint = self._savepoints[-1]
+            try:
+                _now(name, savepoint.release)
+            except BaseException as error:
+                self._roll_back(error)
+                raise
+            self._savepoints.pop()
+
+    def _roll_back(self, cause: BaseException) -> None:
+        for name, undo in self._undoings():
+            try:
+                _now(name, undo)
+            except Exception as error:
+                self._not_rolled_back(name, error, cause)
+        for hook in self._dropped_hooks():
+            try:
+                _now("of a hook", hook)
+            except Exception as error:
+                _hook_failed(error)
+
+    # --- Async --------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Nested:
+        self._begin()
+        try:
+            for name, transaction in self._transactions():
+                wrote = getattr(transaction, "wrote", None)
+                if not hasattr(transaction, "savepoint"):
+                    if wrote is None or await _awaited(wrote):
+                        raise SavepointNotSupported(name)
+                    continue
+                self._savepoints.append((name, await _awaited(transaction.savepoint)))
+                self._opened_before.append(transaction)
+        except BaseException as error:
+            await self._aroll_back(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            await self._aroll_back(exc)
+            return
+        while self._savepoints:
+            _, savepoint = self._savepoints[-1]
+            try:
+                await _awaited(savepoint.release)
+            except BaseException as error:
+                await self._aroll_back(error)
+                raise
+            self._savepoints.pop()
+
+    async def _aroll_back(self, cause: BaseException) -> None:
+        """Completes under any cancel, as the steps at the end of a context do: a timeout around the block is common."""
+        shield = shield_for(self._context._limit, running_asyncio())
+        shield.enter()
+        try:
+            for name, undo in self._undoings():
+                try:
+                    await shield.run(_awaited(undo), f"rolling back resource {name!r} to a savepoint")
+                except Exception as error:
+                    self._not_rolled_back(name, error, cause)
+            for hook in self._dropped_hooks():
+                try:
+                    await shield.run(_awaited(hook), "running an on_rollback hook")
+                except Exception as error:
+                    _hook_failed(error)
+        finally:
+            shield.exit()
+        late = await shield.late_cancel()
+        if late is not None and not is_cancellation(cause):
+            raise late
+
+    # --- Both ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._context._admit(_WANTED)
+        wishes = self._context._wishes
+        if wishes is not None:
+            self._hooks = (len(wishes.before_commit), len(wishes.on_commit), len(wishes.on_rollback))
+
+    def _transactions(self) -> list[tuple[str, Any]]:
+        return list(self._context._transactions or ())
+
+    def _undoings(self) -> list[tuple[str, Callable[[], Any]]]:
+        """What undoes the block, the latest first: savepoints, and whole transactions that have nothing from before."""
+        known = {id(transaction) for transaction in self._opened_before}
+        late = [(name, found.rollback) for name, found in self._transactions() if id(found) not in known]
+        early = [(name, savepoint.rollback) for name, savepoint in self._savepoints]
+        self._savepoints = []
+        return [*reversed(late), *reversed(early)]
+
+    def _dropped_hooks(self) -> list[Callable[[], Any]]:
+        """Take the block's hooks out; gives those for a rollback, which has happened now."""
+        wishes = self._context._wishes
+        if wishes is None:
+            return []
+        before_commit, on_commit, on_rollback = self._hooks
+        del wishes.before_commit[before_commit:], wishes.on_commit[on_commit:]
+        dropped: list[Callable[[], Any]] = wishes.on_rollback[on_rollback:]
+        del wishes.on_rollback[on_rollback:]
+        return dropped
+
+    def _not_rolled_back(self, name: str, error: Exception, cause: BaseException) -> None:
+        """The block's work may still be in the transaction, so nothing of the context may commit."""
+        where = f"rolling back resource {name!r} to a savepoint"
+        add_note(cause, f"while {where}: {type(error).__name__}: {describe_error(error)}")
+        log_error("error while %s: the context will roll back", where, error=error)
+        self._context.set_rollback_only(f"resource {name!r} could not be rolled back to a savepoint")
+
+
+def _now(name: str, call: Callable[[], Any]) -> Any:
+    result = call()
+    if isinstance(result, Awaitable):
+        if hasattr(result, "close"):
+            result.close()
+        raise AsyncResourceError(name, "cannot be awaited by a plain 'with'; use 'async with ctx.nested()'")
+    return result
+
+
+async def _awaited(call: Callable[[], Any]) -> Any:
+    result = call()
+    return await result if isinstance(result, Awaitable) else result
+
+
+def _hook_failed(error: Exception) -> None:
+    log_error("error while running an on_rollback hook of a nested() block", error=error)

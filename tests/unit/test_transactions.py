@@ -1,0 +1,172 @@
+"""Transactions: what services get, who may commit beside whom, and what stays when the end is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from polydatum import CommitOutcomeUnknown, DataManager, MultipleAuthoritiesError
+from polydatum.transactions import Transaction, value_of
+from tests.unit.ledgers import AsyncLedger, Ledger
+
+
+def ledger(drive: Any, *args: Any, **options: Any) -> Any:
+    """A resource factory for this half."""
+    made = AsyncLedger if drive.has_async_parts else Ledger
+    return lambda context: made(*args, **options)
+
+
+async def test_services_get_the_value(drive: Any) -> None:
+    """The transaction stays with the engine; what it holds is what a touch gives, every time the same."""
+    kept: list[str] = []
+    dm = DataManager()
+    dm.register_resources(db=ledger(drive, kept))
+    async with drive.block(dm.context()) as ctx:
+        (await drive.value(ctx.db)).append("tea")
+        assert await drive.value(ctx.db) == ["tea"]
+        assert kept == []
+    assert kept == ["tea"]
+
+
+def test_a_generator_may_yield_one() -> None:
+    """The value goes to the services there, too."""
+    kept: list[str] = []
+
+    def db(context: Any) -> Iterator[Any]:
+        yield Ledger(kept)
+
+    dm = DataManager()
+    dm.register_resources(db=db)
+    with dm.context() as ctx:
+        ctx.db.append("tea")
+    assert kept == ["tea"]
+
+
+def test_an_object_with_the_methods_is_its_own_value() -> None:
+    """Whatever attributes it has."""
+
+    class Own:
+        kind = "authority"
+        value = "something else"
+
+    own = Own()
+    assert value_of(own) is own
+
+
+def test_the_defaults_of_the_base_class() -> None:
+    """A transaction defines what it needs."""
+    transaction = Transaction("value")
+    assert transaction.wrote()
+    transaction.prepare()
+    transaction.commit()
+    transaction.rollback()
+    transaction.close()
+    assert transaction.kind == "authority"
+
+
+async def test_the_defaults_of_the_async_base_class(drive: Any) -> None:
+    from polydatum import AsyncTransaction
+
+    transaction = AsyncTransaction("value")
+    assert await transaction.wrote()
+    for step in (transaction.prepare, transaction.commit, transaction.rollback, transaction.close):
+        await step()
+
+
+async def test_two_writers_are_refused(drive: Any) -> None:
+    """Nothing commits; the error names both and the remedy."""
+    kept: list[str] = []
+    dm = DataManager()
+    dm.register_resources(orders=ledger(drive, kept), stock=ledger(drive, kept))
+    with pytest.raises(MultipleAuthoritiesError, match=r"'orders', 'stock' all wrote.*commit_order") as refused:
+        async with drive.block(dm.context()) as ctx:
+            (await drive.value(ctx.orders)).append("order")
+            (await drive.value(ctx.stock)).append("item")
+    assert refused.value.resources == ("orders", "stock")
+    assert kept == []
+    assert ctx.outcome == "rolled_back"
+
+
+async def test_one_writer_beside_readers_is_fine(drive: Any, recorder: Any) -> None:
+    """Readers commit first: if that fails, nothing has been kept yet."""
+    kept: list[str] = []
+    dm = DataManager()
+    dm.register_resources(
+        orders=ledger(drive, kept, lambda step: recorder(f"orders {step}")),
+        stock=ledger(drive, kept, lambda step: recorder(f"stock {step}")),
+    )
+    async with drive.block(dm.context()) as ctx:
+        (await drive.value(ctx.orders)).append("order")
+        await drive.value(ctx.stock)
+    assert kept == ["order"]
+    assert [step for step in recorder if "commit" in step] == ["stock commit", "orders commit"]
+
+
+async def test_a_single_authority_is_not_asked(drive: Any, recorder: Any) -> None:
+    """Whether it wrote may cost a round trip."""
+    dm = DataManager()
+    dm.register_resources(db=ledger(drive, [], recorder))
+    async with drive.block(dm.context()) as ctx:
+        await drive.value(ctx.db)
+    assert recorder == ["prepare", "commit", "close"]
+
+
+async def test_a_given_order_is_taken(drive: Any) -> None:
+    """Whoever accepts the window between two commits says which comes first."""
+    kept: list[str] = []
+    dm = DataManager(commit_order=["stock", "orders"])
+    dm.register_resources(orders=ledger(drive, kept), stock=ledger(drive, kept))
+    async with drive.block(dm.context()) as ctx:
+        (await drive.value(ctx.orders)).append("order")
+        (await drive.value(ctx.stock)).append("item")
+    assert kept == ["item", "order"]
+    assert ctx.outcome == "committed"
+
+
+async def test_an_order_has_to_name_all_writers(drive: Any) -> None:
+    dm = DataManager(commit_order=["stock"])
+    dm.register_resources(orders=ledger(drive, []), stock=ledger(drive, []))
+    with pytest.raises(MultipleAuthoritiesError):
+        async with drive.block(dm.context()) as ctx:
+            (await drive.value(ctx.orders)).append("order")
+            (await drive.value(ctx.stock)).append("item")
+
+
+async def test_an_error_while_asking_rolls_back(drive: Any) -> None:
+    """It is an error before the commit like any other."""
+    kept: list[str] = []
+    dm = DataManager(commit_order=["orders", "stock"])
+    dm.register_resources(orders=ledger(drive, kept, fails={"wrote?": OSError("gone")}), stock=ledger(drive, kept))
+    with pytest.raises(OSError, match="gone"):
+        async with drive.block(dm.context()) as ctx:
+            (await drive.value(ctx.orders)).append("order")
+            (await drive.value(ctx.stock)).append("item")
+    assert kept == []
+
+
+class Uploads(Ledger):
+    """Has done its work before the commit, and undoes it only if nothing may point at it."""
+
+    kind = "effect"
+
+    def abandon(self) -> None:
+        self.reach("abandon")
+
+
+@pytest.mark.parametrize(
+    ("error", "undone"),
+    [(ValueError("no"), "rollback"), (CommitOutcomeUnknown("db"), "abandon")],
+    ids=["failed", "unknown"],
+)
+def test_what_may_be_pointed_at_is_not_undone(recorder: Any, error: Exception, undone: str) -> None:
+    """If the authority may have committed, an effect that knows ``abandon`` is not rolled back."""
+    dm = DataManager()
+    dm.register_resources(
+        db=lambda context: Ledger([], fails={"commit": error}), blobs=lambda context: Uploads([], recorder)
+    )
+    with pytest.raises(type(error)):
+        with dm.context() as ctx:
+            _ = ctx.db, ctx.blobs
+    assert recorder == ["prepare", undone, "close"]
