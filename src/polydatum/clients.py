@@ -143,6 +143,11 @@ class BackedResource(RegisteredResource):
             super().__init__(name, self._begin, under_way)
             self.client = AppResource(f"{name} client", self._client, under_way)
 
+    @property
+    def registered(self) -> Any:
+        """The backend."""
+        return self.backend
+
     def client_for(self, data_manager: Any) -> Any:
         """The client, made now if there was none; an awaitable of it if the backend is async."""
         return data_manager._app.touch(self.client, data_manager)

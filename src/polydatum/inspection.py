@@ -42,7 +42,7 @@ def describe(
                 "kind": "value" if resource.kind is VALUE else type(resource.kind).__name__.removesuffix("Kind"),
                 "scope": "app" if isinstance(resource, AppResource) else "context",
                 "async": resource.kind.is_async,
-                "factory": name_of(resource.factory),
+                "factory": name_of(resource.registered),
             }
             for resource in resources
         },

@@ -377,7 +377,7 @@ class DataManager(Generic[DalT, ContextT]):
         resource = self._resources.get(name)
         if resource is None:
             raise UnknownResourceError(name, self._resources)
-        return resource.backend if isinstance(resource, BackedResource) else resource.factory
+        return resource.registered
 
     def resource(self, factory: FactoryT) -> FactoryT:
         """Decorator: register a function as the resource of its name."""

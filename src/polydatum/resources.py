@@ -112,6 +112,11 @@ class RegisteredResource:
         self.closing = f"closing resource {name!r}"
         self.slot = f"_async_{name}"  # where an opened async value is kept: its name always gives an awaitable
 
+    @property
+    def registered(self) -> Any:
+        """What the user has registered."""
+        return self.factory
+
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self

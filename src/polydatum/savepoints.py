@@ -164,8 +164,9 @@ class Nested:
 def _now(name: str, call: Callable[[], Any]) -> Any:
     result = call()
     if isinstance(result, Awaitable):
-        if hasattr(result, "close"):
-            result.close()
+        unawaited: Any = result
+        if hasattr(unawaited, "close"):
+            unawaited.close()
         raise AsyncResourceError(name, "cannot be awaited by a plain 'with'; use 'async with ctx.nested()'")
     return result
 

@@ -70,7 +70,7 @@ async def ended(drive: Any, dm: DataManager[Any, Any], names: str, raised: Any =
 
 async def test_commit(drive: Any, recorder: Any) -> None:
     """All prepare; then authorities commit in order of opening, then effects; then all close in reverse."""
-    dm = DataManager()
+    dm = DataManager(commit_order=["db", "log"])
     for name, kind in (("mail", "effect"), ("db", "authority"), ("blobs", "effect"), ("log", "authority")):
         dm.register_resources(**{name: transactional(drive, recorder, name, kind)})
     assert await ended(drive, dm, "mail db blobs log") == ("committed", None)
@@ -112,7 +112,7 @@ async def test_commit_fails(drive: Any, recorder: Any) -> None:
     """Of the only authority: nothing was kept. Of the second: something was, which is partial and logged."""
     for names, outcome in (("db", "rolled_back"), ("first db", "partial")):
         recorder.clear()
-        dm = DataManager()
+        dm = DataManager(commit_order=["first", "db"])
         error = OSError("disk full")
         dm.register_resources(
             first=transactional(drive, recorder, "first", "authority"),

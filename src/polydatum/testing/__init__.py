@@ -1,27 +1,42 @@
-"""For tests: of applications (`attach`), and of adapters (`AdapterContract`).
+"""For tests: of applications (`attach`), of adapters (`AdapterContract`), of backends (`BackendContract`).
 
-`attach` needs nothing but Python, `AdapterContract` needs pytest, which is imported when it is asked for.
+`attach` needs nothing but Python; the contracts need pytest, which is imported when one is asked for.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .backend_hosts import BackendHost
 from .hosts import Answer, Call, Handler, Host, Reply, View
 from .requests import attach
 
 if TYPE_CHECKING:
+    from .backend_contract import BackendContract
     from .contract import AdapterContract
 
-__all__ = ["AdapterContract", "Answer", "Call", "Handler", "Host", "Reply", "View", "attach"]
+__all__ = [
+    "AdapterContract",
+    "Answer",
+    "BackendContract",
+    "BackendHost",
+    "Call",
+    "Handler",
+    "Host",
+    "Reply",
+    "View",
+    "attach",
+]
+
+_CONTRACTS = {"AdapterContract": "contract", "BackendContract": "backend_contract"}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "AdapterContract":
+    if name not in _CONTRACTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import pytest
 
-    pytest.register_assert_rewrite(f"{__name__}.contract")  # its failures shall show values, as those of test files do
-    from .contract import AdapterContract
-
-    return AdapterContract
+    module = f"{__name__}.{_CONTRACTS[name]}"
+    pytest.register_assert_rewrite(module)  # its failures shall show values, as those of test files do
+    return getattr(import_module(module), name)

@@ -1,0 +1,160 @@
+"""A TCP proxy that cuts or delays one exchange between a client and its server, in either direction."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Literal
+
+CHUNK = 65536
+Direction = Literal["request", "reply"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to an exchange, counted from 0 since it was armed.
+
+    A cut request never reaches the server; a cut reply never reaches the client, though the server has done the work.
+    """
+
+    exchange: int
+    direction: Direction
+    delay: float | None = None
+    """Seconds; None: the connection is cut instead."""
+
+
+class Proxy:
+    """Listens on a loopback port of its own and forwards to a server, for as long as a ``with`` block lasts."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._exchanges = 0
+        self._fault: Fault | None = None
+        self.struck = False
+        """Whether the armed fault has happened."""
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._closing = threading.Event()
+
+    def __enter__(self) -> Proxy:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for one in self._sockets:
+                _hang_up(one)
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def exchanges(self) -> int:
+        """Requests seen since it was armed, or since the start."""
+        return self._exchanges
+
+    def arm(self, fault: Fault | None) -> None:
+        """From now on, count anew, and let a fault happen; None: none."""
+        with self._lock:
+            self._exchanges, self._fault, self.struck = 0, fault, False
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            connection = _Connection(self, client, server)
+            with self._lock:
+                self._sockets += (client, server)
+                for pump in (connection.forward_requests, connection.forward_replies):
+                    self._threads.append(threading.Thread(target=pump))
+                    self._threads[-1].start()
+
+    def _begin(self) -> int:
+        with self._lock:
+            self._exchanges += 1
+            return self._exchanges - 1
+
+    def _strikes(self, exchange: int, direction: Direction) -> Fault | None:
+        with self._lock:
+            fault = self._fault
+            if fault is None or (fault.exchange, fault.direction) != (exchange, direction):
+                return None
+            self._fault, self.struck = None, True
+            return fault
+
+    def wait(self, seconds: float) -> None:
+        self._closing.wait(seconds)
+
+
+class _Connection:
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        self._exchange = -1
+        self._replied = True
+
+    def forward_requests(self) -> None:
+        while data := _received(self._client):
+            if self._replied:  # more of the same request otherwise
+                self._exchange, self._replied = self._proxy._begin(), False
+            if not self._passes("request") or not _sent(self._server, data):
+                break
+        self._hang_up()
+
+    def forward_replies(self) -> None:
+        while data := _received(self._server):
+            passes = self._passes("reply")
+            self._replied = True
+            if not passes or not _sent(self._client, data):
+                break
+        self._hang_up()
+
+    def _passes(self, direction: Direction) -> bool:
+        fault = self._proxy._strikes(self._exchange, direction)
+        if fault is None:
+            return True
+        if fault.delay is None:
+            return False
+        self._proxy.wait(fault.delay)
+        return True
+
+    def _hang_up(self) -> None:
+        _hang_up(self._client)
+        _hang_up(self._server)
+
+
+def _received(one: socket.socket) -> bytes:
+    try:
+        return one.recv(CHUNK)
+    except OSError:
+        return b""
+
+
+def _sent(one: socket.socket, data: bytes) -> bool:
+    try:
+        one.sendall(data)
+    except OSError:
+        return False
+    return True
+
+
+def _hang_up(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
