@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
-import socket
 import threading
 import unittest
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -34,6 +32,7 @@ from polydatum import (
 from polydatum.testing.shop import Backend
 from tests.contract.django_settings import configure
 from tests.integration.django_serving import databases, serving, sqlite
+from tests.services import url_of
 
 configure()  # a model can only be defined then
 
@@ -74,37 +73,21 @@ def create_tables() -> None:
         editor.create_model(Item)
 
 
-def has_postgres() -> str | None:
-    """Why there is none here, or None."""
-    if importlib.util.find_spec("psycopg") is None:
-        return "psycopg is not installed"
-    try:
-        socket.create_connection(("127.0.0.1", 5432), timeout=1).close()
-    except OSError:
-        return "no PostgreSQL answers on 127.0.0.1:5432"
-    return None
-
-
 @contextlib.contextmanager
 def postgres() -> Iterator[None]:
-    """A schema of its own, which PostgreSQL's own variables (PGUSER, ...) may say where to put."""
-    reason = has_postgres()
-    if reason is not None:
-        pytest.skip(reason)
+    """A schema of its own."""
+    place = urlsplit(url_of("postgres"))
     schema = f"polydatum_{uuid.uuid4().hex}"
     options = {
         "ENGINE": "django.db.backends.postgresql",
-        "HOST": "127.0.0.1",
-        "NAME": os.environ.get("PGDATABASE", "postgres"),
-        "USER": os.environ.get("PGUSER", "postgres"),
-        "PASSWORD": os.environ.get("PGPASSWORD", ""),
+        "HOST": place.hostname,
+        "PORT": place.port,
+        "NAME": place.path.lstrip("/"),
+        "USER": place.username,
+        "PASSWORD": place.password or "",
         "OPTIONS": {"options": f"-c search_path={schema}", "connect_timeout": 3},
     }
     with databases(default=options):
-        try:
-            connection.ensure_connection()
-        except OperationalError as error:
-            pytest.skip(f"PostgreSQL lets nobody in: {error}")
         with connection.cursor() as cursor:
             cursor.execute(f"CREATE SCHEMA {schema}")
         try:
@@ -116,7 +99,7 @@ def postgres() -> Iterator[None]:
                 cursor.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.service)])
+@pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         if request.param == "postgres":
