@@ -23,7 +23,8 @@ def orm(using: str = DEFAULT_DB_ALIAS) -> Callable[[Context], OrmTransaction]:
 
     Opened on first touch, as ``transaction.atomic(durable=True)``; from then on everything that this thread does on the
     connection is part of it, through models, querysets and cursors. It commits in the same step as other transactional
-    resources, after all of them have prepared. ``atomic()`` within it makes savepoints. ``transaction.on_commit``
+    resources, after all of them have prepared. ``atomic()`` within it makes savepoints, as does ``ctx.nested()``. Two
+    databases that both wrote are refused unless ``DataManager(commit_order=...)`` names them. ``transaction.on_commit``
     functions run once everything has committed; as with ``ctx.on_commit`` an error there is logged and changes nothing.
 
     For sync code: scripts, commands, tasks, sync views, also under ASGI. Async code reaches it as it reaches the ORM, in
@@ -59,6 +60,7 @@ class OrmTransaction:
 
     def __init__(self, using: str, context: Context) -> None:
         self.using = using
+        self._context = context
         self._on_commit_hooks: list[Any] = []
         self._connection = connections[using]
         context.on_commit(self.run_on_commit_hooks)  # before it begins: it may be too late for that, and raise
@@ -102,7 +104,7 @@ class OrmTransaction:
                 f"database {self.using!r} was opened in another thread than the one that closes the context, and Django's "
                 "connections belong to threads; under ASGI use a sync view, or sync_to_async(function) as it is"
             )
-        if self._connection.needs_rollback or self._is_aborted():
+        if _is_doomed(self._connection):
             raise RollbackOnlyError(f"orm({self.using!r})")
 
     def commit(self) -> None:
@@ -125,7 +127,7 @@ class OrmTransaction:
             raise
 
     def rollback(self) -> None:
-        """Roll back, unless it has ended."""
+        """Roll back, unless it has ended; while the context is open, what comes next is in a new transaction."""
         if self._atomic is None:
             return
         if self._is_here():
@@ -133,6 +135,12 @@ class OrmTransaction:
             self._end()
         else:
             self._drop_connection()
+        if self._context.state == "open":
+            self._atomic = self._begin()
+
+    def savepoint(self) -> OrmSavepoint:
+        """A place to come back to, for ``ctx.nested()``."""
+        return OrmSavepoint(self.using)
 
     def close(self) -> None:
         """Roll back what has neither been committed nor rolled back."""
@@ -147,13 +155,6 @@ class OrmTransaction:
     def _is_here(self) -> bool:
         return connections[self.using] is self._connection
 
-    def _is_aborted(self) -> bool:
-        """Whether PostgreSQL would roll back at COMMIT; the other databases do not."""
-        connection = self._connection
-        if connection.vendor != "postgresql" or connection.connection is None:
-            return False
-        return connection.connection.info.transaction_status in _ABORTED
-
     def _end(self) -> None:
         atomic, self._atomic = self._atomic, None
         atomic.__exit__(None, None, None)
@@ -167,3 +168,41 @@ class OrmTransaction:
             self._connection.close()
         finally:
             self._connection.dec_thread_sharing()
+
+
+class OrmSavepoint:
+    """An ``atomic()`` block inside the transaction."""
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._atomic: Any = transaction.atomic(using)
+        self._atomic.__enter__()
+
+    def release(self) -> None:
+        """Keep what was done since.
+
+        Raises:
+            RollbackOnlyError: if an error of the database was swallowed; Django would roll back without a word.
+        """
+        if _is_doomed(connections[self._using]):
+            raise RollbackOnlyError(f"orm({self._using!r})")
+        self._end()
+
+    def rollback(self) -> None:
+        """Undo what was done since."""
+        transaction.set_rollback(True, self._using)
+        self._end()
+
+    def _end(self) -> None:
+        atomic, self._atomic = self._atomic, None
+        if atomic is not None:
+            atomic.__exit__(None, None, None)
+
+
+def _is_doomed(connection: Any) -> bool:
+    """Whether COMMIT, or the end of ``atomic()``, would roll back: by Django's rules, or by PostgreSQL's."""
+    if connection.needs_rollback:
+        return True
+    if connection.vendor != "postgresql" or connection.connection is None:
+        return False
+    return connection.connection.info.transaction_status in _ABORTED

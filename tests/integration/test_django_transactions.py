@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, IntegrityError, OperationalError, connection, models, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, IntegrityError, connection, models, transaction
 from django.http import HttpResponse
 from django.test import TestCase
 
@@ -112,7 +112,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def dm() -> DataManager[Any, Any]:
-    manager: DataManager[Any, Any] = DataManager()
+    manager: DataManager[Any, Any] = DataManager(commit_order=["django", "other"])
     manager.register_services(items=ItemService())
     manager.register_resources(django=orm())
     return manager
@@ -243,6 +243,53 @@ def test_an_error_that_another_resource_swallows_while_it_prepares_is_told_too(
         context.dal.items.add("tea")
         assert context.other is not None
     assert names() == []
+
+
+class Failure(Exception):
+    """What leaves a block."""
+
+
+def test_a_failed_nested_block_is_undone_alone(database: str, dm: DataManager[Any, Any]) -> None:
+    with dm.context() as ctx:
+        ctx.dal.items.add("before")
+        with pytest.raises(Failure), ctx.nested():
+            ctx.dal.items.add("inside")
+            raise Failure
+        with ctx.nested():
+            ctx.dal.items.add("kept")
+    assert names() == ["before", "kept"]
+
+
+def test_an_error_of_the_database_in_a_nested_block_is_undone_with_it(database: str, dm: DataManager[Any, Any]) -> None:
+    with dm.context() as ctx:
+        ctx.dal.items.add("tea")
+        with pytest.raises(IntegrityError), ctx.nested():
+            Item.objects.create(name="tea")
+        ctx.dal.items.add("after")
+    assert names() == ["after", "tea"]
+
+
+def test_an_error_that_a_nested_block_swallows_fails_the_block(database: str, dm: DataManager[Any, Any]) -> None:
+    """PostgreSQL and Django both refuse to go on; the context around it still can."""
+    with dm.context() as ctx:
+        ctx.dal.items.add("tea")
+        with pytest.raises(RollbackOnlyError), ctx.nested():
+            ctx.dal.items.add("inside")
+            with contextlib.suppress(IntegrityError), transaction.atomic(savepoint=False):
+                Item.objects.create(name="tea")
+    assert names() == ["tea"]
+
+
+def test_a_nested_block_that_opens_the_transaction_is_undone_whole(database: str, dm: DataManager[Any, Any]) -> None:
+    """What comes next is in a new transaction, and commits with the context."""
+    with dm.context() as ctx:
+        with pytest.raises(Failure), ctx.nested():
+            ctx.dal.items.add("inside")
+            raise Failure
+        ctx.dal.items.add("after")
+        assert names() == []
+    assert names() == ["after"]
+    assert connection.get_autocommit()
 
 
 def test_a_connection_that_was_closed_on_the_way_cannot_commit(database: str, dm: DataManager[Any, Any]) -> None:
