@@ -136,7 +136,10 @@ STREAM_HINT = (
 
 
 def _context_of(connection: Any) -> Context | None:
-    scope = scope_of(connection)
+    try:  # `scope_of` spelled out: every DAL call of a view comes through here
+        scope: Scope = connection.scope
+    except AttributeError:
+        scope = connection
     context: Context | None = scope.get(CONTEXT_KEY)
     if context is None and scope["type"] == "websocket":
         raise AdapterMissingError("websocket.dal", _WEBSOCKET)

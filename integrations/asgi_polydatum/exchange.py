@@ -21,11 +21,23 @@ CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | No
 
 
 class Exchange:
-    """The sending side of one request."""
+    """The sending side of one request.
 
-    _answered = False  # by us, in place of the application
-    _failure: BaseException | None = None
-    _started = False
+    Attributes:
+        has_started: whether an answer has started, by the application or by us.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_context",
+        "_failure",
+        "_on_commit_error",
+        "_outside",
+        "_receive",
+        "_scope",
+        "_send",
+        "has_started",
+    )
 
     def __init__(
         self, context: Context, scope: Scope, receive: Receive, send: Send, on_commit_error: CommitErrorHandler | None
@@ -36,24 +48,42 @@ class Exchange:
         self._send = send
         self._on_commit_error = on_commit_error
         self._outside = sys.exception()
+        self._failure: BaseException | None = None
+        self._answered = False  # by us, in place of the application
+        self.has_started = False
 
     async def send(self, message: Message) -> None:
         """What the application gets for ``send``."""
-        if not self._started:
+        if not self.has_started:
             if message["type"] == "http.response.start":
-                await self._before_start(message["status"])
-                self._started = True
+                status = message["status"]
+                if status < 400 and self._failure is None:
+                    # `_close` spelled out: this is the way of nearly every request, and each coroutine costs it.
+                    try:
+                        await self._context.aclose(status=status, keep_current=True, late_hint=STREAM_HINT)
+                    except BaseException as failure:
+                        await self._commit_failed(failure)
+                        raise
+                else:
+                    await self._before_error(status)
+                self.has_started = True
             elif self._failure is not None:
                 raise self._failure
         if not self._answered:
             await self._send(message)
 
-    async def _before_start(self, status: int) -> None:
+    async def _commit_failed(self, failure: BaseException) -> None:
+        self._failure = failure
+        if isinstance(failure, Exception):
+            await self._answer_commit_error(failure)
+
+    async def _before_error(self, status: int) -> None:
+        """Before the start of an answer with a status of 400 or more, or of any after a failure."""
         if self._failure is not None:
             if status < 500:
                 raise self._failure
         else:
-            error = self._answered_error() if status >= 400 else None
+            error = self._answered_error()
             try:
                 await self._close(error, status)
             except Exception as failure:
@@ -96,7 +126,7 @@ class Exchange:
         """What the response of ``on_commit_error`` gets for ``send``."""
         if message["type"] == "http.response.start":
             refuse_success(message["status"])
-            self._started = self._answered = True
+            self.has_started = self._answered = True
         await self._send(message)
 
     async def abort(self) -> None:
@@ -105,11 +135,6 @@ class Exchange:
             self._failure = ContextClosedError("the request", hint="the application shut down before it was answered")
             self._context.set_rollback_only("the application shuts down")
         await self._context.aclose(keep_current=True, late_hint=STREAM_HINT)
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether nothing has been answered."""
-        return not self._started
 
     async def finish(self) -> BaseException | None:
         """The application returned without an answer: what has to be raised for it, or None."""
@@ -124,15 +149,15 @@ class Exchange:
         if self._failure is not None:
             if self._answered and isinstance(error, Exception):
                 return None
-            if not self._started and isinstance(error, Exception):
+            if not self.has_started and isinstance(error, Exception):
                 leaving = self._failure
-        elif not self._started:
+        elif not self.has_started:
             answer = answer_for(error)
             try:
                 await self._close(error, None if answer is None else answer.status)
             except BaseException as failure:
                 leaving = failure
-        if not self._started:
+        if not self.has_started:
             answer = answer_for(leaving, self._accept)
             if answer is not None:
                 await self._answer(answer)
@@ -143,7 +168,7 @@ class Exchange:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         body = b"" if self._scope["method"] == "HEAD" else answer.body
-        self._started = self._answered = True
+        self.has_started = self._answered = True
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 

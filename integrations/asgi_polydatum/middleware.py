@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from asgi_polydatum.connection import CONTEXT_KEY, MANAGER_KEY, ScopeFacts, manager_in, put_dal_on_requests
@@ -10,7 +11,9 @@ from asgi_polydatum.frameworks import watch_quart
 from asgi_polydatum.lifespan import drain, serve_lifespan
 from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
 from polydatum import Context, DataManager
-from polydatum.adapting import RollbackRule
+from polydatum.adapting import RollbackRule, check_callable, context_factory
+
+ContextFactory = Callable[[ScopeFacts], Context]
 
 DRAIN_LIMIT = 5.0
 """Seconds after which a shutdown begins to roll back no further request, unless ``teardown_timeout`` says otherwise."""
@@ -47,7 +50,7 @@ class PolydatumMiddleware:
     Args:
         app: the ASGI application.
         data_manager: the DataManager or a dotted path to it. Without it, the lifespan state ``"polydatum"`` is used, or
-            ``app.state.data_manager``. If there is none, or something else, the start-up of the application fails.
+            ``app.state.data_manager``.
         rollback_on: ``f(exc, status) -> bool`` for requests, in place of the DataManager's.
         on_commit_error: ``f(request, exc)``, called when the commit of a request fails, and the application has not
             failed before. It may be async. A response that it returns, such as Starlette's, is what the client gets
@@ -55,8 +58,8 @@ class PolydatumMiddleware:
         teardown_timeout: seconds that all async steps of one close may take together, in place of the DataManager's,
             which is 5.0 unless it says otherwise; and for how long a shutdown begins to roll back.
 
-    Raises:
-        ConfigurationError: if ``teardown_timeout`` is not above 0.
+    If there is no DataManager, or it or another argument is none of its kind, the start-up of the application fails; without
+    a lifespan, each request does.
     """
 
     def __init__(
@@ -70,11 +73,10 @@ class PolydatumMiddleware:
     ) -> None:
         self.app = app
         # Starlette builds its middleware when the lifespan starts. An error raised here would look to the server as if
-        # the application knew no lifespan; so it is found out by the lifespan, or by the first request.
+        # the application knew no lifespan; so what is wrong is found out by the lifespan, or by the first request.
         self._given = data_manager
-        self._manager = data_manager if isinstance(data_manager, DataManager) else None
+        self._found: tuple[DataManager[Any, Any], ContextFactory] | None = None
         self._rules: dict[str, Any] = {"rollback_on": rollback_on, "teardown_timeout": teardown_timeout}
-        self._has_rules = rollback_on is not None or teardown_timeout is not None
         self._on_commit_error = on_commit_error
         self._live: set[Exchange] = set()
         put_dal_on_requests()
@@ -86,11 +88,13 @@ class PolydatumMiddleware:
         if scope["type"] != "http" or (outer is not None and self._is_served_by(outer, scope)):
             await self._pass_on(scope, receive, send)
             return
-        manager = self._manager or self._find_manager(scope)
+        _, new_context = self._found or self._find(scope)
         facts = ScopeFacts(scope)
-        context = manager.context(facts, **self._rules) if self._has_rules else manager.context(facts)
-        scope[CONTEXT_KEY] = context
-        scope.setdefault("state", {})["dal"] = context.dal
+        context = scope[CONTEXT_KEY] = new_context(facts)
+        state = scope.get("state")
+        if state is None:
+            state = scope["state"] = {}
+        state["dal"] = context.dal
         exchange = Exchange(context, scope, receive, send, self._on_commit_error)
         self._live.add(exchange)
         try:
@@ -102,7 +106,7 @@ class PolydatumMiddleware:
                 del leaving
                 raise
         else:
-            leaving = await exchange.finish() if exchange.is_unfinished else None
+            leaving = None if exchange.has_started else await exchange.finish()
         finally:
             self._live.discard(exchange)
             context.leave()
@@ -116,13 +120,19 @@ class PolydatumMiddleware:
                 del leaving
         facts.end()
 
+    def _find(self, scope: Scope) -> tuple[DataManager[Any, Any], ContextFactory]:
+        """The DataManager for a scope, and what makes its contexts: looked for once, if it is the argument that names it."""
+        if self._found is not None:
+            return self._found
+        check_callable("on_commit_error", self._on_commit_error)
+        manager = manager_in(scope, self._given, self.app)
+        found = manager, context_factory(manager, **self._rules)
+        if self._given is not None:
+            self._found = found
+        return found
+
     def _find_manager(self, scope: Scope) -> DataManager[Any, Any]:
-        manager = self._manager
-        if manager is None:
-            manager = manager_in(scope, self._given, self.app)
-            if self._given is not None:
-                self._manager = manager
-        return manager
+        return self._find(scope)[0]
 
     def _is_served_by(self, outer: Context, scope: Scope) -> bool:
         """Whether the context of a PolydatumMiddleware further out is the one this would open."""

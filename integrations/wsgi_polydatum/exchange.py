@@ -8,14 +8,20 @@ that fails is raised where that happened; from then on no status below 500 goes 
 from __future__ import annotations
 
 import contextlib
-import http
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from polydatum import Context
-from polydatum.adapting import ServiceAnswer, StreamedBody, answer_for, failures_logged, refuse_success
+from polydatum.adapting import (
+    ServiceAnswer,
+    StreamedBody,
+    answer_for,
+    failures_logged,
+    reason_phrase,
+    refuse_success,
+)
 from wsgi_polydatum.environment import STREAM_HINT, Environ, EnvironFacts
 
 Headers = list[tuple[str, str]]
@@ -158,7 +164,7 @@ class Exchange:
 
     def _answer(self, answer: ServiceAnswer) -> Iterable[bytes]:
         headers = [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
-        self._write = self._server(f"{answer.status} {_phrase(answer.status)}", headers)
+        self._write = self._server(f"{answer.status} {reason_phrase(answer.status)}", headers)
         return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
 
     def _answer_commit_error(self, failure: Exception, on_commit_error: Any) -> Iterable[bytes] | None:
@@ -205,13 +211,6 @@ class PulledBody:
 def status_code(status: str) -> int:
     """The number of a status line."""
     return int(status[:3])
-
-
-def _phrase(status: int) -> str:
-    try:
-        return http.HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
 
 
 def close_body(body: Iterable[bytes]) -> None:

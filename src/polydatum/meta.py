@@ -61,11 +61,12 @@ _mapping_types: set[type] = set()  # seen so far: asking an abstract class costs
 
 def _frozen(value: Any) -> Any:
     """Dicts, lists and sets become read-only copies, all the way down; other values stay what they are."""
-    if isinstance(value, dict):
+    kind = type(value)  # not ``isinstance``, which asks a proxy for its class, and so loads the user that it stands for
+    if issubclass(kind, dict):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
-    if isinstance(value, list) or type(value) is tuple:
+    if issubclass(kind, list) or kind is tuple:
         return tuple([_frozen(item) for item in value])
-    if isinstance(value, set):
+    if issubclass(kind, set):
         return frozenset(value)
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,10 +13,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from asgi_polydatum import PolydatumMiddleware
+from asgi_polydatum import PolydatumMiddleware, stream_context
 from polydatum import ConfigurationError, Context, ContextClosedError
 from polydatum.testing import Answer, Call, Reply
 from polydatum.testing.shop import Shop
@@ -79,9 +80,32 @@ async def test_32_a_close_that_hangs_is_given_up(shop: Shop, caplog: pytest.LogC
     assert [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
-def test_a_timeout_has_to_be_above_0(shop: Shop) -> None:
-    answer = get(served(shop, add, teardown_timeout=0), shop)
+@pytest.mark.parametrize("options", [{"teardown_timeout": 0}, {"rollback_on": "never"}, {"on_commit_error": "shop.sorry"}])
+async def test_a_wrong_option_is_found_out_by_the_lifespan_or_else_by_the_request(shop: Shop, options: Any) -> None:
+    app = served(shop, add, **options)
+    answer = await over_asgi_async(app, Call(lambda request: Reply(), None, shop.log))
     assert isinstance(answer.raised, ConfigurationError)
+    server = Server(app)
+    server.received.put_nowait({"type": "lifespan.startup"})
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        await server.lifespan()
+    assert server.sent == ["lifespan.startup.failed"]
+
+
+async def test_04_rollback_on_of_the_middleware_holds_for_streams(shop: Shop) -> None:
+    async def endpoint(request: Request) -> Response:
+        async def rows() -> AsyncIterator[bytes]:
+            with contextlib.suppress(ZeroDivisionError):
+                async with stream_context(request) as context:
+                    context.dal.items.add("audit")
+                    raise ZeroDivisionError
+            yield b"audited"
+
+        return StreamingResponse(rows())
+
+    app = served(shop, endpoint, rollback_on=lambda exc, status: False)
+    answer = await over_asgi_async(app, Call(lambda request: Reply(), None, shop.log))
+    assert (answer.body, shop.names) == (b"audited", ["audit"])
 
 
 # --- on_commit_error -------------------------------------------------------------------------------------------------

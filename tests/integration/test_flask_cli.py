@@ -318,11 +318,12 @@ def test_context_needs_an_app() -> None:
         flask_polydatum.context()
 
 
-def test_13_63_a_test_gives_a_request_of_its_own_a_context(app: flask.Flask, shop: Shop) -> None:
+@pytest.mark.parametrize("is_proxy", [False, True])
+def test_13_63_a_test_gives_a_request_of_its_own_a_context(app: flask.Flask, shop: Shop, is_proxy: bool) -> None:
     app.add_url_rule("/things/<int:id>", view_func=lambda id: current_flask_request().dal.items.add(str(id)) or "added")
     with app.test_request_context("/things/7?tag=a"):
         request = current_flask_request()
-        with attach(request, shop.dm) as ctx:
+        with attach(flask.request if is_proxy else request, shop.dm) as ctx:
             assert request.dal is ctx.dal
             assert ctx.meta.request is request
             assert dict(ctx.meta.params) == {"tag": "a", "id": 7}

@@ -92,6 +92,20 @@ def test_writing_is_refused(write: Any) -> None:
     assert meta.user == "ann"
 
 
+def test_freezing_asks_no_proxy_for_its_class() -> None:
+    """A proxy that loads what it stands for when it is looked at, such as Django's ``request.user``, is left alone."""
+
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise AssertionError("loaded")
+
+    user = Proxy()
+    meta = Meta({"now": user, "late": lazy(lambda: user)})
+    assert meta.now is user
+    assert meta.late is user
+
+
 def test_nested_values_are_frozen() -> None:
     """Dicts, lists and sets become read-only copies, all the way down; lazy ones, too."""
     given = {"list": [1, {"deep": [2]}], "set": {3}, "tuple": ([4],), "dict": {"a": {"b": []}}}

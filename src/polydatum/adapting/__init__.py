@@ -1,6 +1,7 @@
 """What every adapter would write again: for the authors of adapters, ours and yours.
 
-Nothing here knows a framework. An adapter finds its `DataManager` with `find_manager`, describes the request to ``ctx.meta``
+Nothing here knows a framework. An adapter finds its `DataManager` with `find_manager`, makes contexts with a
+`context_factory` if it takes rules of its own, describes the request to ``ctx.meta``
 with a `RequestFacts`, puts a `RequestDal` on the framework's request class, answers a `ServiceError` with `answer_for`,
 and keeps a streamed body outside of the context with `StreamedBody`. What it owes its users beyond that:
 
@@ -13,9 +14,18 @@ and keeps a streamed body outside of the context with `StreamedBody`. What it ow
 from polydatum.inspection import tree
 from polydatum.unwinding import RollbackRule
 
-from .answers import ServiceAnswer, StreamedBody, answer_for, failures_logged, prefers_json, refuse_success
+from .answers import (
+    ServiceAnswer,
+    StreamedBody,
+    answer_for,
+    failures_logged,
+    prefers_json,
+    reason_phrase,
+    refuse_success,
+)
 from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
 from .requests import AdapterMissingError, Params, RequestDal, RequestFacts
+from .rules import check_callable, context_factory
 
 __all__ = [
     "AdapterMissingError",
@@ -28,9 +38,12 @@ __all__ = [
     "ServiceAnswer",
     "StreamedBody",
     "answer_for",
+    "check_callable",
+    "context_factory",
     "failures_logged",
     "find_manager",
     "prefers_json",
+    "reason_phrase",
     "refuse_success",
     "tree",
 ]

@@ -38,7 +38,7 @@ def answer_for(error: BaseException, accept: str | None = None) -> ServiceAnswer
     status: object = error.code  # users set it
     if not isinstance(status, int) or not 400 <= status < 500:
         return None
-    detail = str(error) or _phrase(status)
+    detail = str(error) or reason_phrase(status)
     headers = {"Content-Type": "text/plain; charset=utf-8", "Vary": "Accept"}
     if prefers_json(accept):
         headers["Content-Type"] = "application/json"
@@ -72,7 +72,13 @@ def failures_logged(handler: str = "on_commit_error") -> Iterator[None]:
         log_error("%s failed; the commit's own error is raised instead", handler, error=error)
 
 
-def _phrase(status: int) -> str:
+def reason_phrase(status: int) -> str:
+    """The words for a status, as in a status line.
+
+    Example:
+        >>> reason_phrase(404), reason_phrase(499)
+        ('Not Found', 'error')
+    """
     try:
         return http.HTTPStatus(status).phrase
     except ValueError:

@@ -14,6 +14,7 @@ from polydatum.context import Context
 from polydatum.errors import ContextClosedError, NoActiveContextError
 from polydatum.manager import DataManager
 from polydatum.meta import lazy
+from polydatum.opening import CLOSED
 
 RequestT = TypeVar("RequestT")
 
@@ -66,8 +67,8 @@ class RequestDal(Generic[RequestT]):
         context = self._find(request)
         if context is None:
             raise AdapterMissingError("request.dal", self._fix)
-        outcome = context.outcome
-        if outcome is not None:
+        if context._state is CLOSED:  # not by the property `outcome`: every DAL call of a view comes through here
+            outcome = context._outcome
             raise ContextClosedError("request.dal", outcome=outcome, status=outcome.http_status, hint=self._stream)
         return context.dal
 
@@ -89,7 +90,7 @@ class RequestDal(Generic[RequestT]):
         return context
 
     def stream_context(self, request: Any) -> Context:
-        """A new context with the ``meta`` of a request whose own has ended, or will before its body runs.
+        """A new context with the ``meta`` and the rules of a request whose own has ended, or will before its body runs.
 
         Raises:
             AdapterMissingError: if the request was given none.
@@ -97,7 +98,9 @@ class RequestDal(Generic[RequestT]):
         context = self._find(request)
         if context is None:
             raise AdapterMissingError("stream_context(request)", self._fix)
-        return context.data_manager.context(self._facts(request))  # type: ignore[no-any-return]
+        return context.data_manager.context(  # type: ignore[no-any-return]
+            self._facts(request), rollback_on=context._rollback_on, teardown_timeout=context._limit
+        )
 
 
 class RequestFacts(Mapping[str, Any], Generic[RequestT]):

@@ -19,7 +19,7 @@ def attach(request: Any, data_manager: DataManager[Any, Any]) -> Context:
     of 400 or more does not roll back here: nobody sees it.
 
     Args:
-        request: of Django's ``RequestFactory``, a Starlette ``Request``, a Flask request.
+        request: of Django's ``RequestFactory``, a Starlette ``Request``, a Flask request (``flask.request`` will do).
         data_manager: the DataManager.
 
     Raises:
@@ -31,10 +31,11 @@ def attach(request: Any, data_manager: DataManager[Any, Any]) -> Context:
         with attach(request, dm):
             response = show_item(request, 1)
     """
-    door = inspect.getattr_static(type(request), "dal", None)
+    request_class = request.__class__  # not ``type``: ``flask.request`` stands for a request
+    door = inspect.getattr_static(request_class, "dal", None)
     if not isinstance(door, RequestDal):
         raise ConfigurationError(
-            f"requests of the class {type(request).__qualname__} have no dal: install the adapter of their framework "
+            f"requests of the class {request_class.__qualname__} have no dal: install the adapter of their framework "
             "(Django: 'django_polydatum' in INSTALLED_APPS, Flask: FlaskPolydatum(dm).init_app(app), ASGI: "
             "PolydatumMiddleware)"
         )
