@@ -68,7 +68,11 @@ def environ_of(request: Any) -> Environ:
 
 
 def _find(request: Any) -> Context | None:
-    return environ_of(request).get(CONTEXT_KEY)
+    try:  # `environ_of` spelled out: every DAL call of a view comes through here
+        environ: Environ = request.environ
+    except AttributeError:
+        environ = request
+    return environ.get(CONTEXT_KEY)
 
 
 def _keep(request: Any, context: Context) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from polydatum import Context
 from polydatum.adapting import (
@@ -31,13 +31,9 @@ StartResponse = Callable[..., Write]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
-class Start(NamedTuple):
-    """What the application has handed to ``start_response``, and the exception it was handling then."""
-
-    status: str
-    headers: Headers
-    exc_info: ExcInfo | None
-    error: BaseException | None
+# What the application has handed to ``start_response``, after the number in it, and the exception it was handling then.
+# A plain tuple: making a named one costs every request as much as all else that is done with it.
+Start = tuple[int, str, Headers, ExcInfo | None, BaseException | None]
 
 
 class Exchange:
@@ -64,7 +60,8 @@ class Exchange:
             return self._start_again(status, headers, exc_info)
         if self._held is not None and not exc_info:
             raise AssertionError("start_response() was called twice without exc_info (PEP 3333)")
-        self._held = Start(status, headers, exc_info, self._answered_error(exc_info) if code >= 400 else None)
+        error = self._answered_error(exc_info) if code >= 400 else None
+        self._held = (code, status, headers, exc_info, error)
         return self._write_started
 
     def _start_again(self, status: str, headers: Headers, exc_info: ExcInfo | None) -> Write:
@@ -90,8 +87,7 @@ class Exchange:
         """Close the context, then let the server hear of the answer."""
         if self._held is None:
             raise AssertionError("the application has not called start_response() (PEP 3333)")
-        status, headers, exc_info, error = self._held
-        code = status_code(status)
+        code, status, headers, exc_info, error = self._held
         if self._failure is None:
             self._close(error, code)
         elif code < 500:
@@ -111,20 +107,18 @@ class Exchange:
     def begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """The application has returned: start the answer, unless ``write()`` has, and give the body to send."""
         try:
-            return self._begin(body)
+            pulled = None if isinstance(body, (list, tuple)) else PulledBody(body)
+            if pulled is not None:
+                # An application that is a generator calls start_response when it is read, at the latest for its first
+                # bytes.
+                while self._held is None and self._write is None and pulled.pull() == b"":
+                    pass
+            if self._write is None:
+                self._start()
         except BaseException:
             with contextlib.suppress(Exception):  # what went wrong before is what has to be told
                 close_body(body)
             raise
-
-    def _begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        pulled = None if isinstance(body, list | tuple) else PulledBody(body)
-        if pulled is not None:
-            # An application that is a generator calls start_response when it is read, at the latest for its first bytes.
-            while self._held is None and self._write is None and pulled.pull() == b"":
-                pass
-        if self._write is None:
-            self._start()
         if pulled is None or self._is_file(body):
             return body
         return StreamedBody(pulled, self._context)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from polydatum import DataManager
-from polydatum.adapting import RollbackRule, StreamedBody, find_manager
+from polydatum.adapting import RollbackRule, StreamedBody, check_callable, context_factory, find_manager
 from wsgi_polydatum.environment import CONTEXT_KEY, DAL_KEY, Environ, EnvironFacts
 from wsgi_polydatum.exchange import Exchange, StartResponse, WSGIApp
 
@@ -48,6 +48,7 @@ class PolydatumWSGI:
     Raises:
         ManagerNotFoundError: if there is no DataManager, or it cannot be imported.
         InvalidManagerError: if it is something else.
+        ConfigurationError: if another argument is none of its kind.
 
     Example:
         >>> from polydatum import DataManager
@@ -71,9 +72,9 @@ class PolydatumWSGI:
     ) -> None:
         self.app = app
         self._manager = find_manager(("PolydatumWSGI(app, data_manager)", data_manager))
-        self._rules: dict[str, Any] = {"rollback_on": rollback_on, "teardown_timeout": teardown_timeout}
+        self._new_context = context_factory(self._manager, rollback_on=rollback_on, teardown_timeout=teardown_timeout)
+        check_callable("on_commit_error", on_commit_error)
         self._on_commit_error = on_commit_error
-        self._manager.context(**self._rules)  # refuses wrong ones now
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
@@ -83,7 +84,7 @@ class PolydatumWSGI:
                 return self.app(environ, start_response)
             environ = environ.copy()  # who is outside of us keeps the dal and context of theirs
         facts = EnvironFacts(environ)
-        context = environ[CONTEXT_KEY] = self._manager.context(facts, **self._rules)
+        context = environ[CONTEXT_KEY] = self._new_context(facts)
         environ[DAL_KEY] = context.dal
         exchange = Exchange(context, environ, start_response)
         is_left = True

@@ -80,7 +80,9 @@ async def test_32_a_close_that_hangs_is_given_up(shop: Shop, caplog: pytest.LogC
     assert [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
-@pytest.mark.parametrize("options", [{"teardown_timeout": 0}, {"rollback_on": "never"}, {"on_commit_error": "shop.sorry"}])
+@pytest.mark.parametrize(
+    "options", [{"teardown_timeout": 0}, {"rollback_on": "never"}, {"on_commit_error": "shop.sorry"}]
+)
 async def test_a_wrong_option_is_found_out_by_the_lifespan_or_else_by_the_request(shop: Shop, options: Any) -> None:
     app = served(shop, add, **options)
     answer = await over_asgi_async(app, Call(lambda request: Reply(), None, shop.log))

@@ -64,9 +64,10 @@ def test_20_a_missing_or_wrong_manager_is_found_out_at_once(given: Any, kind: ty
         PolydatumWSGI(lambda environ, start_response: [], given)
 
 
-def test_a_timeout_has_to_be_above_0() -> None:
-    with pytest.raises(ConfigurationError, match="above 0"):
-        PolydatumWSGI(lambda environ, start_response: [], DataManager(), teardown_timeout=0)
+@pytest.mark.parametrize("options", [{"teardown_timeout": 0}, {"rollback_on": "never"}, {"on_commit_error": "sorry"}])
+def test_a_wrong_option_is_found_out_at_once(options: Any) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        PolydatumWSGI(lambda environ, start_response: [], DataManager(), **options)
 
 
 # --- 60: the ways of PEP 3333 ----------------------------------------------------------------------------------------
@@ -452,6 +453,21 @@ def test_18_a_stream_has_a_context_of_its_own(shop: Shop) -> None:
     body.close()  # as a server does whose client has left
     assert shop.log[-1] == "db close"
     assert shop.names == ["streamed"]
+
+
+def test_04_rollback_on_of_the_middleware_holds_for_streams(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        def rows() -> Iterator[bytes]:
+            with contextlib.suppress(ZeroDivisionError), stream_context(environ) as context:
+                context.dal.items.add("audit")
+                raise ZeroDivisionError
+            yield b"audited"
+
+        start_response("200 OK", [])
+        return rows()
+
+    assert get(PolydatumWSGI(app, shop.dm, rollback_on=lambda exc, status: False), shop).body == b"audited"
+    assert shop.names == ["audit"]
 
 
 def test_18_the_stream_helper_needs_the_middleware() -> None:
