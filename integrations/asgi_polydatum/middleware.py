@@ -51,7 +51,7 @@ class PolydatumMiddleware:
         app: the ASGI application.
         data_manager: the DataManager or a dotted path to it. Without it, the lifespan state ``"polydatum"`` is used, or
             ``app.state.data_manager``.
-        rollback_on: ``f(exc, status) -> bool`` for requests, in place of the DataManager's.
+        rollback_on: ``f(exc, status) -> bool`` for requests and their streams, in place of the DataManager's.
         on_commit_error: ``f(request, exc)``, called when the commit of a request fails, and the application has not
             failed before. It may be async. A response that it returns, such as Starlette's, is what the client gets
             instead of a 500; its status has to be 400 or more. None: as without it. The request has no body.

@@ -11,7 +11,7 @@ import click
 import flask
 from flask.cli import AppGroup, with_appcontext
 
-from flask_polydatum.current import current_manager
+from flask_polydatum.current import current_configuration, current_manager
 from polydatum import ConfigurationError, DataManager
 from polydatum.adapting import tree
 
@@ -29,6 +29,7 @@ def install_cli(app: flask.Flask, manager: DataManager[Any, Any]) -> None:
 def with_context(command: Callable[P, T]) -> Callable[P, T]:
     """Decorator: run a command in a Context of the app's DataManager, which ends before the command does.
 
+    The app's ``rollback_on`` and ``teardown_timeout`` hold for it.
     `flask_polydatum.dal`, `FlaskPolydatum.dal` and ``dm.get_active_context()`` work in it. An app context is pushed
     if there is none. What becomes of the command:
 
@@ -59,7 +60,7 @@ def with_context(command: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        context = current_manager("@flask_polydatum.with_context").context().open()
+        context = current_configuration("@flask_polydatum.with_context").new_context().open()
         try:
             result = command(*args, **kwargs)
         except BaseException as error:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import flask
 from flask.typing import ResponseReturnValue
 from werkzeug.utils import import_string
 
-from polydatum import ConfigurationError, DataManager
-from polydatum.adapting import RollbackRule, find_manager
+from polydatum import ConfigurationError, Context, DataManager
+from polydatum.adapting import RollbackRule, context_factory, find_manager
 
 EXTENSION = "polydatum"
 """The key of ``app.extensions``, under which an app keeps its Configuration."""
@@ -27,7 +28,7 @@ class Configuration:
 
     Attributes:
         data_manager: the DataManager of the app.
-        rollback_on: for the contexts of its requests, in place of the DataManager's; None: the DataManager's.
+        rollback_on: for the contexts of its requests and commands, in place of the DataManager's; None: the DataManager's.
         teardown_timeout: likewise, in seconds.
         on_commit_error: answers requests whose commit failed; None: Flask does.
     """
@@ -37,11 +38,10 @@ class Configuration:
     teardown_timeout: float | None = None
     on_commit_error: CommitErrorHandler | None = None
 
-    @property
-    def rules(self) -> dict[str, Any]:
-        """What the context of a request is made with: the arguments of ``dm.context`` that are set."""
-        rules = {"rollback_on": self.rollback_on, "teardown_timeout": self.teardown_timeout}
-        return {name: rule for name, rule in rules.items() if rule is not None}
+    @cached_property
+    def new_context(self) -> Callable[..., Context]:
+        """What makes the contexts of the app's requests and commands."""
+        return context_factory(self.data_manager, rollback_on=self.rollback_on, teardown_timeout=self.teardown_timeout)
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any], config: Mapping[str, Any]) -> Configuration:

@@ -8,7 +8,7 @@ from typing import Any
 import flask
 from werkzeug.local import LocalProxy
 
-from flask_polydatum.configuration import EXTENSION
+from flask_polydatum.configuration import EXTENSION, Configuration
 from polydatum import Context, DataManager, Meta, NoActiveContextError
 from polydatum.adapting import AdapterMissingError
 
@@ -18,8 +18,8 @@ _WHERE = (
 )
 
 
-def current_manager(wanted: str) -> DataManager[Any, Any]:
-    """The DataManager of the current app.
+def current_configuration(wanted: str) -> Configuration:
+    """How Polydatum is installed in the current app.
 
     Args:
         wanted: what it is needed for, in the words of the user's code.
@@ -32,13 +32,17 @@ def current_manager(wanted: str) -> DataManager[Any, Any]:
             wanted, "there is no current app here; use it in a request, in a command, or in 'with app.app_context():'"
         )
     app = flask.current_app
-    configuration = app.extensions.get(EXTENSION)
+    configuration: Configuration | None = app.extensions.get(EXTENSION)
     if configuration is None:
         raise AdapterMissingError(
             wanted, f"flask_polydatum is not installed in the app {app.name!r}; call FlaskPolydatum(dm).init_app(app)"
         )
-    manager: DataManager[Any, Any] = configuration.data_manager
-    return manager
+    return configuration
+
+
+def current_manager(wanted: str) -> DataManager[Any, Any]:
+    """The DataManager of the current app; see `current_configuration`."""
+    return current_configuration(wanted).data_manager
 
 
 def current_dal(manager: DataManager[Any, Any], wanted: str) -> Any:
@@ -58,7 +62,8 @@ def context(meta: Mapping[str, Any] | Meta | None = None) -> Context:
     """A new Context of the current app's DataManager, for scripts, commands and tests; use it with ``with``.
 
     It is independent of a context that is open already, and lives as long as the block: what was done in it is committed
-    at the end, or rolled back if an exception leaves it. Needs an app context; ``dm.context()`` does not.
+    at the end, or rolled back if an exception leaves it, where the app's ``rollback_on`` does not say otherwise. Needs an
+    app context; ``dm.context()`` does not, and knows no rules of the app.
 
     Args:
         meta: the read-only facts of the context, such as ``{"user": ...}``.
@@ -71,8 +76,7 @@ def context(meta: Mapping[str, Any] | Meta | None = None) -> Context:
         with app.app_context(), flask_polydatum.context({"user": "ann"}) as ctx:
             ctx.dal.items.rename(1, "tea")
     """
-    opened: Context = current_manager("flask_polydatum.context()").context(meta)
-    return opened
+    return current_configuration("flask_polydatum.context()").new_context(meta)
 
 
 dal: Any = LocalProxy(lambda: current_dal(current_manager("flask_polydatum.dal"), "flask_polydatum.dal"))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flask
 
 from flask_polydatum import failing
 from flask_polydatum.configuration import Configuration
-from flask_polydatum.requests import STREAM_HINT, FlaskFacts, context_of, current_request, keep
+from flask_polydatum.requests import CONTEXT, STREAM_HINT, FlaskFacts, context_of, current_request
 from polydatum import Context, PolydatumError, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
 
@@ -30,7 +29,7 @@ class Dispatch:
     def __init__(self, app: flask.Flask, configuration: Configuration) -> None:
         # The app refers to this: a reference back would keep it from being freed with its last user.
         self._app_ref = weakref.ref(app)
-        self._new_context = _context_factory(configuration)
+        self._new_context = configuration.new_context
         self._on_commit_error = configuration.on_commit_error
         self._dispatch = _unbound(app, "full_dispatch_request")
         self._handle_user = _unbound(app, "handle_user_exception")
@@ -51,16 +50,17 @@ class Dispatch:
         request = current_request()
         facts = FlaskFacts(request)
         context = self._new_context(facts)
-        keep(request, context)
+        setattr(request, CONTEXT, context)
         try:
             response = self._answer(context, request, args, kwargs)
         except BaseException:
             context.leave()
             raise  # the 500 handler may still read ctx.meta
         facts.end()
-        if response.is_streamed and not response.direct_passthrough:
-            body: Any = StreamedBody(response.response, context)
-            response.response = body
+        body: Any = response.response
+        # Most bodies are lists, of which `is_streamed` need not be asked.
+        if not isinstance(body, list) and response.is_streamed and not response.direct_passthrough:
+            body = response.response = StreamedBody(body, context)
         else:
             context.leave()
         return response
@@ -71,7 +71,7 @@ class Dispatch:
         except ServiceError as error:
             return self._error_response(error, request, args)
         try:
-            response: flask.Response = self._dispatch(self._app, *args, **kwargs)
+            response: flask.Response = self._dispatch(self._app_ref(), *args, **kwargs)
         except BaseException as error:
             try:
                 context.close(error, keep_current=True, late_hint=STREAM_HINT)
@@ -79,13 +79,18 @@ class Dispatch:
                 return self._error_response(replacement, request, args)
             raise
         status = response.status_code
-        was_failing = status >= 400 and hasattr(request, ERROR)
+        was_handled = hasattr(request, ERROR)
         try:
             # Not kept in a variable: the frames of its traceback lead here, and would be in a cycle with it.
-            context.close(_cause(request, status), status=status, keep_current=True, late_hint=STREAM_HINT)
+            context.close(
+                _cause(request, status) if was_handled else None,
+                status=status,
+                keep_current=True,
+                late_hint=STREAM_HINT,
+            )
         except BaseException as failure:
             failing.drop(self._app, request, response)
-            replaced = self._failure_response(failure, was_failing, request, args)
+            replaced = self._failure_response(failure, was_handled and status >= 400, request, args)
             if replaced is None:
                 raise
             return failing.as_failure(replaced)
@@ -124,11 +129,6 @@ class Dispatch:
         if outcome is not None and outcome.http_status is not None:  # it was answered, and then the commit failed
             failing.as_failure(response)
         return response
-
-
-def _context_factory(configuration: Configuration) -> Callable[[FlaskFacts], Context]:
-    manager, rules = configuration.data_manager, configuration.rules
-    return partial(manager.context, **rules) if rules else manager.context
 
 
 def _cause(request: flask.Request, status: int) -> BaseException | None:

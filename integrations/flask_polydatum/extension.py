@@ -53,8 +53,9 @@ class FlaskPolydatum(Generic[DalT]):
 
     Args:
         data_manager: the DataManager or a dotted path to it.
-        rollback_on: ``f(exc, status) -> bool`` for requests, or a dotted path to it, in place of the DataManager's.
-        teardown_timeout: seconds that the close of a request's context may take, in place of the DataManager's.
+        rollback_on: ``f(exc, status) -> bool``, or a dotted path to it, in place of the DataManager's: for requests and
+            their streams, for commands and `flask_polydatum.context`.
+        teardown_timeout: seconds that the close of a context of theirs may take, in place of the DataManager's.
         on_commit_error: ``f(request, exc)``, or a dotted path to it, called when the commit of a request fails that was
             not failing before. What it returns, with a status of 400 or more, is what the client gets, after the
             ``after_request`` functions. None: as without it. Anything else, and what it raises, is logged, and Flask

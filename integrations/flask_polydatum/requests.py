@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flask
@@ -58,9 +58,8 @@ class FlaskFacts(RequestFacts[flask.Request]):
         return request.headers.get(name)
 
 
-def current_request() -> flask.Request:
-    """The request behind Flask's proxy."""
-    return _unwrapped(flask.request)
+current_request: Callable[[], flask.Request] = flask.request._get_current_object  # type: ignore[attr-defined]
+"""The request behind Flask's proxy."""
 
 
 def _unwrapped(request: Any) -> flask.Request:

@@ -39,7 +39,7 @@ class PolydatumWSGI:
     Args:
         app: the WSGI application.
         data_manager: the DataManager or a dotted path to it.
-        rollback_on: ``f(exc, status) -> bool`` for requests, in place of the DataManager's.
+        rollback_on: ``f(exc, status) -> bool`` for requests and their streams, in place of the DataManager's.
         on_commit_error: ``f(environ, exc)``, called when the commit of a request fails that was not failing before, and
             the application does not answer that itself. A WSGI application that it returns, such as a response of
             Werkzeug's, is what the client gets; its status has to be 400 or more. None: as without it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import flask
 import pytest
 
-from flask_polydatum import FlaskPolydatum, init_app
+import flask_polydatum
+from flask_polydatum import FlaskPolydatum, init_app, stream_context
 from polydatum import ConfigurationError, Context, ContextClosedError, NotFound
 from polydatum.testing.hosts import logged_exceptions
 from polydatum.testing.shop import Shop
@@ -66,6 +68,44 @@ def test_04_rollback_on_decides_for_the_requests_of_an_app(shop: Shop, way: str)
     with pytest.raises(ValueError), shop.dm.dal() as dal:
         dal.items.add("milk")
         raise ValueError
+    assert shop.names == ["tea"]
+
+
+def test_04_rollback_on_holds_for_streams(shop: Shop) -> None:
+    app = installed(shop, rollback_on=nothing)
+
+    @app.get("/stream")
+    def stream() -> flask.Response:
+        request = current_flask_request()
+
+        def body() -> Iterator[str]:
+            with contextlib.suppress(ZeroDivisionError), stream_context(request) as context:
+                context.dal.items.add("audit")
+                raise ZeroDivisionError
+            yield "audited"
+
+        return flask.Response(body())
+
+    assert app.test_client().get("/stream").text == "audited"
+    assert shop.names == ["audit"]
+
+
+@pytest.mark.parametrize("is_command", [False, True])
+def test_04_rollback_on_holds_for_commands_and_scripts(shop: Shop, is_command: bool) -> None:
+    app = installed(shop, rollback_on=nothing)
+
+    @app.cli.command("add")
+    @flask_polydatum.with_context
+    def command() -> None:
+        flask_polydatum.dal.items.add("tea")
+        raise ZeroDivisionError
+
+    if is_command:
+        assert isinstance(app.test_cli_runner().invoke(args=["add"]).exception, ZeroDivisionError)
+    else:
+        with app.app_context(), pytest.raises(ZeroDivisionError), flask_polydatum.context() as context:
+            context.dal.items.add("tea")
+            raise ZeroDivisionError
     assert shop.names == ["tea"]
 
 
