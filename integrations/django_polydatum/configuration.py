@@ -20,7 +20,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from polydatum import ConfigurationError, Context, DataManager
-from polydatum.adapting import find_manager
+from polydatum.adapting import context_factory, find_manager
 
 KEYS = ("DATA_MANAGER", "ROLLBACK_ON", "TEARDOWN_TIMEOUT", "ON_COMMIT_ERROR")
 
@@ -67,13 +67,10 @@ class Configuration:
             raise problem
         self.manager: DataManager[Any, Any] = _find_manager(options)
         self.on_commit_error: Callable[..., Any] | None = _find_callable(options, "ON_COMMIT_ERROR")
-        rules = {
-            "rollback_on": _find_callable(options, "ROLLBACK_ON"),
-            "teardown_timeout": _find_seconds(options, "TEARDOWN_TIMEOUT"),
-        }
-        given: dict[str, Any] = {name: rule for name, rule in rules.items() if rule is not None}
-        self.new_context: Callable[..., Context] = (
-            partial(self.manager.context, **given) if given else self.manager.context
+        self.new_context: Callable[..., Context] = context_factory(
+            self.manager,
+            rollback_on=_find_callable(options, "ROLLBACK_ON"),
+            teardown_timeout=_find_seconds(options, "TEARDOWN_TIMEOUT"),
         )
 
 

@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 
 from django_polydatum.commit_errors import CommitErrors
 from django_polydatum.configuration import Configuration
-from django_polydatum.requests import ERROR, STREAM_HINT, DjangoFacts, context_of, keep, put_dal_on_requests
+from django_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, DjangoFacts, put_dal_on_requests
 from django_polydatum.streaming import AsyncStreamedBody
 from polydatum import ConfigurationError, Context, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
@@ -74,14 +74,13 @@ class PolydatumMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve a request; awaitable if the next layer is."""
-        return self._aserve(request) if self._is_async else self._serve(request)
-
-    def _serve(self, request: HttpRequest) -> HttpResponseBase:
-        if self._is_served(request):
+        if self._is_async:
+            return self._aserve(request)
+        held = request.__dict__
+        if CONTEXT in held and self._is_served(held[CONTEXT]):
             return self.get_response(request)  # type: ignore[no-any-return]
         facts = DjangoFacts(request)
-        context = self._new_context(facts)
-        keep(request, context)
+        context = held[CONTEXT] = self._new_context(facts)
         try:
             try:
                 context.open()
@@ -90,7 +89,9 @@ class PolydatumMiddleware:
                 context.close(error, keep_current=True, late_hint=STREAM_HINT)
                 raise
             status = response.status_code
-            cause = _cause_of(request, status)
+            cause = held.pop(ERROR, None)  # decides nothing: it tells `rollback_on` and the middleware why
+            if status < 400:
+                cause = None
             try:
                 context.close(cause, status=status, keep_current=True, late_hint=STREAM_HINT)
             except BaseException as failure:
@@ -105,14 +106,19 @@ class PolydatumMiddleware:
         except BaseException:
             context.leave()
             raise
-        return _leave_after(response, context, facts)
+        if response.streaming:
+            _leave_after(response, context)
+        else:
+            context.leave()
+        facts.end()
+        return response  # type: ignore[no-any-return]
 
     async def _aserve(self, request: HttpRequest) -> HttpResponseBase:
-        if self._is_served(request):
+        held = request.__dict__
+        if CONTEXT in held and self._is_served(held[CONTEXT]):
             return await self.get_response(request)  # type: ignore[no-any-return]
         facts = DjangoFacts(request)
-        context = self._new_context(facts)
-        keep(request, context)
+        context = held[CONTEXT] = self._new_context(facts)
         try:
             try:
                 await context.aopen()
@@ -121,7 +127,9 @@ class PolydatumMiddleware:
                 await context.aclose(error, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread)
                 raise
             status = response.status_code
-            cause = _cause_of(request, status)
+            cause = held.pop(ERROR, None)  # decides nothing: it tells `rollback_on` and the middleware why
+            if status < 400:
+                cause = None
             try:
                 await context.aclose(
                     cause, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
@@ -138,31 +146,26 @@ class PolydatumMiddleware:
         except BaseException:
             context.leave()
             raise
-        return _leave_after(response, context, facts)
+        if response.streaming:
+            _leave_after(response, context)
+        else:
+            context.leave()
+        facts.end()
+        return response  # type: ignore[no-any-return]
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Called by Django for what a view raises: answers a ServiceError, remembers every other."""
         setattr(request, ERROR, exception)
         return _answer(request, exception)
 
-    def _is_served(self, request: HttpRequest) -> bool:
-        """Whether another PolydatumMiddleware further out has given the request its context."""
-        context = context_of(request)
-        return context is not None and context.state == "open" and context.data_manager is self._manager
+    def _is_served(self, context: Context) -> bool:
+        """Whether another PolydatumMiddleware further out has given the request this context."""
+        return context.state == "open" and context.data_manager is self._manager
 
 
 async def _in_view_thread(job: Callable[[], T]) -> T:
     """Run a function in the thread that Django runs the sync views of this request in."""
     return await sync_to_async(job, thread_sensitive=True)()
-
-
-def _cause_of(request: HttpRequest, status: int) -> BaseException | None:
-    """The exception that became an answer of 400 or more.
-
-    It never decides whether to roll back, the status does that; it tells ``rollback_on`` and the context's middleware why.
-    """
-    error: BaseException | None = vars(request).pop(ERROR, None)
-    return error if status >= 400 else None
 
 
 def _discard(response: Any) -> None:
@@ -186,14 +189,12 @@ def _answer_or_raise(request: HttpRequest, error: ServiceError, context: Context
     return response
 
 
-def _leave_after(response: Any, context: Context, facts: DjangoFacts) -> HttpResponseBase:
-    """Leave the context now, or at the end of a streamed body; a file's content is no code that could touch it."""
-    if response.streaming and not isinstance(response, FileResponse):
+def _leave_after(response: Any, context: Context) -> None:
+    """Leave the context at the end of a streamed body, or now: a file's content is no code that could touch it."""
+    if isinstance(response, FileResponse):
+        context.leave()
+    else:
         body = response._iterator  # `streaming_content` refers back to the response: a cycle
         response.streaming_content = (
             AsyncStreamedBody(body, context) if response.is_async else StreamedBody(body, context)
         )
-    else:
-        context.leave()
-    facts.end()
-    return response  # type: ignore[no-any-return]

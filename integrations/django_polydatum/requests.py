@@ -56,7 +56,7 @@ class DjangoFacts(RequestFacts[HttpRequest]):
 
 def context_of(request: Any) -> Context | None:
     """The context of a request, or None."""
-    context: Context | None = vars(request).get(CONTEXT)
+    context: Context | None = request.__dict__.get(CONTEXT)
     return context
 
 
