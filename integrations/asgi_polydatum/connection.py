@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,8 +15,8 @@ from polydatum.adapting import AdapterMissingError, RequestDal, RequestFacts, fi
 CONTEXT_KEY = "polydatum.context"
 """Where the scope of a request holds its Context."""
 
-MANAGER_KEY = "polydatum.data_manager"
-"""Where the scope of a WebSocket holds the DataManager."""
+FACTORY_KEY = "polydatum.new_context"
+"""Where the scope of a WebSocket holds what makes contexts for its messages, by the rules of the middleware."""
 
 
 class ScopeFacts(RequestFacts[Scope]):
@@ -46,6 +46,9 @@ class ScopeFacts(RequestFacts[Scope]):
     def is_routed(self, request: Scope) -> bool:
         """Whether a router has matched the path."""
         return "path_params" in request or quart_request(request) is not None
+
+
+ContextFactory = Callable[[ScopeFacts], Context]
 
 
 def manager_in(scope: Scope, given: object, app: object) -> DataManager[Any, Any]:
@@ -110,10 +113,24 @@ def dal_context(websocket: Any) -> AbstractAsyncContextManager[Any]:
                     dal.messages.add(text)
     """
     scope = scope_of(websocket)
-    manager: DataManager[Any, Any] | None = scope.get(MANAGER_KEY)
-    if manager is None:
+    new_context: ContextFactory | None = scope.get(FACTORY_KEY)
+    if new_context is None:
         raise AdapterMissingError("dal_context(websocket)", _FIX)
-    return manager.dal(ScopeFacts(scope))
+    return _DalBlock(new_context(ScopeFacts(scope)))
+
+
+class _DalBlock(AbstractAsyncContextManager[Any]):
+    """The block of a context, which gives the DAL."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> Any:
+        await self._context.__aenter__()
+        return self._context.dal
+
+    async def __aexit__(self, *exc_info: Any) -> bool:
+        return await self._context.__aexit__(*exc_info)
 
 
 def scope_of(connection: Any) -> Scope:

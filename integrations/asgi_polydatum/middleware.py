@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from asgi_polydatum.connection import CONTEXT_KEY, MANAGER_KEY, ScopeFacts, manager_in, put_dal_on_requests
+from asgi_polydatum.connection import (
+    CONTEXT_KEY,
+    FACTORY_KEY,
+    ContextFactory,
+    ScopeFacts,
+    manager_in,
+    put_dal_on_requests,
+)
 from asgi_polydatum.exchange import CommitErrorHandler, Exchange
 from asgi_polydatum.frameworks import watch_quart
 from asgi_polydatum.lifespan import drain, serve_lifespan
@@ -13,10 +19,15 @@ from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
 from polydatum import Context, DataManager
 from polydatum.adapting import RollbackRule, check_callable, context_factory
 
-ContextFactory = Callable[[ScopeFacts], Context]
-
 DRAIN_LIMIT = 5.0
 """Seconds after which a shutdown begins to roll back no further request, unless ``teardown_timeout`` says otherwise."""
+
+
+class Found(NamedTuple):
+    """A DataManager, and what makes its contexts by the rules of the middleware."""
+
+    manager: DataManager[Any, Any]
+    new_context: ContextFactory
 
 
 class PolydatumMiddleware:
@@ -51,7 +62,7 @@ class PolydatumMiddleware:
         app: the ASGI application.
         data_manager: the DataManager or a dotted path to it. Without it, the lifespan state ``"polydatum"`` is used, or
             ``app.state.data_manager``.
-        rollback_on: ``f(exc, status) -> bool`` for requests and their streams, in place of the DataManager's.
+        rollback_on: ``f(exc, status) -> bool`` for requests, their streams and WebSockets, in place of the DataManager's.
         on_commit_error: ``f(request, exc)``, called when the commit of a request fails, and the application has not
             failed before. It may be async. A response that it returns, such as Starlette's, is what the client gets
             instead of a 500; its status has to be 400 or more. None: as without it. The request has no body.
@@ -75,7 +86,7 @@ class PolydatumMiddleware:
         # Starlette builds its middleware when the lifespan starts. An error raised here would look to the server as if
         # the application knew no lifespan; so what is wrong is found out by the lifespan, or by the first request.
         self._given = data_manager
-        self._found: tuple[DataManager[Any, Any], ContextFactory] | None = None
+        self._found: Found | None = None
         self._rules: dict[str, Any] = {"rollback_on": rollback_on, "teardown_timeout": teardown_timeout}
         self._on_commit_error = on_commit_error
         self._live: set[Exchange] = set()
@@ -88,9 +99,11 @@ class PolydatumMiddleware:
         if scope["type"] != "http" or (outer is not None and self._is_served_by(outer, scope)):
             await self._pass_on(scope, receive, send)
             return
-        _, new_context = self._found or self._find(scope)
+        found = self._found
+        if found is None or self._given is None:
+            found = self._find(scope)
         facts = ScopeFacts(scope)
-        context = scope[CONTEXT_KEY] = new_context(facts)
+        context = scope[CONTEXT_KEY] = found.new_context(facts)
         state = scope.get("state")
         if state is None:
             state = scope["state"] = {}
@@ -120,19 +133,18 @@ class PolydatumMiddleware:
                 del leaving
         facts.end()
 
-    def _find(self, scope: Scope) -> tuple[DataManager[Any, Any], ContextFactory]:
-        """The DataManager for a scope, and what makes its contexts: looked for once, if it is the argument that names it."""
-        if self._found is not None:
-            return self._found
-        check_callable("on_commit_error", self._on_commit_error)
-        manager = manager_in(scope, self._given, self.app)
-        found = manager, context_factory(manager, **self._rules)
-        if self._given is not None:
-            self._found = found
+    def _find(self, scope: Scope) -> Found:
+        """The DataManager for a scope; looked for once if the argument names it, else each scope may have another."""
+        found = self._found
+        if found is None or self._given is None:
+            manager = manager_in(scope, self._given, self.app)
+            if found is None or found.manager is not manager:
+                check_callable("on_commit_error", self._on_commit_error)
+                found = self._found = Found(manager, context_factory(manager, **self._rules))
         return found
 
     def _find_manager(self, scope: Scope) -> DataManager[Any, Any]:
-        return self._find(scope)[0]
+        return self._find(scope).manager
 
     def _is_served_by(self, outer: Context, scope: Scope) -> bool:
         """Whether the context of a PolydatumMiddleware further out is the one this would open."""
@@ -145,7 +157,7 @@ class PolydatumMiddleware:
             await serve_lifespan(self.app, scope, receive, send, self._find_manager, self._drain)
             return
         if scope["type"] == "websocket":
-            scope[MANAGER_KEY] = self._find_manager(scope)
+            scope[FACTORY_KEY] = self._find(scope).new_context
         await self.app(scope, receive, send)
 
     async def _drain(self) -> None:

@@ -50,7 +50,7 @@ class Dispatch:
         request = current_request()
         facts = FlaskFacts(request)
         context = self._new_context(facts)
-        setattr(request, CONTEXT, context)
+        setattr(request, CONTEXT, context)  # `keep`, without its frame
         try:
             response = self._answer(context, request, args, kwargs)
         except BaseException:

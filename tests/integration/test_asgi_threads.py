@@ -190,7 +190,10 @@ def test_a_thread_of_the_views_has_the_context_if_it_is_bound(shop: Shop) -> Non
 # --- WebSockets ------------------------------------------------------------------------------------------------------
 
 
-def test_38_each_message_of_a_websocket_has_a_context_of_its_own(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    ("options", "kept"), [({}, ["rum", "tea"]), ({"rollback_on": lambda exc, status: False}, ["bad", "rum", "tea"])]
+)
+def test_04_38_each_message_of_a_websocket_has_a_context_of_its_own(shop: Shop, options: Any, kept: list[str]) -> None:
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         for name in ("tea", "bad", "rum"):
@@ -208,10 +211,10 @@ def test_38_each_message_of_a_websocket_has_a_context_of_its_own(shop: Shop) -> 
         await websocket.close()
 
     app = Starlette(routes=[WebSocketRoute("/rooms/{room}", endpoint)])
-    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm)
+    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm, **options)
     with TestClient(app).websocket_connect("/rooms/7") as websocket:
         websocket.receive()
-    assert shop.names == ["rum", "tea"]
+    assert shop.names == kept
 
 
 def test_38_the_helper_needs_the_middleware() -> None:

@@ -6,15 +6,17 @@ The numbers are those of the list of behaviours that adapters owe.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 
+from django_polydatum import stream_context
 from django_polydatum.checks import check_settings
 from django_polydatum.configuration import Configuration
 from polydatum import ConfigurationError, Context, ContextClosedError, ResourceTimeoutError, ServiceError
@@ -111,6 +113,21 @@ def test_04_rollback_on_is_told_the_exception_that_became_an_answer(shop: Shop) 
     with serving(shop.dm, view, options={"ROLLBACK_ON": rule}) as send:
         assert send().status == 409
     assert asked == [(ServiceError, 409)]
+
+
+def test_04_rollback_on_holds_for_streams(shop: Shop) -> None:
+    def view(request: Any) -> StreamingHttpResponse:
+        def body() -> Iterator[str]:
+            with contextlib.suppress(ZeroDivisionError), stream_context(request) as context:
+                context.dal.items.add("audit")
+                raise ZeroDivisionError
+            yield "audited"
+
+        return StreamingHttpResponse(body())
+
+    with serving(shop.dm, view, options={"ROLLBACK_ON": lambda error, status: False}) as send:
+        assert send().body == b"audited"
+    assert shop.names == ["audit"]
 
 
 def test_32_teardown_timeout_takes_the_place_of_the_managers(shop: Shop) -> None:
