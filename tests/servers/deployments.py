@@ -103,6 +103,10 @@ FLASK = [
     Deployment("gunicorn-gthread", "flask_bank:app", THREADS),
     Deployment("werkzeug", "flask_bank:app", CLIENTS, keeps_alive=False),
 ]
+WSGI = [
+    Deployment("gunicorn-sync", "wsgi_bank:app", 1, keeps_alive=False),
+    Deployment("gunicorn-gthread", "wsgi_bank:app", THREADS),
+]
 UVICORN_THREADED = Deployment("uvicorn", "starlette_bank:threaded_app", POOL)
 GUNICORN_ASGI = Deployment("gunicorn-asgi", "starlette_bank:app", CLIENTS)
 GUNICORN_ASGI_THREADED = Deployment("gunicorn-asgi", "starlette_bank:threaded_app", POOL)
@@ -113,4 +117,4 @@ DJANGO = [
     Deployment("uvicorn", "django_bank:asgi_app", CLIENTS, streams=False),
     Deployment("gunicorn-gthread", "django_bank:wsgi_app", THREADS),
 ]
-ALL = [*STARLETTE, UVICORN_THREADED, GUNICORN_ASGI, *FASTAPI, *FLASK, *DJANGO]
+ALL = [*STARLETTE, UVICORN_THREADED, GUNICORN_ASGI, *FASTAPI, *FLASK, *WSGI, *DJANGO]

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.servers.deployments import FLASK, STARLETTE, UVICORN_THREADED, Deployment
+from tests.servers.deployments import FLASK, STARLETTE, UVICORN_THREADED, WSGI, Deployment
 from tests.servers.server import Server
 from tests.servers.wire import BrokenOff
 
 
-@pytest.mark.parametrize("deployment", [STARLETTE[0], UVICORN_THREADED, STARLETTE[2], *FLASK[:2]], ids=str)
+@pytest.mark.parametrize("deployment", [STARLETTE[0], UVICORN_THREADED, STARLETTE[2], *FLASK[:2], *WSGI], ids=str)
 def test_34_a_request_in_flight_comes_to_its_end(start: Callable[..., Server], deployment: Deployment) -> None:
     server = start(deployment)
     with server.connect() as connection:
