@@ -17,6 +17,9 @@ VENV       := .venv
 SYNC       := --all-groups
 COVERAGE   := --cov --cov-report=term
 
+# By module: the tests of one share its servers, and the examples of a page go on from each other.
+PARALLEL   := --numprocesses=auto --dist=loadfile
+
 READY      := $(VENV)/.ready
 RUN        := $(VENV)/bin/python
 INSTALL    := $(VENV)/bin/uv pip install --python .venv-bench/bin/python
@@ -38,7 +41,7 @@ demo: $(READY) ## Serve the demo shop (APP=starlette, fastapi, flask or django; 
 	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT)
 
 test: $(READY) ## Run the suite and measure the coverage of the core
-	@$(RUN) -m pytest $(or $(ARGS),$(COVERAGE))
+	@$(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE))
 
 test-all: test-others test ## Run the suite on every supported Python found on this machine
 
@@ -50,7 +53,8 @@ test-others: $(READY) # on all but the Python that `make test` uses; real server
 	        echo "Python $$version: not found here, skipped"; continue; \
 	    fi; \
 	    echo "Python $$version: $$python"; \
-	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" ARGS=--ignore=tests/servers \
+	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
+	        ARGS="$(PARALLEL) --ignore=tests/servers" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done
 

@@ -16,6 +16,7 @@ LIST = Path(__file__).parent.parent / "docs" / "reference" / "adapter-behaviours
 ADAPTERS = {"A": "ASGI", "W": "WSGI", "F": "Flask", "D": "Django", "C": "Celery"}
 WORDS = {"A": ("asgi", "starlette", "fastapi", "litestar", "quart"), "W": ("wsgi",), "F": ("flask",), "D": ("django",)}
 WITHOUT_ADAPTER = {"C"}
+PROPERTY = "behaviours"
 
 
 class Line(NamedTuple):
@@ -68,7 +69,7 @@ class Behaviours:
     def __init__(self, *, complete: bool) -> None:
         self.complete = complete
         self.lines = listed()
-        self.wanted: dict[str, tuple[str, list[int]]] = {}
+        self.is_asked = False  # whether any test that ran belongs to a line
         self.passed: dict[str, set[int]] = defaultdict(set)
         self.failed: dict[str, set[int]] = defaultdict(set)
 
@@ -76,13 +77,14 @@ class Behaviours:
         for item in items:
             numbers = numbers_of(getattr(item, "originalname", None) or item.name)
             adapter = adapter_of(item) if numbers else None
-            if adapter is not None:
-                self.wanted[item.nodeid] = (adapter, numbers)
+            if adapter is not None:  # the reports carry it, also from a process that runs tests for this one
+                item.user_properties.append((PROPERTY, (adapter, numbers)))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        adapter, numbers = self.wanted.get(report.nodeid, (None, []))
+        adapter, numbers = dict(report.user_properties).get(PROPERTY, (None, []))
         if adapter is None:
             return
+        self.is_asked = True
         if report.failed:
             self.failed[adapter].update(numbers)
         elif report.when == "call" and report.passed:
@@ -101,7 +103,7 @@ class Behaviours:
             session.exitstatus = 1
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self.wanted:
+        if not self.is_asked:
             return
         terminalreporter.section("behaviours of adapters with a passing test")
         for letter, name in ADAPTERS.items():

@@ -30,6 +30,12 @@ COMPLAINTS = (
     "Task was destroyed",
     "--- Logging error ---",
 )
+LEFT_OPEN = (
+    "unclosed <socket.socket",  # which gunicorn's workers accept on: they leave it to the interpreter
+    "Unclosed file <tempfile.SpooledTemporaryFile",  # see `filterwarnings` in pyproject.toml
+    "Enable tracemalloc",
+)
+"""Lines about what servers and frameworks leave to the collector, whatever the application does."""
 
 
 class Server:
@@ -113,9 +119,7 @@ class Server:
         errors = [
             line for line in last_lines(self.printed) if not without_module(line).startswith(tuple(self._expected))
         ]
-        # Gunicorn's workers leave the socket that they accept on to the interpreter.
-        printed = [line for line in self.printed.splitlines() if "unclosed <socket.socket" not in line]
-        printed = [line for line in printed if "Enable tracemalloc" not in line]
+        printed = [line for line in self.printed.splitlines() if not any(left in line for left in LEFT_OPEN)]
         return errors + [complaint for complaint in COMPLAINTS if any(complaint in line for line in printed)]
 
     def _wait_until_it_answers(self) -> int:

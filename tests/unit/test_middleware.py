@@ -347,7 +347,7 @@ def test_async_middleware_around_a_sync_context(shape: str) -> None:
 async def coroutine_function(context: Any) -> None: ...
 
 
-@pytest.mark.parametrize("given", [3, "text", None, coroutine_function], ids=repr)
+@pytest.mark.parametrize("given", [3, "text", None, coroutine_function])
 def test_what_is_no_context_middleware(given: Any) -> None:
     """Refused when it is registered."""
     with pytest.raises(InvalidMiddlewareError, match="a generator function, or a context-manager factory"):

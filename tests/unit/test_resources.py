@@ -299,7 +299,7 @@ def test_resource_without_a_call() -> None:
         _ = ctx.db
 
 
-@pytest.mark.parametrize("given", [3, "postgresql://localhost", None, object(), {}], ids=repr)
+@pytest.mark.parametrize("given", [3, "postgresql://localhost", None, object(), {}])
 def test_a_ready_value_is_no_resource(given: Any) -> None:
     """Refused when it is registered, and ValueResource named as the remedy."""
     dm = DataManager()
@@ -323,7 +323,7 @@ def test_a_coroutine_function_is_no_resource() -> None:
         DataManager().register_resources(db=db)
 
 
-@pytest.mark.parametrize("made", [3, None, object()], ids=repr)
+@pytest.mark.parametrize("made", [3, None, object()])
 async def test_a_callable_that_makes_nothing_to_close(drive: Any, made: Any) -> None:
     """Any callable is called on touch and judged by what it made; ValueResource named as a remedy."""
     dm = DataManager()

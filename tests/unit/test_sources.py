@@ -200,13 +200,13 @@ GUARDED = [
 ]
 
 
-@pytest.mark.parametrize("factory", UNGUARDED, ids=str)
+@pytest.mark.parametrize("factory", UNGUARDED)
 def test_unguarded(factory: Any) -> None:
     """Code after the yield that stands outside ``try`` and ``with``."""
     assert runs_on_after_bare_yield(factory)
 
 
-@pytest.mark.parametrize("factory", GUARDED, ids=str)
+@pytest.mark.parametrize("factory", GUARDED)
 def test_guarded(factory: Any) -> None:
     """Nothing after it, or guarded."""
     assert not runs_on_after_bare_yield(factory)

@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import astuple
 
 import pytest
 
-
-class Tally:
-    """How many lives of a context were led, and how many of them broke a rule."""
-
-    cases = 0
-    violations = 0
+from .tally import NAME, Tally
 
 
-TALLY = pytest.StashKey[Tally]()
-
-
-@pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Tally:
-    return pytestconfig.stash.setdefault(TALLY, Tally())
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    tally = Tally()
+    yield tally
+    request.node.user_properties.append((NAME, astuple(tally)))
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +33,3 @@ def _quiet() -> Iterator[None]:
     logger.disabled = True
     yield
     logger.disabled = False
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    counted = config.stash.get(TALLY, None)
-    if counted is not None:
-        terminalreporter.write_line(f"{counted.cases:,} fault cases, {counted.violations:,} violations")

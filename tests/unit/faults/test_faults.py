@@ -17,10 +17,10 @@ import trio
 from polydatum import closing
 
 from .cases import PLAN, Case, cases
-from .conftest import Tally
 from .model import Story
 from .rig import ADAPTED, ASYNC, SYNC, TRIO, Rig, Seen
 from .shapes import BARE, GENERATOR, Shape
+from .tally import Tally
 
 pytestmark = pytest.mark.no_cover  # coverage would make a minute ten; the other suites cover every line
 
