@@ -43,9 +43,12 @@ class _Given(Generic[ClientT]):
         self._process: int | None = None  # which used the given client last
 
     def _is_inherited(self) -> bool:
-        """Whether the given client was used in a process that this one was forked from; from now on it is used here."""
-        former, self._process = self._process, os.getpid()
-        return former not in (None, self._process)
+        """Whether the given client was used in a process that this one was forked from."""
+        return self._process not in (None, os.getpid())
+
+    def _is_ours(self) -> None:
+        """From now on the given client is used in this process."""
+        self._process = os.getpid()
 
 
 class Backend(_Given[ClientT]):
@@ -163,6 +166,7 @@ class BackedResource(RegisteredResource):
         if backend._given is not None:
             if backend._is_inherited():
                 backend.renew(backend._given, self.name)
+            backend._is_ours()
             yield backend._given
             return
         client = backend.connect()
@@ -176,6 +180,7 @@ class BackedResource(RegisteredResource):
         if backend._given is not None:
             if backend._is_inherited():
                 await backend.renew(backend._given, self.name)
+            backend._is_ours()
             yield backend._given
             return
         client = await backend.connect()

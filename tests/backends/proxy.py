@@ -33,7 +33,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
-        self._exchanges = 0
+        self.requests: list[bytes] = []
+        """The beginning of each request since it was armed, or since the start."""
         self._fault: Fault | None = None
         self.struck = False
         """Whether the armed fault has happened."""
@@ -59,12 +60,12 @@ class Proxy:
     @property
     def exchanges(self) -> int:
         """Requests seen since it was armed, or since the start."""
-        return self._exchanges
+        return len(self.requests)
 
     def arm(self, fault: Fault | None) -> None:
         """From now on, count anew, and let a fault happen; None: none."""
         with self._lock:
-            self._exchanges, self._fault, self.struck = 0, fault, False
+            self.requests, self._fault, self.struck = [], fault, False
 
     def _accept(self) -> None:
         while not self._closing.is_set():
@@ -77,6 +78,8 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
+            for one in (client, server):  # small packets are forwarded at once, as the client and the server send them
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = _Connection(self, client, server)
             with self._lock:
                 self._sockets += (client, server)
@@ -84,10 +87,10 @@ class Proxy:
                     self._threads.append(threading.Thread(target=pump))
                     self._threads[-1].start()
 
-    def _begin(self) -> int:
+    def _begin(self, request: bytes) -> int:
         with self._lock:
-            self._exchanges += 1
-            return self._exchanges - 1
+            self.requests.append(request)
+            return len(self.requests) - 1
 
     def _strikes(self, exchange: int, direction: Direction) -> Fault | None:
         with self._lock:
@@ -112,7 +115,7 @@ class _Connection:
     def forward_requests(self) -> None:
         while data := _received(self._client):
             if self._replied:  # more of the same request otherwise
-                self._exchange, self._replied = self._proxy._begin(), False
+                self._exchange, self._replied = self._proxy._begin(data), False
             if not self._passes("request") or not _sent(self._server, data):
                 break
         self._hang_up()

@@ -1,0 +1,50 @@
+"""What PostgreSQL is asked at the end of a transaction, by every backend that speaks to it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+IN_FAILED_TRANSACTION = 3
+"""libpq's PQTRANS_INERROR: an error has made the transaction rollback-only, and COMMIT would roll it back in silence."""
+IN_FAILED_TRANSACTION_STATE = "25P02"
+"""The SQLSTATE of any statement in such a transaction."""
+TRANSACTION_ID = "SELECT pg_current_xact_id_if_assigned()::text"
+"""Null until the transaction writes."""
+
+QUESTIONS = 20
+FAILURES = 2
+
+
+def status_of(xid: str) -> str:
+    """What became of a transaction. While it is still in progress, the server waits a little before it answers."""
+    status = f"pg_xact_status('{int(xid)}')"
+    return f"SELECT CASE {status} WHEN 'in progress' THEN pg_sleep(0.05) END, {status}"
+
+
+def asking(xid: str) -> Generator[str, object, bool | None]:
+    """Find out, over new connections, whether a transaction committed whose COMMIT was not answered.
+
+    Yields statements, and is sent the last column of the answer, or the exception if there was none. The server notices
+    late that a connection is gone, so it is asked again while the transaction is in progress; it forgets in the end.
+
+    Returns:
+        True if it has committed, False if it has not, None if the server does not say.
+
+    Example:
+        >>> asked = asking("7")
+        >>> _ = next(asked), asked.send("in progress")
+        >>> asked.send("committed")
+        Traceback (most recent call last):
+        ...
+        StopIteration: True
+    """
+    failures = 0
+    for _ in range(QUESTIONS):
+        answer = yield status_of(xid)
+        if answer in ("committed", "aborted"):
+            return answer == "committed"
+        if isinstance(answer, Exception):
+            failures += 1
+        if answer is None or failures == FAILURES:
+            break
+    return None

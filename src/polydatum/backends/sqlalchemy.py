@@ -1,0 +1,222 @@
+"""SQLAlchemy as a resource: services get a `Session`, which commits or rolls back with the context."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Generic, TypeVar
+
+from polydatum.clients import AsyncBackend, Backend
+from polydatum.errors import ConfigurationError, MissingClientError
+
+try:
+    from sqlalchemy import URL, Engine, create_engine, make_url, select
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+    from sqlalchemy.orm import Session, sessionmaker
+except ImportError as error:
+    raise MissingClientError("SQLAlchemyBackend", "sqlalchemy", "sqlalchemy") from error
+
+from polydatum.backends.sqlalchemy_databases import begin_transactions, is_memory, keep_memory, shared_memory
+from polydatum.backends.sqlalchemy_transactions import AsyncSQLAlchemyTransaction, SQLAlchemyTransaction
+
+MakerT = TypeVar("MakerT")
+
+
+class _Sessions(Generic[MakerT]):
+    """What the sync and the async backend are made of: an engine, or how to make it, and how to make sessions on it."""
+
+    def __init__(
+        self,
+        source: object,
+        kinds: tuple[type, type],
+        maker: MakerT | None,
+        options: dict[str, Any],
+        resolve_unknown: bool,
+    ) -> None:
+        self._url = make_url(source) if isinstance(source, str | URL) else None
+        if self._url is None and not isinstance(source, kinds):
+            raise ConfigurationError(
+                f"{type(self).__name__} takes a URL, {kinds[0].__name__} or {kinds[1].__name__}, "
+                f"not a {type(source).__name__}"
+            )
+        if self._url is None and options:
+            raise ConfigurationError(
+                f"{type(self).__name__}: {', '.join(sorted(options))} would go to the engine, which is made already"
+            )
+        self._maker = maker
+        self._options = options
+        self._resolve_unknown = resolve_unknown
+        # A given engine may well be in use already, so it is made new in every child of this process.
+        self._process: int | None = os.getpid()
+        self._inherited_pools: list[Any] = []
+
+    def _shown(self, client: Any) -> str:
+        url = client.url if self._url is None else self._url
+        return f"{type(self).__name__}({url.set(query={}).render_as_string(hide_password=True)})"
+
+    def _engine_arguments(self) -> tuple[URL, dict[str, Any]]:
+        assert self._url is not None
+        chooses_pool = "poolclass" in self._options or "creator" in self._options
+        return shared_memory(self._url) if is_memory(self._url) and not chooses_pool else self._url, self._options
+
+    def _mend(self, engine: Engine) -> None:
+        """Of an engine that was made from a URL."""
+        if engine.dialect.name != "sqlite":
+            return
+        if engine.url != self._url:
+            keep_memory(engine)
+        if "isolation_level" not in self._options and "autocommit" not in self._options.get("connect_args", ()):
+            begin_transactions(engine)
+
+    def _abandon_pool(self, engine: Engine) -> None:
+        """The parent's connections stay referenced: a driver's finalizer might end them for the parent, too."""
+        self._inherited_pools.append(engine.pool)
+        engine.dispose(close=False)
+
+
+def _engine_of(maker: Any) -> Any:
+    """The engine of a session factory, which may be bound to one of its connections, as tests are."""
+    bind = maker.kw.get("bind")
+    if bind is None:
+        raise ConfigurationError("the session factory has no bind: give it the engine, besides others it may use")
+    return bind if isinstance(bind, Engine | AsyncEngine) else bind.engine
+
+
+class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
+    """Sessions of SQLAlchemy: ``dm.register_resources(db=SQLAlchemyBackend("sqlite:///shop.db"))``.
+
+    Services get a real `sqlalchemy.orm.Session`, one per context. It connects when it executes something first, flushes
+    and commits when the context closes, and rolls back if that ends otherwise; services neither commit nor close it.
+    What was read stays usable after the context, since ``expire_on_commit`` is off. Works in sync and async contexts,
+    in the latter blocking. `DataManager.get_client` gives the engine.
+
+    Args:
+        source: a URL; or the user's own engine, or ``sessionmaker`` with a bind, whose class and options are used then.
+            What is the user's own is never disposed of.
+        resolve_unknown: on PostgreSQL, note the id of a transaction before its commit, at the price of one exchange, and
+            if the connection is lost on the way, ask over another one whether it has committed.
+        options: for ``create_engine``, with a URL.
+
+    Raises:
+        ConfigurationError: if the source is something else, or has options although it is made already.
+        RollbackOnlyError: when the context closes, if the database refuses to commit because of an earlier error that
+            was swallowed.
+        CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed.
+        sqlalchemy.exc.SQLAlchemyError: whatever else SQLAlchemy raises, as it is.
+
+    Example:
+        >>> from sqlalchemy import text
+        >>> from polydatum import DataManager
+        >>> dm = DataManager()
+        >>> dm.register_resources(db=SQLAlchemyBackend("sqlite://"))
+        >>> with dm.context() as ctx:
+        ...     _ = ctx.db.execute(text("CREATE TABLE items (name TEXT)"))
+        ...     _ = ctx.db.execute(text("INSERT INTO items VALUES ('tea')"))
+        >>> with dm.context() as ctx:
+        ...     ctx.db.scalars(text("SELECT name FROM items")).all()
+        ['tea']
+        >>> dm.close()
+    """
+
+    def __init__(
+        self,
+        source: str | URL | Engine | sessionmaker[Any],
+        *,
+        resolve_unknown: bool = False,
+        **options: Any,
+    ) -> None:
+        maker = source if isinstance(source, sessionmaker) else None
+        Backend.__init__(self, source if isinstance(source, Engine) else _engine_of(maker) if maker else None)
+        _Sessions.__init__(self, source, (Engine, sessionmaker), maker, options, resolve_unknown)
+
+    def __repr__(self) -> str:
+        return self._shown(self._given)
+
+    def connect(self) -> Engine:
+        """Make the engine, which connects later."""
+        url, options = self._engine_arguments()
+        engine = create_engine(url, **options)
+        self._mend(engine)
+        return engine
+
+    def disconnect(self, client: Engine) -> None:
+        """Dispose of the engine."""
+        client.dispose()
+
+    def renew(self, client: Engine, name: str) -> None:
+        """Leave the parent's connections to the parent."""
+        self._abandon_pool(client)
+
+    def begin(self, context: Any, client: Engine, name: str) -> SQLAlchemyTransaction:
+        """A new session and its transaction; nothing connects yet."""
+        session = Session(client, expire_on_commit=False) if self._maker is None else self._maker()
+        return SQLAlchemyTransaction(session, name, read_only=context.read_only, resolve_unknown=self._resolve_unknown)
+
+    def ping(self, client: Engine) -> None:
+        """``SELECT 1``."""
+        with client.connect() as connection:
+            connection.execute(select(1))
+
+
+class AsyncSQLAlchemyBackend(_Sessions["async_sessionmaker[Any]"], AsyncBackend[AsyncEngine]):
+    """The async twin of `SQLAlchemyBackend`: services get an `AsyncSession`, ``session = await self._ctx.db``.
+
+    Args:
+        source: a URL with an async driver; or the user's own ``AsyncEngine``, or ``async_sessionmaker`` with a bind.
+        resolve_unknown: as in `SQLAlchemyBackend`.
+        options: for ``create_async_engine``, with a URL.
+
+    Example:
+        >>> import asyncio
+        >>> from sqlalchemy import text
+        >>> from polydatum import DataManager
+        >>> dm = DataManager()
+        >>> dm.register_resources(db=AsyncSQLAlchemyBackend("sqlite+aiosqlite://"))
+        >>> async def main():
+        ...     async with dm.context() as ctx:
+        ...         session = await ctx.db
+        ...         print(await session.scalar(text("SELECT 1 + 1")))
+        ...     await dm.aclose()
+        >>> asyncio.run(main())
+        2
+    """
+
+    def __init__(
+        self,
+        source: str | URL | AsyncEngine | async_sessionmaker[Any],
+        *,
+        resolve_unknown: bool = False,
+        **options: Any,
+    ) -> None:
+        maker = source if isinstance(source, async_sessionmaker) else None
+        AsyncBackend.__init__(self, source if isinstance(source, AsyncEngine) else _engine_of(maker) if maker else None)
+        _Sessions.__init__(self, source, (AsyncEngine, async_sessionmaker), maker, options, resolve_unknown)
+
+    def __repr__(self) -> str:
+        return self._shown(self._given)
+
+    async def connect(self) -> AsyncEngine:
+        """As `SQLAlchemyBackend.connect`."""
+        url, options = self._engine_arguments()
+        engine = create_async_engine(url, **options)
+        self._mend(engine.sync_engine)
+        return engine
+
+    async def disconnect(self, client: AsyncEngine) -> None:
+        """As `SQLAlchemyBackend.disconnect`."""
+        await client.dispose()
+
+    async def renew(self, client: AsyncEngine, name: str) -> None:
+        """As `SQLAlchemyBackend.renew`."""
+        self._abandon_pool(client.sync_engine)
+
+    async def begin(self, context: Any, client: AsyncEngine, name: str) -> AsyncSQLAlchemyTransaction:
+        """As `SQLAlchemyBackend.begin`."""
+        session = AsyncSession(client, expire_on_commit=False) if self._maker is None else self._maker()
+        return AsyncSQLAlchemyTransaction(
+            session, name, read_only=context.read_only, resolve_unknown=self._resolve_unknown
+        )
+
+    async def ping(self, client: AsyncEngine) -> None:
+        """As `SQLAlchemyBackend.ping`."""
+        async with client.connect() as connection:
+            await connection.execute(select(1))

@@ -1,0 +1,240 @@
+"""What each database has to be told and asked at the edges of a transaction, and SQLAlchemy has no word for.
+
+A `Begun` is one transaction of one connection of a session. It is made when the session begins to use the connection,
+inside the greenlet of an async one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sqlite3
+from typing import Any
+
+from polydatum.backends.postgresql import (
+    IN_FAILED_TRANSACTION,
+    IN_FAILED_TRANSACTION_STATE,
+    TRANSACTION_ID,
+    asking,
+)
+from polydatum.errors import MissingClientError
+
+try:
+    from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
+    from sqlalchemy.exc import DBAPIError
+except ImportError as error:
+    raise MissingClientError("SQLAlchemyBackend", "sqlalchemy", "sqlalchemy") from error
+
+_memory = itertools.count()
+
+
+class Begun:
+    """A transaction of a database that is nothing special: reads only by promise, and may have written."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        engine = connection.engine
+        if not event.contains(engine, "handle_error", type(self).note_error):
+            event.listen(engine, "handle_error", type(self).note_error)
+
+    @staticmethod
+    def note_error(context: ExceptionContext) -> None:
+        """Called at any error of the engine's connections, of the driver or a cancellation."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the session still uses it: services may have rolled back or committed, and begun another one."""
+        return not self.connection.closed and (self.connection.invalidated or self.connection.in_transaction())
+
+    def refuse_writes(self) -> None:
+        """Have the server refuse them until the transaction ends."""
+
+    def is_dead(self) -> bool:
+        """Whether a commit would not keep what was done since it began."""
+        return self.connection.invalidated
+
+    def wrote(self) -> bool:
+        """Whether there is anything to commit."""
+        return True
+
+    def was_committed(self) -> bool | None:
+        """Whether it has, after its connection was lost while it committed; None if that cannot be told."""
+        return None
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, below SQLAlchemy's adapter."""
+        return self.connection.connection.driver_connection
+
+
+class PostgreSQL(Begun):
+    """It refuses every statement after an error, and answers the COMMIT by a rollback, without an error."""
+
+    xid: str | None = None
+
+    def refuse_writes(self) -> None:
+        """It ends with the transaction."""
+        self.connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    def is_dead(self) -> bool:
+        """Told by the driver, or else asked, as the driver's own cursors may have failed."""
+        if super().is_dead():
+            return True
+        status = getattr(getattr(self.driver_connection, "info", None), "transaction_status", None)
+        if status is not None:  # psycopg and psycopg2 know, whoever has executed what
+            return bool(status == IN_FAILED_TRANSACTION)
+        try:
+            self.ask_xid()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == IN_FAILED_TRANSACTION_STATE:
+                return True
+            raise
+        return False
+
+    def ask_xid(self) -> str | None:
+        """The transaction's id; None if it has not written."""
+        self.xid = self.connection.exec_driver_sql(TRANSACTION_ID).scalar()
+        return self.xid
+
+    def wrote(self) -> bool:
+        """Exactly."""
+        return self.ask_xid() is not None
+
+    def was_committed(self) -> bool | None:
+        """Asked over another connection."""
+        if self.xid is None:
+            return False  # it had nothing to keep
+        questions = asking(self.xid)
+        question = next(questions)
+        while True:
+            answer: object
+            try:
+                with self.connection.engine.connect() as connection:
+                    answer = connection.exec_driver_sql(question).one()[-1]
+            except Exception as error:
+                answer = error
+            try:
+                question = questions.send(answer)
+            except StopIteration as stop:
+                verdict: bool | None = stop.value
+                return verdict
+
+
+class MariaDB(Begun):
+    """MariaDB and MySQL. A deadlock rolls back one of the transactions whole, and its next statement begins another."""
+
+    ROLLED_BACK = "polydatum_rolled_back"
+    DEADLOCK = 1213
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        connection.info.pop(self.ROLLED_BACK, None)
+
+    @staticmethod
+    def note_error(context: ExceptionContext) -> None:
+        """Remember a deadlock."""
+        if context.connection is not None and context.original_exception.args[:1] == (MariaDB.DEADLOCK,):
+            context.connection.info[MariaDB.ROLLED_BACK] = True
+
+    def refuse_writes(self) -> None:
+        """Before any statement has begun the transaction; it ends with it."""
+        self.connection.exec_driver_sql("START TRANSACTION READ ONLY")
+
+    def is_dead(self) -> bool:
+        """Whether a deadlock has taken away what came before it."""
+        return super().is_dead() or self.ROLLED_BACK in self.connection.info
+
+
+class SQLite(Begun):
+    """It knows no read-only transaction, but read-only connections."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._changes: int = self.driver_connection.total_changes
+
+    @staticmethod
+    def note_error(context: ExceptionContext) -> None:
+        """A cancelled statement ends now, and its connection stays good.
+
+        SQLAlchemy would close it, as there is a reply under way on other databases. Here there is none; and SQLite would
+        hold the locks of a closed connection until the garbage collector has found the last of its cursors.
+        """
+        if isinstance(context.original_exception, asyncio.CancelledError) and context.connection is not None:
+            context.is_disconnect = False
+            driver_connection: Any = context.connection.connection.driver_connection
+            try:
+                driver_connection.interrupt().send(None)  # a coroutine that never suspends
+            except StopIteration:
+                pass
+
+    def refuse_writes(self) -> None:
+        """The connection's next user may write: that is seen to when the transaction ends, in whatever way."""
+        connection = self.connection
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        event.listen(connection, "rollback", _allow_writes)
+        event.listen(connection, "commit", _allow_writes)
+
+    def is_dead(self) -> bool:
+        """A full disk and some other errors roll back, too; seen if it began by our BEGIN."""
+        return super().is_dead() or (
+            event.contains(self.connection.engine, "begin", _begin) and not self.driver_connection.in_transaction
+        )
+
+    def wrote(self) -> bool:
+        """By the rows changed: one that has only changed the schema is taken for a reader."""
+        return bool(self.driver_connection.total_changes != self._changes)
+
+
+DATABASES: dict[str, type[Begun]] = {
+    "postgresql": PostgreSQL,
+    "mariadb": MariaDB,
+    "mysql": MariaDB,
+    "sqlite": SQLite,
+}
+"""By the name of SQLAlchemy's dialect."""
+
+
+def _allow_writes(connection: Connection) -> None:
+    if not connection.invalidated:
+        connection.exec_driver_sql("PRAGMA query_only = OFF")
+
+
+# --- SQLite engines made from a URL -----------------------------------------------------------------------------------
+
+
+def is_memory(url: URL) -> bool:
+    """Whether a URL names SQLite's in-memory database, which is another one for each connection."""
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
+def shared_memory(url: URL) -> URL:
+    """A URL of a new in-memory database for the connections of this process, with a file's locks and transactions."""
+    return url.set(
+        database=f"file:/polydatum-{os.getpid()}-{next(_memory)}",
+        query={**url.query, "vfs": "memdb", "uri": "true"},
+    )
+
+
+def keep_memory(engine: Engine) -> None:
+    """Keep the in-memory database until the engine is disposed of, however many of its connections are given up."""
+    url = engine.url
+    keeper = sqlite3.connect(f"{url.database}?vfs=memdb", uri=True, check_same_thread=False)
+    event.listen(engine, "engine_disposed", lambda engine: keeper.close())
+
+
+def begin_transactions(engine: Engine) -> None:
+    """Have SQLite's transactions begin where SQLAlchemy's do, so that all in them is rolled back, DDL and SAVEPOINT too.
+
+    Python's sqlite3 begins them by itself, at the first INSERT, UPDATE or DELETE. The recipe is SQLAlchemy's.
+    """
+    event.listen(engine, "connect", _leave_transactions_alone)
+    event.listen(engine, "begin", _begin)
+
+
+def _leave_transactions_alone(dbapi_connection: Any, record: object) -> None:
+    dbapi_connection.isolation_level = None
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

@@ -1,0 +1,155 @@
+"""A session of SQLAlchemy as a transaction of a context."""
+
+from __future__ import annotations
+
+from polydatum.backends.sqlalchemy_databases import DATABASES, Begun, PostgreSQL
+from polydatum.errors import CommitOutcomeUnknown, MissingClientError, RollbackOnlyError
+from polydatum.transactions import AsyncTransaction, Transaction
+
+try:
+    from sqlalchemy import Connection, event
+    from sqlalchemy.exc import DBAPIError, PendingRollbackError
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session, SessionTransaction
+except ImportError as error:
+    raise MissingClientError("SQLAlchemyBackend", "sqlalchemy", "sqlalchemy") from error
+
+
+class SessionSavepoint:
+    """A savepoint of a session: ``session.begin_nested()`` in the words of `polydatum.Savepoint`."""
+
+    def __init__(self, nested: SessionTransaction) -> None:
+        self.release = nested.commit
+        self.rollback = nested.rollback
+
+
+class SQLAlchemyTransaction(Transaction):
+    """A session, and what it has begun, on one connection or several."""
+
+    def __init__(self, session: Session, name: str, *, read_only: bool, resolve_unknown: bool) -> None:
+        super().__init__(session)
+        self._name = name
+        self._read_only = read_only
+        self._resolve_unknown = resolve_unknown
+        self._begun = begun = list[Begun]()
+
+        # A closure over the list, and no method: that would be a cycle of references through the session.
+        def note_begun(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+            if not transaction.nested:
+                begun.append(DATABASES.get(connection.dialect.name, Begun)(connection))
+                if read_only:
+                    begun[-1].refuse_writes()
+
+        event.listen(session, "after_begin", note_begun)
+
+    def _current(self) -> list[Begun]:
+        return [begun for begun in self._begun if begun.is_current]
+
+    def prepare(self) -> None:
+        """Flush, and see whether there is anything left that can commit."""
+        session: Session = self.value
+        if not session.is_active:  # a flush failed, which has rolled back, and somebody caught its error
+            try:
+                session.connection()
+            except PendingRollbackError as error:
+                raise RollbackOnlyError(self._name) from error
+        session.flush()
+        if self._read_only:
+            return
+        for begun in self._current():
+            if begun.is_dead():
+                raise RollbackOnlyError(self._name)
+            if self._resolve_unknown and isinstance(begun, PostgreSQL) and begun.xid is None:
+                begun.ask_xid()
+
+    def wrote(self) -> bool:
+        """Exactly on PostgreSQL and SQLite; elsewhere, whether it has a connection."""
+        return not self._read_only and any(begun.wrote() for begun in self._current())
+
+    def commit(self) -> None:
+        """Commit; read-only it has nothing to, and rolls back in `close`, which leaves its objects usable."""
+        if self._read_only:
+            return
+        try:
+            self.value.commit()
+        except Exception as error:
+            if not _is_lost(error):
+                raise
+            committed = self._was_committed() if self._resolve_unknown else None
+            if committed is None:
+                raise CommitOutcomeUnknown(self._name) from error
+            if not committed:
+                raise
+
+    def _was_committed(self) -> bool | None:
+        self.value.close()  # its place in the pool may be the only one
+        verdicts = {begun.was_committed() for begun in self._begun}
+        return verdicts.pop() if len(verdicts) == 1 else None
+
+    def rollback(self) -> None:
+        """Roll back."""
+        self.value.rollback()
+
+    def close(self) -> None:
+        """Give the connection back, and let go of the objects."""
+        self.value.close()
+
+    def savepoint(self) -> SessionSavepoint:
+        """Flush, and set a savepoint."""
+        return SessionSavepoint(self.value.begin_nested())
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the connection broke, instead of bringing the server's answer."""
+    return error.connection_invalidated if isinstance(error, DBAPIError) else isinstance(error, OSError)
+
+
+class AsyncSessionSavepoint:
+    """The async twin of `SessionSavepoint`."""
+
+    def __init__(self, session: AsyncSession, savepoint: SessionSavepoint) -> None:
+        self._session = session
+        self._savepoint = savepoint
+
+    async def release(self) -> None:
+        """Keep what was done since."""
+        await self._session.run_sync(lambda session: self._savepoint.release())
+
+    async def rollback(self) -> None:
+        """Undo what was done since."""
+        await self._session.run_sync(lambda session: self._savepoint.rollback())
+
+
+class AsyncSQLAlchemyTransaction(AsyncTransaction):
+    """The async twin of `SQLAlchemyTransaction`, and nothing but that: its steps, run in SQLAlchemy's greenlet."""
+
+    def __init__(self, session: AsyncSession, name: str, *, read_only: bool, resolve_unknown: bool) -> None:
+        super().__init__(session)
+        self._sync = SQLAlchemyTransaction(
+            session.sync_session, name, read_only=read_only, resolve_unknown=resolve_unknown
+        )
+
+    async def prepare(self) -> None:
+        """As `SQLAlchemyTransaction.prepare`."""
+        await self.value.run_sync(lambda session: self._sync.prepare())
+
+    async def wrote(self) -> bool:
+        """As `SQLAlchemyTransaction.wrote`."""
+        wrote: bool = await self.value.run_sync(lambda session: self._sync.wrote())
+        return wrote
+
+    async def commit(self) -> None:
+        """As `SQLAlchemyTransaction.commit`."""
+        await self.value.run_sync(lambda session: self._sync.commit())
+
+    async def rollback(self) -> None:
+        """As `SQLAlchemyTransaction.rollback`."""
+        await self.value.run_sync(lambda session: self._sync.rollback())
+
+    async def close(self) -> None:
+        """As `SQLAlchemyTransaction.close`."""
+        await self.value.run_sync(lambda session: self._sync.close())
+
+    async def savepoint(self) -> AsyncSessionSavepoint:
+        """As `SQLAlchemyTransaction.savepoint`."""
+        return AsyncSessionSavepoint(self.value, await self.value.run_sync(lambda session: self._sync.savepoint()))

@@ -1,0 +1,75 @@
+"""What a context reports when one exchange with its server is cut or delayed, compared with what the server has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from polydatum.testing.backend_contract import Bench, gone
+from tests.backends.proxy import Direction, Fault, Proxy
+
+KINDS: list[tuple[Direction, float | None]] = [
+    (direction, delay)
+    for delay in (None, 0.05, *((0.5, 2.0) if os.environ.get("POLYDATUM_FAULTS") == "all" else ()))
+    for direction in ("request", "reply")
+]
+"""Every exchange is cut, or comes late."""
+
+
+class Report:
+    """One context, with one fault in it, and the context after it."""
+
+    def __init__(self, outcome: str, error: BaseException | None, kept: bool, request: bytes, commits: bool) -> None:
+        self.outcome = outcome
+        self.error = error
+        self.kept = kept
+        self.request = request
+        self.commits = commits
+
+    def __repr__(self) -> str:
+        return f"<{self.outcome}, kept: {self.kept}, commits: {self.commits}, {self.error!r}, struck {self.request!r}>"
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the server has what the context said, and an answer without an error is of what was kept."""
+        if self.outcome == "unknown":
+            return True
+        return self.kept == (self.outcome == "committed") == (self.error is None)
+
+
+def each_fault(host: Any, proxy: Proxy, direction: Direction, delay: float | None, **options: Any) -> Iterator[Report]:
+    """Let every exchange of a context that connects, reads, writes and commits meet the fault, one after the other."""
+    exchange = 0
+    while True:
+        reports: list[Report] = []
+        host.run(_one(host, proxy, Fault(exchange, direction, delay), reports, options))
+        if not reports:
+            break
+        yield from reports
+        exchange += 1
+    assert exchange > 4
+
+
+async def _one(host: Any, proxy: Proxy, fault: Fault, reports: list[Report], options: dict[str, Any]) -> None:
+    bench = Bench(host, host.backend(**options))
+    proxy.arm(fault)
+    error: BaseException | None = None
+    try:
+        async with bench.context() as ctx:
+            await bench.read(ctx)
+            await bench.write(ctx)
+    except Exception as raised:
+        error = raised
+    if struck := proxy.struck:
+        request = proxy.requests[fault.exchange]
+        kept = bench.look() is not None
+        reports.append(Report(str(ctx.outcome), error, kept, request[:200], host.commit in request))
+    proxy.arm(None)
+    async with bench.context() as ctx:
+        await bench.write(ctx, "next")
+    assert bench.look("next") == "tea"
+    await bench.close()
+    assert gone(host, 0) == (0, 0)
+    if struck:
+        assert reports[0].kept == (bench.look() is not None)

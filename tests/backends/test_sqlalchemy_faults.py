@@ -1,0 +1,50 @@
+"""SQLAlchemy over a network that cuts and delays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polydatum import CommitOutcomeUnknown
+from tests.backends.faults import KINDS, each_fault
+from tests.backends.proxy import Direction, Proxy
+from tests.backends.sql_servers import table_on
+from tests.backends.sqlalchemy_hosts import MARIA, POSTGRES, SQLAlchemyHost, server_for
+
+
+@pytest.fixture(params=POSTGRES + MARIA, ids=lambda host: host.__name__)
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SQLAlchemyHost]:
+    with table_on(server_for(request.param, tmp_path)) as server:
+        yield request.param(server)
+
+
+@pytest.fixture
+def proxy(host: SQLAlchemyHost) -> Iterator[Proxy]:
+    with Proxy(host.server.host, host.server.port) as proxy:
+        host.port = proxy.port
+        yield proxy
+
+
+@pytest.mark.parametrize(("direction", "delay"), KINDS)
+def test_the_outcome_is_true(host: SQLAlchemyHost, proxy: Proxy, direction: Direction, delay: float | None) -> None:
+    """And unknown exactly if the exchange with the COMMIT was cut."""
+    for report in each_fault(host, proxy, direction, delay):
+        assert report.is_true, report
+        is_unknown = report.commits and delay is None
+        assert (report.outcome == "unknown") == is_unknown, report
+        assert isinstance(report.error, CommitOutcomeUnknown) == is_unknown, report
+        assert delay is None or report.outcome == "committed", report
+
+
+@pytest.mark.parametrize("direction", ["request", "reply"])
+@pytest.mark.parametrize("host", POSTGRES, ids=lambda host: host.__name__, indirect=True)
+def test_the_server_tells_what_was_unknown(host: SQLAlchemyHost, proxy: Proxy, direction: Direction) -> None:
+    commits = []
+    for report in each_fault(host, proxy, direction, None, resolve_unknown=True):
+        assert report.is_true, report
+        assert report.outcome != "unknown", report
+        if report.commits:
+            commits.append((report.outcome, report.kept))
+    assert commits == [("committed", True) if direction == "reply" else ("rolled_back", False)]
