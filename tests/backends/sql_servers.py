@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -121,3 +122,18 @@ def table_on(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.drop_table()
+
+
+def in_child(host: Any, check: Callable[[], None]) -> int:
+    """Run a check in a forked child; gives its exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if host.is_async:
+                asyncio.events._set_running_loop(None)  # the parent's, which does not run there
+            check()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

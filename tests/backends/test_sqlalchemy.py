@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import pymysql
 import pytest
+from sqlalchemy import URL, delete, event, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.pool import StaticPool
 
+from polydatum import ConfigurationError, DataManager, MultipleAuthoritiesError, RollbackOnlyError
+from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 from polydatum.testing import BackendContract
-from tests.backends.sql_servers import table_on
-from tests.backends.sqlalchemy_hosts import HOSTS, SQLAlchemyHost, server_for
+from polydatum.testing.backend_contract import Bench, Failure, scenario, settled
+from tests.backends.sql_servers import NAME, in_child, table_on
+from tests.backends.sqlalchemy_hosts import ENTRIES, HOSTS, MARIA, POSTGRES, SQLITE, SQLAlchemyHost, server_for
+
+
+class Base(DeclarativeBase):
+    metadata = ENTRIES.metadata
+
+
+class Entry(Base):
+    """The table, mapped."""
+
+    __table__ = ENTRIES
 
 
 @pytest.fixture(params=HOSTS, ids=lambda host: host.__name__)
@@ -19,7 +39,515 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SQLAlchemyH
         yield request.param(server)
 
 
+def on(*hosts: type[SQLAlchemyHost]) -> Any:
+    """These drivers only."""
+    return pytest.mark.parametrize("host", hosts, ids=lambda host: host.__name__, indirect=True)
+
+
+def single(host: SQLAlchemyHost, **options: Any) -> Any:
+    """A backend whose contexts all use the same connection."""
+    return host.backend(pool_size=1, max_overflow=0, pool_timeout=5, **options)
+
+
+async def driver_connection(session: Any) -> Any:
+    """What lies below SQLAlchemy."""
+    if isinstance(session, AsyncSession):
+        return (await (await session.connection()).get_raw_connection()).driver_connection
+    return session.connection().connection.driver_connection
+
+
 class TestSQLAlchemy(BackendContract):
     @pytest.fixture
     def host(self, host: Any) -> Any:
         return host
+
+
+# --- Swallowed errors -------------------------------------------------------------------------------------------------
+
+
+class TestSwallowedErrors:
+    @on(*POSTGRES)
+    @pytest.mark.parametrize("way", ["text", "cursor"])
+    def test_postgresql_cannot_commit_after_one(self, host: Any, way: str) -> None:
+        """Whatever executed the statement: it would answer the COMMIT by a rollback, and no error."""
+
+        async def check() -> None:
+            bench = Bench(host)
+            with pytest.raises(RollbackOnlyError, match="'db'"):
+                async with bench.context() as ctx:
+                    await bench.write(ctx)
+                    session = await bench.value(ctx)
+                    with pytest.raises(Exception, match="division by zero"):
+                        if way == "text":
+                            await settled(session.execute(text("SELECT 1 / 0")))
+                        else:
+                            await settled((await driver_connection(session)).execute("SELECT 1 / 0"))
+            assert ctx.outcome == "rolled_back"
+            assert bench.look() is None
+            await bench.close()
+
+        host.run(check())
+
+    @on(*MARIA, *SQLITE)
+    @scenario()
+    async def test_others_can(self, bench: Bench) -> None:
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+            with pytest.raises(IntegrityError):
+                await bench.write(ctx)
+        assert ctx.outcome == "committed"
+        assert bench.look() == "tea"
+
+    @scenario()
+    async def test_all_can_if_it_was_in_a_nested_block(self, bench: Bench) -> None:
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+            with pytest.raises(IntegrityError):
+                async with bench.nested(ctx):
+                    await bench.write(ctx)
+            await bench.write(ctx, "after")
+        assert ctx.outcome == "committed"
+        assert [bench.look(), bench.look("after")] == ["tea", "tea"]
+
+    @scenario()
+    async def test_none_can_after_a_failed_flush(self, bench: Bench) -> None:
+        """It has rolled back everything, the statements before it too."""
+        with pytest.raises(RollbackOnlyError) as raised:
+            async with bench.context() as ctx:
+                await bench.write(ctx)
+                session = await bench.value(ctx)
+                session.add(Entry(name=bench.key(), text="again"))
+                with pytest.raises(IntegrityError):
+                    await settled(session.flush())
+        assert "Original exception was" in str(raised.value.__cause__)
+        assert ctx.outcome == "rolled_back"
+        assert bench.look() is None
+
+    @scenario()
+    async def test_what_was_rolled_back_on_purpose_is_no_error(self, bench: Bench) -> None:
+        async with bench.context() as ctx:
+            await bench.write(ctx, "before")
+            await settled((await bench.value(ctx)).rollback())
+            await bench.write(ctx, "after")
+        assert [bench.look("before"), bench.look("after")] == [None, "tea"]
+
+    @on(*POSTGRES, *MARIA)
+    @scenario()
+    async def test_a_lost_connection(self, bench: Bench) -> None:
+        server = bench.host.server  # type: ignore[attr-defined]
+        own_id, kill = (
+            ("pg_backend_pid()", "SELECT pg_terminate_backend({})")
+            if isinstance(bench.host, POSTGRES)
+            else ("connection_id()", "KILL {}")
+        )
+        with pytest.raises(RollbackOnlyError):
+            async with bench.context() as ctx:
+                await bench.write(ctx)
+                session = await bench.value(ctx)
+                process = await settled(session.scalar(text(f"SELECT {own_id}")))
+                server.ask(kill.format(process))
+                with pytest.raises(DBAPIError):
+                    for _ in range(100):
+                        await settled(session.execute(text("SELECT 1")))
+        assert ctx.outcome == "rolled_back"
+        assert bench.look() is None
+
+    @on(*MARIA)
+    @scenario()
+    async def test_a_deadlock_on_mariadb(self, bench: Bench) -> None:
+        """It rolls back all of one of the two, and later statements of that one would commit alone."""
+        async with bench.context() as ctx:
+            await bench.write(ctx, "a")
+            await bench.write(ctx, "b")
+        change = text(f"UPDATE {NAME} SET text = 'rice' WHERE name = :name")
+        with pytest.raises(RollbackOnlyError):
+            async with bench.context() as ctx:
+                session = await bench.value(ctx)
+                await settled(session.execute(change, {"name": bench.key("a")}))
+                await _deadlock(bench, session, change)
+                await bench.write(ctx, "after")
+        assert bench.look("after") is None
+
+
+async def _deadlock(bench: Bench, session: Any, change: Any) -> None:
+    """Have the server choose the session: the other transaction has done more."""
+    server = bench.host.server  # type: ignore[attr-defined]
+    other = pymysql.connect(
+        host=server.host, port=server.port, user=server.user, password=server.password, database=NAME
+    )
+    with other.cursor() as cursor:
+        for number in range(50):
+            cursor.execute(f"INSERT INTO {NAME} VALUES (%s, 'x')", (bench.key(f"other-{number}"),))
+        cursor.execute(f"UPDATE {NAME} SET text = 'rice' WHERE name = %s", (bench.key("b"),))
+
+        def wait_for_the_first() -> None:
+            cursor.execute(f"UPDATE {NAME} SET text = 'rice' WHERE name = %s", (bench.key("a"),))
+
+        thread = Thread(target=wait_for_the_first)
+        thread.start()
+        while not server.ask("SELECT 1 FROM information_schema.innodb_lock_waits"):
+            pass
+        with pytest.raises(DBAPIError, match="Deadlock"):
+            await settled(session.execute(change, {"name": bench.key("b")}))
+        thread.join()
+    other.rollback()
+    other.close()
+
+
+# --- Read-only --------------------------------------------------------------------------------------------------------
+
+
+class TestReadOnly:
+    @scenario()
+    async def test_results_stay_usable(self, bench: Bench) -> None:
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+        for read_only in (True, False):
+            async with bench.context(read_only=read_only) as ctx:
+                entry = await settled((await bench.value(ctx)).get(Entry, bench.key()))
+            assert entry.text == "tea"
+
+    def test_the_same_connection_writes_afterwards(self, host: Any) -> None:
+        """However the read-only context ended, and also if its services rolled back in between."""
+
+        async def check() -> None:
+            bench = Bench(host, single(host))
+            for way in ("clean", "raised", "rolled back"):
+                try:
+                    async with bench.context(read_only=True) as ctx:
+                        await bench.read(ctx)
+                        if way == "raised":
+                            raise Failure
+                        if way == "rolled back":
+                            await settled((await bench.value(ctx)).rollback())
+                            with pytest.raises(DBAPIError):
+                                await bench.write(ctx, way)
+                except Failure:
+                    pass
+                async with bench.context() as ctx:
+                    await bench.write(ctx, way)
+                assert bench.look(way) == "tea"
+            await bench.close()
+
+        host.run(check())
+
+    @scenario()
+    async def test_a_flush_is_refused(self, bench: Bench) -> None:
+        with pytest.raises(DBAPIError):
+            async with bench.context(read_only=True) as ctx:
+                (await bench.value(ctx)).add(Entry(name=bench.key(), text="tea"))
+        assert ctx.outcome == "rolled_back"
+        assert bench.look() is None
+
+    @scenario()
+    async def test_a_swallowed_error_is_no_matter(self, bench: Bench) -> None:
+        async with bench.context(read_only=True) as ctx:
+            with pytest.raises(DBAPIError):
+                await bench.write(ctx)
+        assert ctx.outcome == "committed"
+
+
+# --- Two of them ------------------------------------------------------------------------------------------------------
+
+
+class TestTwo:
+    """Two databases in one context: refused only if both wrote."""
+
+    @pytest.mark.parametrize("second", ["unused", "reads", "rolled back", "writes"])
+    def test_both(self, host: Any, second: str, tmp_path: Path) -> None:
+        async def check() -> None:
+            other: Any = host.backend()
+            if host.server.placeholder == "?":  # one file of SQLite has one writer
+                other = host.make(host.url.set(database=str(tmp_path / "other.db")))
+            bench = Bench(host)
+            bench.manager.register_resources(other=other)
+            if second == "writes":
+                with pytest.raises(MultipleAuthoritiesError):
+                    await self._use(bench, second)
+                assert bench.look() is None
+            elif second == "reads" and isinstance(host, MARIA):
+                with pytest.raises(MultipleAuthoritiesError):  # it does not tell, so a reader may have written
+                    await self._use(bench, second)
+            else:
+                await self._use(bench, second)
+                assert bench.look() == "tea"
+            await bench.close()
+
+        host.run(check())
+
+    async def _use(self, bench: Bench, second: str) -> None:
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+            session = await ctx.other if bench.host.is_async else ctx.other
+            if second == "reads":
+                await settled(session.execute(text("SELECT 1")))
+            elif second != "unused":
+                await settled(session.execute(text("CREATE TEMPORARY TABLE IF NOT EXISTS drinks (name VARCHAR(10))")))
+                await settled(session.execute(text("INSERT INTO drinks VALUES ('tea')")))
+            if second == "rolled back":
+                await settled(session.rollback())
+
+
+# --- Sources ----------------------------------------------------------------------------------------------------------
+
+
+class Shop(Session):
+    """A user's own session class."""
+
+
+class AsyncShop(AsyncSession):
+    """A user's own session class."""
+
+
+class TestSources:
+    @scenario()
+    async def test_services_get_the_real_session(self, bench: Bench) -> None:
+        async with bench.context() as ctx:
+            assert type(await bench.value(ctx)) is (AsyncSession if bench.host.is_async else Session)
+
+    @on(POSTGRES[0], *SQLITE)
+    def test_a_session_factory_makes_its_sessions(self, host: Any) -> None:
+        async def check() -> None:
+            engine = host.engine()
+            maker = async_sessionmaker(engine, class_=AsyncShop) if host.is_async else sessionmaker(engine, class_=Shop)
+            bench = Bench(host, host.make(maker))
+            for name in "ab":
+                async with bench.context() as ctx:
+                    session = await bench.value(ctx)
+                    assert isinstance(session, Shop | AsyncShop)
+                    assert session.sync_session.expire_on_commit if host.is_async else session.expire_on_commit
+                    await bench.write(ctx, name)
+                assert bench.look(name) == "tea"
+                client = bench.manager.get_client("db")
+                assert await settled(client) is engine
+                await bench.close()
+            assert NAME not in repr(bench.backend)
+            await settled(engine.dispose())
+
+        host.run(check())
+
+    def test_a_factory_may_be_bound_to_one_connection(self, tmp_path: Path) -> None:
+        """As tests do, that roll back at the end."""
+        with table_on(server_for(SQLITE[0], tmp_path)) as server:
+            host = SQLITE[0](server)
+            engine = host.backend().connect()
+            with engine.connect() as connection, connection.begin() as outer:
+                maker = sessionmaker(connection, join_transaction_mode="create_savepoint")
+                bench = Bench(host, host.make(maker))
+                with bench.manager.context() as ctx:
+                    host.write(ctx.db, "a", "tea")
+                with bench.manager.context() as ctx:
+                    assert host.read(ctx.db, "a") == "tea"
+                assert bench.manager.ping()["db"].ok
+                outer.rollback()
+            assert host.look("a") is None
+            engine.dispose()
+
+    def test_what_is_refused(self) -> None:
+        engine = create_async_engine("sqlite+aiosqlite://")
+        with pytest.raises(ConfigurationError, match="takes a URL, Engine or sessionmaker, not a AsyncEngine"):
+            SQLAlchemyBackend(engine)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="AsyncSQLAlchemyBackend: echo would go to the engine"):
+            AsyncSQLAlchemyBackend(engine, echo=True)
+        with pytest.raises(ConfigurationError, match="no bind"):
+            SQLAlchemyBackend(sessionmaker())
+
+    def test_a_password_in_the_query_is_not_shown(self) -> None:
+        backend = SQLAlchemyBackend("postgresql+psycopg://ann:secret@127.0.0.1/shop?password=secret")
+        assert repr(backend) == "SQLAlchemyBackend(postgresql+psycopg://ann:***@127.0.0.1/shop)"
+
+    @on(*POSTGRES, *MARIA)
+    @scenario()
+    async def test_no_connection_is_taken_unless_used(self, bench: Bench) -> None:
+        """By a service that touches the session, nor for a block or the end of it."""
+        async with bench.context() as ctx:
+            await bench.value(ctx)
+            async with bench.nested(ctx):
+                pass
+        assert bench.host.connections() == (0, 0)
+
+    @on(*POSTGRES, *MARIA)
+    @pytest.mark.parametrize("used", [True, False])
+    def test_a_given_engine_is_renewed_in_a_child(self, host: Any, used: bool) -> None:
+        """Also if it was used before the fork, by whomever."""
+
+        async def use(bench: Bench, name: str) -> None:
+            async with bench.context() as ctx:
+                await bench.write(ctx, name)
+
+        engine = host.engine()
+        bench = Bench(host, host.make(engine))
+
+        async def parent() -> None:
+            if used:
+                await use(bench, "parent")
+            else:
+                await settled(bench.backend.ping(engine))
+            assert in_child(host, lambda: host.run(use(bench, "child"))) == 0
+            await use(bench, "after")
+            assert host.connections()[0] == 1
+            await bench.close()
+            await settled(engine.dispose())
+
+        host.run(parent())
+        assert [bench.look(name) for name in ("child", "after")] == ["tea", "tea"]
+
+
+# --- What goes on in a context ----------------------------------------------------------------------------------------
+
+
+class TestSession:
+    @scenario()
+    async def test_what_was_added_is_flushed_and_usable_afterwards(self, bench: Bench) -> None:
+        async with bench.context() as ctx:
+            entry = Entry(name=bench.key(), text="tea")
+            (await bench.value(ctx)).add(entry)
+        assert bench.look() == "tea"
+        assert entry.text == "tea"
+
+    @scenario()
+    async def test_a_failing_flush_is_raised_as_it_is(self, bench: Bench) -> None:
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+        with pytest.raises(IntegrityError):
+            async with bench.context() as ctx:
+                await settled((await bench.value(ctx)).execute(delete(ENTRIES)))
+                (await bench.value(ctx)).add_all([Entry(name=bench.key(), text="a")])
+                await settled((await bench.value(ctx)).flush())
+                (await bench.value(ctx)).expunge_all()
+                (await bench.value(ctx)).add(Entry(name=bench.key(), text="b"))
+        assert ctx.outcome == "rolled_back"
+        assert bench.look() == "tea"
+
+    @on(*POSTGRES)
+    @scenario()
+    async def test_an_error_of_the_commit_itself(self, bench: Bench) -> None:
+        """The server has answered, so nothing is unknown."""
+        table = f"{NAME}_deferred"
+        server = bench.host.server  # type: ignore[attr-defined]
+        server.ask(f"CREATE TABLE {table} (name TEXT UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        try:
+            with pytest.raises(IntegrityError):
+                async with bench.context() as ctx:
+                    await bench.write(ctx)
+                    await settled((await bench.value(ctx)).execute(text(f"INSERT INTO {table} VALUES ('a'), ('a')")))
+            assert ctx.outcome == "rolled_back"
+            assert bench.look() is None
+        finally:
+            server.ask(f"DROP TABLE {table}")
+
+    @on(SQLITE[0])
+    @scenario()
+    async def test_an_error_of_somebodys_listener(self, bench: Bench) -> None:
+        def refuse(session: Session) -> None:
+            raise Failure
+
+        with pytest.raises(Failure):
+            async with bench.context() as ctx:
+                await bench.write(ctx)
+                event.listen(await bench.value(ctx), "before_commit", refuse)
+        assert ctx.outcome == "rolled_back"
+        assert bench.look() is None
+
+
+# --- SQLite -----------------------------------------------------------------------------------------------------------
+
+
+@on(*SQLITE)
+class TestSQLite:
+    @scenario()
+    async def test_all_of_a_transaction_is_rolled_back(self, bench: Bench) -> None:
+        """Python's sqlite3 would have committed the table, and with it what came before."""
+        with pytest.raises(Failure):
+            async with bench.context() as ctx:
+                await bench.write(ctx)
+                session = await bench.value(ctx)
+                await settled(session.execute(text("CREATE TABLE late (name TEXT)")))
+                raise Failure
+        server = bench.host.server  # type: ignore[attr-defined]
+        assert server.ask("SELECT name FROM sqlite_master WHERE name = 'late'") == []
+        assert bench.look() is None
+
+    @scenario()
+    async def test_a_block_before_everything_else_is_rolled_back(self, bench: Bench) -> None:
+        """Python's sqlite3 would have no transaction around the SAVEPOINT, and RELEASE would commit."""
+        with pytest.raises(Failure):
+            async with bench.context() as ctx:
+                await bench.read(ctx)
+                async with bench.nested(ctx):
+                    await bench.write(ctx)
+                raise Failure
+        assert bench.look() is None
+
+    @scenario()
+    async def test_a_transaction_that_sqlite_has_rolled_back(self, bench: Bench) -> None:
+        with pytest.raises(RollbackOnlyError):
+            async with bench.context() as ctx:
+                await bench.write(ctx)
+                session = await bench.value(ctx)
+                with pytest.raises(IntegrityError):
+                    await settled(
+                        session.execute(
+                            text(f"INSERT OR ROLLBACK INTO {NAME} VALUES (:name, 'again')"), {"name": bench.key()}
+                        )
+                    )
+        assert bench.look() is None
+
+    def test_one_database_in_memory(self, host: Any) -> None:
+        """For all contexts of a manager, with the transactions of a file; gone with the manager."""
+
+        async def check() -> None:
+            for database in (None, "", ":memory:"):
+                managers = [DataManager(), DataManager()]
+                for manager in managers:
+                    manager.register_resources(db=host.make(URL.create(host.driver, database=database)))
+                bench = Bench(host)
+                bench.manager = managers[0]
+                async with bench.context() as ctx:
+                    await settled((await bench.value(ctx)).run_sync(_create) if host.is_async else _create(ctx.db))
+                async with bench.context() as ctx:
+                    await bench.write(ctx, "kept")
+                with pytest.raises(Failure):
+                    async with bench.context() as ctx:
+                        await bench.write(ctx, "undone")
+                        raise Failure
+                async with bench.context() as ctx, bench.context() as inner:
+                    assert await bench.read(inner, "kept") == "tea"
+                    assert await bench.read(ctx, "undone") is None
+                await bench.close()
+                for bench.manager in managers:
+                    with pytest.raises(DBAPIError, match="no such table"):
+                        async with bench.context() as ctx:
+                            await bench.read(ctx, "kept")
+                    await bench.close()
+
+        host.run(check())
+
+    def test_a_pool_of_the_users_choice(self, host: Any) -> None:
+        backend = host.make(URL.create(host.driver), poolclass=StaticPool)
+
+        async def check() -> None:
+            bench = Bench(host, backend)
+            engine = await settled(bench.manager.get_client("db"))
+            assert engine.url.database is None
+            async with bench.context() as ctx:
+                await settled((await bench.value(ctx)).execute(text("SELECT 1")))
+            await bench.close()
+
+        host.run(check())
+
+    def test_autocommit_is_the_users_choice(self, host: Any) -> None:
+        async def check() -> None:
+            bench = Bench(host, host.backend(isolation_level="AUTOCOMMIT"))
+            with pytest.raises(Failure):
+                async with bench.context() as ctx:
+                    await bench.write(ctx)
+                    raise Failure
+            assert bench.look() == "tea"
+            await bench.close()
+
+        host.run(check())
+
+
+def _create(session: Session) -> None:
+    ENTRIES.create(session.connection())
