@@ -1,0 +1,298 @@
+"""Redis and Valkey by redis-py: reads go out at once, writes wait in a pipeline until the authority has committed.
+
+A write that was sent cannot be undone, so a context whose outcome is still open does not send one: services queue it with
+``cache.after_commit``, or the whole resource is declared non-transactional by ``immediate=True``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from polydatum.clients import AsyncBackend, Backend
+from polydatum.errors import MissingClientError
+from polydatum.transactions import AsyncTransaction, Transaction
+
+from .redis_commands import Admission, ImmediateWriteError, Judged, JudgedClient, Queued
+from .urls import shown_url
+
+try:
+    import redis.asyncio
+    from redis.asyncio.client import Pipeline as AsyncPipeline
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
+    from redis.client import Pipeline
+    from redis.retry import Retry
+except ImportError as error:
+    raise MissingClientError("RedisBackend", "redis", "redis") from error
+
+__all__ = [
+    "AsyncContextRedis",
+    "AsyncRedisBackend",
+    "ContextRedis",
+    "ImmediateWriteError",
+    "RedisBackend",
+]
+
+# Up to redis-py 5.2 a pool asks what a connection is for; later ones warn of an answer.
+_PURPOSE: tuple[str, ...] = ("MULTI",) if redis.VERSION < (5, 3) else ()
+
+# --- Sync -------------------------------------------------------------------------------------------------------------
+
+
+class _JudgedPipeline(Judged, Pipeline):
+    pass
+
+
+class _AfterCommit(Queued, Pipeline):
+    def __exit__(self, *raised: object) -> None:
+        """Nothing: a ``with`` block around it must not drop what it queued."""
+
+    def connect(self) -> None:
+        """Take a connection, if there is anything to send: no server is better found out before anything commits."""
+        if self.command_stack:
+            self.connection = self.connection_pool.get_connection(*_PURPOSE)
+
+    def send(self) -> None:
+        super(Queued, self).execute()
+
+
+class _SentOnce:
+    """The pool behind ``after_commit``: its connections do not send again what may have been done already.
+
+    A client with ``retry``, as `redis.Redis()` has by default, repeats a pipeline whose reply got lost. Connecting may be
+    repeated.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._retry: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        connection = self._pool.get_connection(*args, **options)
+        self._retry, connection.retry = connection.retry, Retry(NoBackoff(), 0)
+        return connection
+
+    def release(self, connection: Any) -> None:
+        connection.retry = self._retry
+        self._pool.release(connection)
+
+
+class ContextRedis(JudgedClient, redis.Redis):
+    """What services get: a `redis.Redis` over the shared pool, for as long as the context is open.
+
+    Attributes:
+        after_commit: a redis-py pipeline (MULTI/EXEC). Its commands are sent once, when the context has committed, and
+            dropped when it rolls back; ``ctx.nested()`` drops those of its block. It returns no replies. Without a server
+            the context rolls back; if sending fails later, that is logged and kept in ``ctx.outcome.errors``, and the
+            answer stands.
+    """
+
+    after_commit: Pipeline
+    _pipeline_class = _JudgedPipeline
+
+
+class _RedisTransaction(Transaction):
+    kind = "effect"
+
+    def __init__(self, client: redis.Redis, admission: Admission) -> None:
+        self._admission = admission
+        self._queue = _AfterCommit(cast(Any, _SentOnce(client.connection_pool)), client.response_callbacks, True, None)
+        self._queue._admission = admission
+        super().__init__(_view(ContextRedis, client, self._queue))
+        self.savepoint = self._queue.savepoint
+
+    def prepare(self) -> None:
+        self._queue.connect()
+
+    def commit(self) -> None:
+        self._admission.over = True
+        self._queue.send()
+
+    def rollback(self) -> None:
+        self._queue.reset()
+
+    def close(self) -> None:
+        self._admission.over = True
+        self._queue.reset()
+
+
+class RedisBackend(Backend[redis.Redis]):
+    """Redis or Valkey, as an effect: services read at once, and queue writes for after the commit.
+
+    Services get a `ContextRedis`. A write that would be sent before the commit is an `ImmediateWriteError`; in a context
+    with ``read_only=True`` every write is a `ReadOnlyError`, queued or not. A given client may be used in a forked child,
+    as redis-py's pools notice that.
+
+    Args:
+        source: a URL, or the user's own `redis.Redis`, which is never closed.
+        immediate: writes may be sent at once, and stay when the context rolls back.
+        options: further ones for `redis.Redis.from_url`, for example ``decode_responses=True``.
+
+    Example:
+        >>> RedisBackend("redis://ann:secret@127.0.0.1:6379/0")
+        RedisBackend('redis://ann:***@127.0.0.1:6379/0')
+    """
+
+    def __init__(self, source: str | redis.Redis, *, immediate: bool = False, **options: Any) -> None:
+        super().__init__(_client_in(source, options))
+        self._url = source if isinstance(source, str) else None
+        self._immediate = immediate
+        self._options = options
+
+    def __repr__(self) -> str:
+        return _shown(self, self._url, self._immediate)
+
+    def connect(self) -> redis.Redis:
+        """Makes the client and its pool; the first command connects."""
+        return redis.Redis.from_url(str(self._url), **self._options)
+
+    def disconnect(self, client: redis.Redis) -> None:
+        """Closes the pool and its connections."""
+        client.close()
+
+    def renew(self, client: redis.Redis, name: str) -> None:
+        """Nothing: a pool of redis-py makes new connections in a forked child."""
+
+    def begin(self, context: Any, client: redis.Redis, name: str) -> Transaction:
+        """An effect whose value is a `ContextRedis`; takes no connection."""
+        return _RedisTransaction(client, Admission(name, read_only=context.read_only, immediate=self._immediate))
+
+    def ping(self, client: redis.Redis) -> None:
+        """PING, with the client's own retries."""
+        client.ping()
+
+
+# --- Async ------------------------------------------------------------------------------------------------------------
+
+
+class _JudgedAsyncPipeline(Judged, AsyncPipeline):  # type: ignore[misc]  # as below
+    pass
+
+
+class _AsyncAfterCommit(Queued, AsyncPipeline):  # type: ignore[misc]  # as below
+    async def __aexit__(self, *raised: object) -> None:
+        """As in `_AfterCommit`."""
+
+    async def connect(self) -> None:
+        """As in `_AfterCommit`."""
+        if self.command_stack:
+            pool: Any = self.connection_pool
+            self.connection = await pool.get_connection(*_PURPOSE)
+
+    async def send(self) -> None:
+        await super(Queued, self).execute()
+
+
+class _AsyncSentOnce(_SentOnce):
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        connection = await self._pool.get_connection(*args, **options)
+        self._retry, connection.retry = connection.retry, AsyncRetry(NoBackoff(), 0)
+        return connection
+
+    async def release(self, connection: Any) -> None:  # type: ignore[override]
+        connection.retry = self._retry
+        await self._pool.release(connection)
+
+
+class AsyncContextRedis(JudgedClient, redis.asyncio.Redis):  # type: ignore[misc]  # redis-py contradicts itself
+    """The async twin of `ContextRedis`: a `redis.asyncio.Redis`. Queueing with ``after_commit`` needs no await."""
+
+    after_commit: AsyncPipeline
+    _pipeline_class = _JudgedAsyncPipeline
+
+
+class _AsyncRedisTransaction(AsyncTransaction):
+    kind = "effect"
+
+    def __init__(self, client: redis.asyncio.Redis, admission: Admission) -> None:
+        self._admission = admission
+        self._queue = _AsyncAfterCommit(
+            cast(Any, _AsyncSentOnce(client.connection_pool)), client.response_callbacks, True, None
+        )
+        self._queue._admission = admission
+        super().__init__(_view(AsyncContextRedis, client, self._queue))
+        self.savepoint = self._queue.savepoint
+
+    async def prepare(self) -> None:
+        await self._queue.connect()
+
+    async def commit(self) -> None:
+        self._admission.over = True
+        await self._queue.send()
+
+    async def rollback(self) -> None:
+        await self._queue.reset()  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        self._admission.over = True
+        await self._queue.reset()  # type: ignore[no-untyped-call]
+
+
+class AsyncRedisBackend(AsyncBackend[redis.asyncio.Redis]):
+    """The async twin of `RedisBackend`: services await the resource and get an `AsyncContextRedis`.
+
+    A cancelled command closes its connection. On Python 3.11 redis-py may swallow the cancel: the context then notices it
+    at its end, rolls back and raises it. A client that was used before a fork is refused in the child.
+
+    Args:
+        source: a URL, or the user's own `redis.asyncio.Redis`, which is never closed.
+        immediate: as for `RedisBackend`.
+        options: further ones for `redis.asyncio.Redis.from_url`.
+    """
+
+    def __init__(self, source: str | redis.asyncio.Redis, *, immediate: bool = False, **options: Any) -> None:
+        super().__init__(_client_in(source, options))
+        self._url = source if isinstance(source, str) else None
+        self._immediate = immediate
+        self._options = options
+
+    def __repr__(self) -> str:
+        return _shown(self, self._url, self._immediate)
+
+    async def connect(self) -> redis.asyncio.Redis:
+        """As `RedisBackend.connect`."""
+        return redis.asyncio.Redis.from_url(str(self._url), **self._options)
+
+    async def disconnect(self, client: redis.asyncio.Redis) -> None:
+        """As `RedisBackend.disconnect`."""
+        await client.aclose()
+
+    async def begin(self, context: Any, client: redis.asyncio.Redis, name: str) -> AsyncTransaction:
+        """As `RedisBackend.begin`."""
+        return _AsyncRedisTransaction(client, Admission(name, read_only=context.read_only, immediate=self._immediate))
+
+    async def ping(self, client: redis.asyncio.Redis) -> None:
+        """As `RedisBackend.ping`."""
+        await client.ping()
+
+
+# --- Both -------------------------------------------------------------------------------------------------------------
+
+
+def _client_in(source: Any, options: dict[str, Any]) -> Any:
+    if isinstance(source, str):
+        return None
+    if options:
+        raise TypeError(
+            f"options ({', '.join(options)}) are for a client made from a URL; give them to your own client"
+        )
+    return source
+
+
+def _view(view_class: Any, client: Any, queue: Any) -> Any:
+    """Another client over the same pool, which does not own it, as its constructor would make it in 80 us."""
+    made = view_class.__new__(view_class)
+    vars(made).update(vars(client))
+    made.connection = None
+    made.single_connection_client = made.auto_close_connection_pool = False
+    made._admission = queue._admission
+    made.after_commit = queue
+    return made
+
+
+def _shown(backend: object, url: str | None, immediate: bool) -> str:
+    source = "<given client>" if url is None else repr(shown_url(url))
+    return f"{type(backend).__name__}({source}{', immediate=True' if immediate else ''})"

@@ -1,0 +1,204 @@
+"""Which commands a context lets through to Redis or Valkey: what reads, what writes, and what the queue takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polydatum.errors import ContextClosedError, ReadOnlyError, ResourceError, shown
+
+READS = frozenset(
+    # What the server itself calls "readonly".
+    """
+    BITCOUNT BITFIELD_RO BITPOS DBSIZE DUMP EVAL_RO EVALSHA_RO EXISTS EXPIRETIME FCALL_RO GEODIST GEOHASH GEOPOS
+    GEORADIUS_RO GEORADIUSBYMEMBER_RO GEOSEARCH GET GETBIT GETRANGE HEXISTS HEXPIRETIME HGET HGETALL HKEYS HLEN HMGET
+    HPEXPIRETIME HPTTL HRANDFIELD HSCAN HSTRLEN HTTL HVALS KEYS LCS LINDEX LLEN LOLWUT LPOS LRANGE MGET PEXPIRETIME
+    PFCOUNT PTTL RANDOMKEY SCAN SCARD SDIFF SINTER SINTERCARD SISMEMBER SMEMBERS SMISMEMBER SORT_RO SRANDMEMBER SSCAN
+    STRLEN SUBSTR SUNION TOUCH TTL TYPE XLEN XPENDING XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZINTERCARD
+    ZLEXCOUNT ZMSCORE ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE
+    ZREVRANK ZSCAN ZSCORE ZUNION VCARD VDIM VEMB VGETATTR VINFO VISMEMBER VLINKS VRANDMEMBER VSIM
+    BF.CARD BF.EXISTS BF.INFO BF.MEXISTS CF.COUNT CF.EXISTS CF.INFO CF.MEXISTS CMS.INFO CMS.QUERY FT.AGGREGATE FT.INFO
+    FT.SEARCH JSON.ARRINDEX JSON.ARRLEN JSON.GET JSON.MGET JSON.OBJKEYS JSON.OBJLEN JSON.RESP JSON.STRLEN JSON.TYPE
+    TDIGEST.CDF TDIGEST.INFO TDIGEST.MAX TDIGEST.MIN TDIGEST.QUANTILE TDIGEST.RANK TOPK.INFO TOPK.LIST TOPK.QUERY
+    TS.GET TS.INFO TS.MGET TS.MRANGE TS.MREVRANGE TS.QUERYINDEX TS.RANGE TS.REVRANGE
+    """.split()  # noqa: SIM905
+) | {
+    "MEMORY USAGE",
+    "OBJECT ENCODING",
+    "OBJECT FREQ",
+    "OBJECT IDLETIME",
+    "OBJECT REFCOUNT",
+    "XINFO CONSUMERS",
+    "XINFO GROUPS",
+    "XINFO STREAM",
+}
+TELLS = {
+    "CLIENT GETNAME",
+    "CLIENT ID",
+    "CLIENT INFO",
+    "CLIENT LIST",
+    "CONFIG GET",
+    "DISCARD",
+    "ECHO",
+    "INFO",
+    "LASTSAVE",
+    "PING",
+    "ROLE",
+    "SCRIPT EXISTS",
+    "TIME",
+    "UNWATCH",
+    "WATCH",
+}
+"""About the server, the connection and the transaction of a pipeline; no data is touched."""
+HARMLESS = READS | TELLS
+"""Any other name counts as a write: also EVAL, SORT, PUBLISH, and what a later server brings."""
+
+
+class ImmediateWriteError(ResourceError):
+    """A write was to be sent to Redis before the context has committed, where nothing could undo it."""
+
+    def __init__(self, name: str, what: str) -> None:
+        self.name = name
+        super().__init__(
+            f"resource {shown(name)} refuses {what}: what is sent at once stays when the context rolls back; "
+            "queue it with .after_commit, or declare the resource non-transactional: RedisBackend(url, immediate=True)"
+        )
+
+
+class Admission:
+    """The commands that one context lets through.
+
+    Attributes:
+        over: whether the queue was sent or dropped for good.
+    """
+
+    def __init__(self, name: str, *, read_only: bool, immediate: bool) -> None:
+        self.name = name
+        self.read_only = read_only
+        self.immediate = immediate
+        self.over = False
+
+    def to_send(self, args: tuple[Any, ...]) -> None:
+        """Judge a command that is sent at once, or in a pipeline that the service executes."""
+        command = _text(args[0])
+        if command not in HARMLESS and f"{command} {_text(args[1]) if len(args) > 1 else ''}" not in HARMLESS:
+            self.to_write(command)
+
+    def to_write(self, what: str) -> None:
+        """Judge a write that is sent at once."""
+        if self.read_only:
+            raise ReadOnlyError(self.name, what)
+        if not self.immediate:
+            raise ImmediateWriteError(self.name, what)
+
+    def to_queue(self, args: tuple[Any, ...]) -> None:
+        """Judge a command that waits for the commit."""
+        command = _text(args[0])
+        if self.over:
+            raise ContextClosedError(f"after_commit of resource {shown(self.name)}")
+        if self.read_only:
+            raise ReadOnlyError(self.name, shown(command))
+        if command in ("WATCH", "DISCARD"):
+            raise ResourceError(f"after_commit of resource {shown(self.name)} refuses {command}: use pipeline()")
+
+
+def _text(part: Any) -> str:
+    return (part.decode("latin-1") if isinstance(part, bytes) else str(part)).upper()
+
+
+# --- What services get: clients and pipelines whose every command is judged first -------------------------------------
+
+
+class Judged:
+    """A client or pipeline, sync or async, each command of which is judged before it is sent or queued."""
+
+    _admission: Admission
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """The funnel of redis-py: all its methods for commands come through here."""
+        self._admission.to_send(args)
+        judged: Any = super()
+        return judged.execute_command(*args, **options)
+
+
+class JudgedClient(Judged):
+    """What a client offers besides commands: each way around `execute_command` is closed here."""
+
+    after_commit: Any
+    _pipeline_class: type
+    connection_pool: Any
+    response_callbacks: Any
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
+        """A pipeline that the service executes itself, whose commands are judged like any other."""
+        made = self._pipeline_class(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        made._admission = self._admission
+        return made
+
+    def client(self) -> Any:
+        """A client with a connection of its own, whose commands are judged like any other."""
+        judged: Any = super()
+        made = judged.client()
+        vars(made).update(_admission=self._admission, after_commit=self.after_commit)
+        return made
+
+    def json(self, *args: Any, **options: Any) -> Any:
+        """The commands of RedisJSON."""
+        judged: Any = super()
+        return self._module(judged.json(*args, **options))
+
+    def ft(self, *args: Any, **options: Any) -> Any:
+        """The commands of the search module."""
+        judged: Any = super()
+        return self._module(judged.ft(*args, **options))
+
+    def ts(self, *args: Any, **options: Any) -> Any:
+        """The commands of the time series module."""
+        judged: Any = super()
+        return self._module(judged.ts(*args, **options))
+
+    def _module(self, module: Any) -> Any:
+        """The commands of a server module; its own kind of pipeline would pass by the judgement."""
+        make = module.pipeline
+
+        def pipeline(*args: Any, **options: Any) -> Any:
+            self._admission.to_write(f"{type(module).__name__}.pipeline()")
+            return make(*args, **options)
+
+        module.pipeline = pipeline
+        return module
+
+
+class Queued:
+    """The pipeline of ``after_commit``, sync or async: it only queues, until the context sends or drops it."""
+
+    _admission: Admission
+    command_stack: list[Any]
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Queue a command."""
+        self._admission.to_queue(args)
+        self.command_stack.append((args, options))
+        return self
+
+    def execute(self, raise_on_error: bool = True) -> Any:
+        """Refused: when it is sent is not for services to say."""
+        raise ResourceError("after_commit is executed by its context, once that has committed")
+
+    def savepoint(self) -> Mark:
+        """Where ``ctx.nested()`` cuts the queue back to."""
+        return Mark(self)
+
+
+class Mark:
+    """A place in the queue to cut it back to."""
+
+    def __init__(self, queue: Queued) -> None:
+        self._queue = queue
+        self._length = len(queue.command_stack)
+
+    def release(self) -> None:
+        """Keep what was queued since."""
+
+    def rollback(self) -> None:
+        """Drop what was queued since."""
+        del self._queue.command_stack[self._length :]
