@@ -23,12 +23,14 @@ from .answers import (
     reason_phrase,
     refuse_success,
 )
+from .health import HealthAnswer, health_answer
 from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
 from .requests import AdapterMissingError, Params, RequestDal, RequestFacts
 from .rules import check_callable, context_factory
 
 __all__ = [
     "AdapterMissingError",
+    "HealthAnswer",
     "InvalidManagerError",
     "ManagerNotFoundError",
     "Params",
@@ -42,6 +44,7 @@ __all__ = [
     "context_factory",
     "failures_logged",
     "find_manager",
+    "health_answer",
     "prefers_json",
     "reason_phrase",
     "refuse_success",

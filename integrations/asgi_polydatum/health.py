@@ -1,0 +1,36 @@
+"""A health endpoint for ASGI applications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
+from polydatum import DataManager
+from polydatum.adapting import find_manager, health_answer
+
+
+def health(data_manager: DataManager[Any, Any] | str) -> ASGIApp:
+    """An ASGI application that asks every backend for a sign of life, and answers 200, or 503 if one gives none.
+
+    The body is JSON, ``{"ok": true, "resources": {"db": true}}``. To be mounted outside of what needs a login, such as
+    ``Mount("/health", health(dm))`` in Starlette or ``app.mount("/health", health(dm))`` in FastAPI. Each request is one
+    exchange with each server: keep it from the public, or limit its rate. A sync backend blocks the event loop meanwhile.
+
+    Args:
+        data_manager: the DataManager or a dotted path to it.
+
+    Raises:
+        ManagerNotFoundError: if it cannot be imported.
+        InvalidManagerError: if it is something else.
+    """
+    manager = find_manager(("health(data_manager)", data_manager))
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"a health endpoint serves HTTP, not {scope['type']}")
+        answer = health_answer(await manager.aping())
+        headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+
+    return application
