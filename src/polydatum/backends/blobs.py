@@ -1,0 +1,365 @@
+"""Blobs on obstore: S3, Google Cloud Storage, Azure, a folder or memory. Install ``polydatum[blobs]``.
+
+An object store knows no transactions. So an upload is sent at once, under a key that nobody else knows or has, and deleted
+if the context rolls back; a deletion waits until the authority has committed. A row of a database never points at nothing;
+the price are orphans, where an upload could not be deleted. `Blobs.sweep` finds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from polydatum.backends.blob_journal import Journal, Keys, older, refuse_after_fork
+from polydatum.backends.blob_transactions import AsyncBlobTransaction, BlobTransaction, adelete_now, delete_now
+from polydatum.backends.urls import shown_url
+from polydatum.clients import AsyncBackend, Backend
+from polydatum.errors import ConfigurationError, MissingClientError, ResourceError, shown
+from polydatum.transactions import AsyncTransaction, Transaction
+
+try:
+    import obstore
+    from obstore.store import AzureStore, GCSStore, S3Store, from_url
+except ImportError as error:
+    raise MissingClientError("BlobBackend", "obstore", "blobs") from error
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ObjectStore
+
+Data = bytes | bytearray | memoryview | IO[bytes] | Path | Iterable[bytes]
+
+PING_PREFIX = "polydatum-ping"
+"""Listed by `ping`, and better not there: one exchange, which a missing bucket or a wrong password makes fail."""
+CHUNK = 1024 * 1024
+BATCH = 1000
+
+
+class UrlNotSupported(ResourceError):
+    """The store cannot make URLs that let others read an object: a folder, memory, plain HTTP."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the store of resource {shown(name)} makes no URLs; S3, Google Cloud Storage and Azure do")
+
+
+class Blobs:
+    """What services get from a `BlobBackend`: one context's view of the store. Keys are what rows hold.
+
+    Errors of the store are raised as they are: `FileNotFoundError` for a key that is not there, else those of
+    `obstore.exceptions`.
+    """
+
+    def __init__(self, store: ObjectStore, journal: Journal) -> None:
+        self._store = store
+        self._journal = journal
+
+    def put(self, data: Data, *, suffix: str = "", key: str | None = None, **options: Any) -> str:
+        """Upload at once, under a new key, and give the key. If the context rolls back, the object is deleted.
+
+        Nothing is ever overwritten. The data is sent in one part, and held in memory for it.
+
+        Args:
+            data: bytes, a file opened for reading bytes, a path, or an iterable of bytes.
+            suffix: what the made-up key ends in, such as ``".png"``. The rest of it cannot be guessed.
+            key: a key of your own, in place of a made-up one. If the upload fails, whether the object is there is not
+                known, and it is left alone, since it could be somebody else's.
+            options: passed on to ``obstore.put``: ``attributes={"Content-Type": ...}``, ``tags``.
+
+        Raises:
+            ReadOnlyError: in a context opened with ``read_only=True``.
+            ContextClosedError: if the context has ended, also in the meantime; the object has been deleted then.
+            obstore.exceptions.AlreadyExistsError: if there is an object under your key.
+        """
+        name = self._journal.key_for_upload(key, suffix)
+        try:
+            self._store.put(name, data, mode="create", **options)
+        except BaseException:
+            self._journal.upload_failed(name, is_ours=key is None)
+            raise
+        if not self._journal.uploaded(name):
+            self._journal.report(delete_now(self._store, [name]))
+            raise self._journal.closed()
+        return name
+
+    def get(self, key: str) -> bytes:
+        """The whole of an object. What this context has asked to delete is still there."""
+        return bytes(self._store.get(key).bytes())
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """A part of an object: fewer bytes than asked for if it ends before."""
+        return bytes(self._store.get_range(key, start=start, length=length))
+
+    def stream(self, key: str, *, chunk_size: int = CHUNK) -> Iterator[bytes]:
+        """The object in chunks of at least that size. May be read on when the context has ended, in a streamed answer."""
+        return iter(self._store.get(key).stream(chunk_size))
+
+    def head(self, key: str) -> ObjectMeta:
+        """What the store knows of an object: ``path``, ``size``, ``last_modified``, ``e_tag``, ``version``."""
+        return self._store.head(key)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            self._store.head(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str | None = None) -> Iterator[ObjectMeta]:
+        """All objects, as of `head`, or those below a prefix of whole path segments: ``"a"`` has ``"a/b"``, not ``"ab"``."""
+        for batch in self._store.list(prefix, chunk_size=BATCH):
+            yield from batch
+
+    def url(self, key: str, *, expires: float = 3600) -> str:
+        """A URL by which anybody can read the object for some seconds, of S3, Google Cloud Storage and Azure.
+
+        Raises:
+            UrlNotSupported: if the store has none.
+        """
+        return obstore.sign(_signing(self._store, self._journal.name), "GET", key, timedelta(seconds=expires))
+
+    def delete(self, key: str) -> None:
+        """Delete an object once the context has committed. A key that is not there is no error.
+
+        If it cannot be deleted then, that is logged and kept in the outcome's errors, as with every effect.
+
+        Raises:
+            ReadOnlyError: in a context opened with ``read_only=True``.
+            ContextClosedError: if the context has ended.
+        """
+        self._journal.admit("delete()")
+        self._journal.want_deleted([key])
+
+    def sweep(self, *, older_than: timedelta, keep: Callable[[Keys], Iterable[str]], prefix: str | None = None) -> Keys:
+        """Delete orphans once the context has committed, and give their keys.
+
+        Args:
+            older_than: younger objects stay: give contexts that have uploaded, and not committed yet, much more than the
+                time they may take, such as ``timedelta(days=1)``.
+            keep: gets some keys, up to 1000, and says which of them are in use: ``SELECT ... WHERE key = ANY(...)``.
+            prefix: look at the objects below it only, as with `list`.
+
+        Raises:
+            ReadOnlyError: in a context opened with ``read_only=True``.
+            ContextClosedError: if the context has ended.
+        """
+        self._journal.admit("sweep()")
+        orphans: Keys = []
+        for batch in self._store.list(prefix, chunk_size=BATCH):
+            if old := older(batch, older_than):
+                used = set(keep(old))
+                orphans += [key for key in old if key not in used]
+        self._journal.want_deleted(orphans)
+        return orphans
+
+
+class AsyncBlobs:
+    """What services get from an `AsyncBlobBackend`, as `Blobs`. It needs asyncio: obstore does not know trio."""
+
+    def __init__(self, store: ObjectStore, journal: Journal) -> None:
+        self._store = store
+        self._journal = journal
+        self.under_way: set[asyncio.Future[Any]] = set()
+
+    async def put(
+        self, data: Data | AsyncIterable[bytes], *, suffix: str = "", key: str | None = None, **options: Any
+    ) -> str:
+        """As `Blobs.put`. Cancelled, it ends at once, and the end of the context waits until the upload can be deleted."""
+        name = self._journal.key_for_upload(key, suffix)
+        # A cancel does not reach the exchange: a request that is given up may yet be done by the server, after the
+        # deletion that follows it.
+        upload = asyncio.ensure_future(self._upload(name, data, options))
+        self.under_way.add(upload)
+        upload.add_done_callback(self.under_way.discard)
+        try:
+            await asyncio.shield(upload)
+        except BaseException:
+            self._journal.upload_failed(name, is_ours=key is None)
+            raise
+        if not self._journal.uploaded(name):
+            self._journal.report(await adelete_now(self._store, [name]))
+            raise self._journal.closed()
+        return name
+
+    async def _upload(self, name: str, data: Any, options: dict[str, Any]) -> None:
+        await self._store.put_async(name, data, mode="create", **options)
+
+    async def get(self, key: str) -> bytes:
+        """As `Blobs.get`."""
+        return bytes(await (await self._store.get_async(key)).bytes_async())
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        """As `Blobs.get_range`."""
+        return bytes(await self._store.get_range_async(key, start=start, length=length))
+
+    async def stream(self, key: str, *, chunk_size: int = CHUNK) -> AsyncIterator[bytes]:
+        """As `Blobs.stream`, for ``async for``."""
+        async for chunk in (await self._store.get_async(key)).stream(chunk_size):
+            yield chunk
+
+    async def head(self, key: str) -> ObjectMeta:
+        """As `Blobs.head`."""
+        return await self._store.head_async(key)
+
+    async def exists(self, key: str) -> bool:
+        """As `Blobs.exists`."""
+        try:
+            await self._store.head_async(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def list(self, prefix: str | None = None) -> AsyncIterator[ObjectMeta]:
+        """As `Blobs.list`, for ``async for``."""
+        async for batch in self._store.list(prefix, chunk_size=BATCH):
+            for found in batch:
+                yield found
+
+    async def url(self, key: str, *, expires: float = 3600) -> str:
+        """As `Blobs.url`."""
+        return await obstore.sign_async(
+            _signing(self._store, self._journal.name), "GET", key, timedelta(seconds=expires)
+        )
+
+    async def delete(self, key: str) -> None:
+        """As `Blobs.delete`."""
+        self._journal.admit("delete()")
+        self._journal.want_deleted([key])
+
+    async def sweep(
+        self,
+        *,
+        older_than: timedelta,
+        keep: Callable[[Keys], Iterable[str] | Awaitable[Iterable[str]]],
+        prefix: str | None = None,
+    ) -> Keys:
+        """As `Blobs.sweep`; ``keep`` may be async."""
+        self._journal.admit("sweep()")
+        orphans: Keys = []
+        async for batch in self._store.list(prefix, chunk_size=BATCH):
+            if old := older(batch, older_than):
+                kept = keep(old)
+                used = set(await kept if inspect.isawaitable(kept) else kept)
+                orphans += [key for key in old if key not in used]
+        self._journal.want_deleted(orphans)
+        return orphans
+
+
+def _signing(store: Any, name: str) -> AzureStore | GCSStore | S3Store:
+    if not isinstance(store, AzureStore | GCSStore | S3Store):
+        raise UrlNotSupported(name)
+    return store
+
+
+class BlobBackend(Backend["ObjectStore"]):
+    """Blobs as a resource, on a store of obstore: ``dm.register_resources(blobs=BlobBackend("s3://shop/photos"))``.
+
+    Services get a `Blobs`. It is an {term}`effect`: uploads are deleted if the context rolls back, deletions are done once
+    the authority has committed; if nobody can tell what became of the authority's commit, uploads stay and nothing is
+    deleted. In a context opened with ``read_only=True`` reading is all there is.
+
+    obstore does not survive a fork: use it after the fork only.
+
+    Args:
+        source: a URL (``s3://bucket/prefix``, ``gs://...``, ``az://...``, ``file:///folder``, ``memory:///``), or a store of
+            your own.
+        options: passed on to ``obstore.store.from_url`` with a URL: ``region``, ``endpoint``, ``access_key_id``,
+            ``client_options``, ``retry_config``, ``mkdir``, ...
+
+    Raises:
+        ConfigurationError: if options are given together with a store.
+        ForkedStoreError: on use in a child of a process that has used a store before.
+
+    Example:
+        >>> from polydatum import DataManager
+        >>> dm = DataManager()
+        >>> dm.register_resources(blobs=BlobBackend("memory:///"))
+        >>> with dm.context() as ctx:
+        ...     key = ctx.blobs.put(b"a cup of tea", suffix=".txt")
+        >>> with dm.context() as ctx:
+        ...     ctx.blobs.get(key)
+        b'a cup of tea'
+        >>> with dm.context() as ctx:
+        ...     lost = ctx.blobs.put(b"a cup of coffee")
+        ...     ctx.set_rollback_only("tea is better")
+        >>> with dm.context() as ctx:
+        ...     ctx.blobs.exists(lost)
+        False
+    """
+
+    def __init__(self, source: str | ObjectStore, **options: Any) -> None:
+        super().__init__(None if isinstance(source, str) else source)
+        self._source = _Source(source, options)
+
+    def connect(self) -> ObjectStore:
+        """A new store; nothing is sent."""
+        return self._source.connect()
+
+    def disconnect(self, client: ObjectStore) -> None:
+        """A store has no end of its own; its connections close when it is collected."""
+
+    def begin(self, context: Any, client: ObjectStore, name: str) -> Transaction:
+        """One context's `Blobs`; nothing is sent."""
+        refuse_after_fork(name)
+        journal = Journal(name, read_only=context.read_only)
+        return BlobTransaction(Blobs(client, journal), client, journal)
+
+    def ping(self, client: ObjectStore) -> None:
+        """List a prefix that has nothing."""
+        refuse_after_fork("blobs")
+        next(client.list(PING_PREFIX), None)
+
+    def __repr__(self) -> str:
+        return f"BlobBackend({self._source!r})"
+
+
+class AsyncBlobBackend(AsyncBackend["ObjectStore"]):
+    """The async twin of `BlobBackend`: services get an `AsyncBlobs`. It needs asyncio: obstore does not know trio."""
+
+    def __init__(self, source: str | ObjectStore, **options: Any) -> None:
+        super().__init__(None if isinstance(source, str) else source)
+        self._source = _Source(source, options)
+
+    async def connect(self) -> ObjectStore:
+        """As `BlobBackend.connect`."""
+        return self._source.connect()
+
+    async def disconnect(self, client: ObjectStore) -> None:
+        """As `BlobBackend.disconnect`."""
+
+    async def begin(self, context: Any, client: ObjectStore, name: str) -> AsyncTransaction:
+        """As `BlobBackend.begin`."""
+        refuse_after_fork(name)
+        journal = Journal(name, read_only=context.read_only)
+        return AsyncBlobTransaction(AsyncBlobs(client, journal), client, journal)
+
+    async def ping(self, client: ObjectStore) -> None:
+        """As `BlobBackend.ping`."""
+        refuse_after_fork("blobs")
+        await anext(client.list(PING_PREFIX), None)
+
+    def __repr__(self) -> str:
+        return f"AsyncBlobBackend({self._source!r})"
+
+
+class _Source:
+    """Where a store comes from; its repr shows no secret."""
+
+    def __init__(self, source: Any, options: dict[str, Any]) -> None:
+        if options and not isinstance(source, str):
+            raise ConfigurationError("options are for a URL; a store of your own has been made with its own")
+        self._source = source
+        self._options = options
+
+    def connect(self) -> ObjectStore:
+        return from_url(self._source, **self._options)
+
+    def __repr__(self) -> str:
+        if isinstance(self._source, str):
+            return repr(shown_url(self._source))
+        return f"<{type(self._source).__name__}>"  # its own repr may show an account, or a URL with a password
