@@ -1,0 +1,141 @@
+"""Run a soak: ``python -m tests.soak --requests 10000``. Ends with 1 if a promise was broken.
+
+Of a hundred requests, 60 are to succeed, 10 raise, 10 are answered with a 4xx, 10 are reset by their client, and 10 are
+cancelled at random moments. Afterwards, for each server:
+
+* no connection has leaked, and none is in a transaction, by the servers' own count; none at all is left when it has ended;
+* every answer carried the canaries of its own user, from PostgreSQL and from Redis, and nobody else's;
+* the sum of all money is what it was, and every balance is what the rows of transfers say;
+* the row of every 2xx is there, and no row of another answer; for a cancelled request, what its context said counts;
+* as many contexts have counted up in Redis, after their commit, as there are rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.services import USUAL
+from tests.soak.books import Books
+from tests.soak.clients import AT_ONCE, Clients, Seen
+from tests.soak.layer import POOL
+from tests.soak.servers import GUNICORN, UVICORN, Deployment, Server
+
+EXPECTED = {"clean": {200}, "raised": {500}, "swallowed": {500}, "returned": {409}, "refused": {409}}
+SHOWN = 10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=10_000, help="how many, of both servers together")
+    parser.add_argument("--seed", type=int, default=None, help="of the mixture; the moments are the machine's")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.randrange(1_000_000)
+    postgres = os.environ.get("POLYDATUM_TEST_POSTGRES") or USUAL["postgres"]
+    redis = os.environ.get("POLYDATUM_TEST_REDIS") or USUAL["redis"]
+    violations: list[str] = []
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        for deployment in (UVICORN, GUNICORN):
+            run = f"soak_{deployment.name}_{os.getpid()}"
+            books = Books(postgres, redis, run)
+            try:
+                books.open()
+                environment = {"SOAK_POSTGRES": postgres, "SOAK_REDIS": redis, "SOAK_RUN": run}
+                chance = random.Random(f"{seed} {deployment.name}")
+                found = soak(deployment, environment, Path(folder), books, options.requests // 2, chance)
+            finally:
+                books.close()
+            violations += [f"{deployment.name}: {violation}" for violation in found]
+    for violation in violations:
+        print(violation)
+    verdict = f"{len(violations)} VIOLATIONS" if violations else "no violation"
+    print(f"soak: {options.requests} requests in {time.monotonic() - started:.0f} s, seed {seed}: {verdict}")
+    return 1 if violations else 0
+
+
+def soak(
+    deployment: Deployment,
+    environment: dict[str, str],
+    folder: Path,
+    books: Books,
+    requests: int,
+    chance: random.Random,
+) -> list[str]:
+    """Soak one server; gives what is wrong."""
+    started = time.monotonic()
+    with Server(deployment, environment, folder) as server:
+        clients = Clients(server.port, books.canaries, deployment.cancels, chance)
+        begun = time.monotonic()
+        asyncio.run(clients.send(range(requests)))
+        seconds = time.monotonic() - begun
+        held = books.connections_at_rest((POOL, 0, AT_ONCE + POOL))
+    left = books.connections_at_rest((0, 0, 0))
+    kept = books.transfers()
+    violations = list(judged(clients.seen, kept))
+    if held[0] > POOL or held[1] or held[2] > AT_ONCE + POOL:
+        violations.append(f"connections at rest: {held[0]}, {held[1]} of them in a transaction, and {held[2]} of Redis")
+    if any(left):
+        violations.append(f"connections when the server had ended: {left[0]}, and {left[2]} of Redis")
+    if books.sum_error() or books.wrong_accounts():
+        violations.append(
+            f"money: the sum is wrong by {books.sum_error()}, {books.wrong_accounts()} balances are wrong"
+        )
+    if books.counted() != len(kept):
+        violations.append(f"{books.counted()} contexts counted up in Redis, {len(kept)} have a row")
+    violations += [f"printed: {line}" for line in server.complaints()[:SHOWN]]
+    summary: dict[str, Any] = collections.Counter(
+        f"{kind} {status}"
+        for kind, status in zip(clients.seen.kinds.values(), clients.seen.statuses.values(), strict=True)
+    )
+    outcomes = collections.Counter(clients.seen.outcomes.values())
+    print(
+        f"{deployment.name}: {requests} requests in {seconds:.1f} s ({requests / seconds:.0f}/s, "
+        f"{time.monotonic() - started:.1f} s with its start and end), {len(kept)} rows; "
+        + ", ".join(f"{what}: {number}" for what, number in sorted(summary.items()))
+        + (f"; cancelled contexts: {dict(outcomes)}" if outcomes else "")
+        + f"; connections at rest: {held[0]} PostgreSQL, {held[1]} in a transaction, {held[2]} Redis; at the end {left}"
+    )
+    return violations
+
+
+def judged(seen: Seen, kept: set[int]) -> list[str]:
+    """What clients saw that is not true, or was not to be."""
+    odd = [
+        f"{kind} {id} was answered with {status}"
+        for id, kind, status in answers(seen)
+        if status not in EXPECTED.get(kind, {status})
+    ]
+    lost = [id for id, kind, status in answers(seen) if status and status < 400 and id not in kept]
+    false = [id for id, kind, status in answers(seen) if kind != "reset" and is_false(seen, id, status, id in kept)]
+    groups = {
+        "an answer that was not asked for": odd,
+        "a connection that broke": seen.broken,
+        "an answer with somebody else's data": seen.crossed,
+        "a 2xx without its row": lost,
+        "a row whose answer said no, or none that its context said yes to": false,
+    }
+    return [f"{len(found)} x {what}: {found[:SHOWN]}" for what, found in groups.items() if found]
+
+
+def answers(seen: Seen) -> list[tuple[int, str, int | None]]:
+    return [(id, kind, seen.statuses[id]) for id, kind in seen.kinds.items()]
+
+
+def is_false(seen: Seen, id: int, status: int | None, is_there: bool) -> bool:
+    outcome = seen.outcomes.get(id)
+    if outcome is None:
+        return is_there and status is not None and status >= 400
+    return is_there != (outcome == "committed") and outcome != "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

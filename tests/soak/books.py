@@ -1,0 +1,96 @@
+"""What the servers themselves say of a soak: the rows, the balances, and who is connected."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Any
+
+import psycopg
+import redis
+
+ACCOUNTS = 100
+USERS = 200
+OPENING = 1000
+PATIENCE = 10.0
+"""Seconds that a server gets to notice that a connection was closed."""
+
+
+class Books:
+    """Tables and keys of one run, from their making to their end. Not through Polydatum."""
+
+    def __init__(self, postgres: str, redis_url: str, run: str) -> None:
+        self.run = run
+        self.canaries = [secrets.token_hex(8) for _ in range(USERS)]
+        self._db = psycopg.connect(postgres, autocommit=True, application_name=f"{run}-books")
+        self._cache: Any = redis.Redis.from_url(redis_url, decode_responses=True)
+
+    def open(self) -> None:
+        """Make everything anew."""
+        self.drop()
+        run: Any = self.run
+        self._do(f"CREATE TABLE {run}_users (id int PRIMARY KEY, canary text)")
+        self._do(f"CREATE TABLE {run}_accounts (id int PRIMARY KEY, balance bigint)")
+        self._do(f"CREATE TABLE {run}_transfers (id int PRIMARY KEY, source int, target int, amount int)")
+        with self._db.cursor() as cursor:
+            cursor.executemany(f"INSERT INTO {run}_users VALUES (%s, %s)", list(enumerate(self.canaries)))
+            cursor.executemany(f"INSERT INTO {run}_accounts VALUES (%s, {OPENING})", [(n,) for n in range(ACCOUNTS)])
+        self._cache.mset({f"{run}:{user}": canary for user, canary in enumerate(self.canaries)})
+        self._cache.set(f"{run}:kept", 0)
+
+    def drop(self) -> None:
+        for table in ("users", "accounts", "transfers"):
+            self._do(f"DROP TABLE IF EXISTS {self.run}_{table}")
+        keys = list(self._cache.scan_iter(f"{self.run}:*", count=1000))
+        if keys:
+            self._cache.delete(*keys)
+
+    def close(self) -> None:
+        self.drop()
+        self._db.close()
+        self._cache.close()
+
+    def transfers(self) -> set[int]:
+        """The ids of all rows that were kept."""
+        return {id for (id,) in self._do(f"SELECT id FROM {self.run}_transfers")}
+
+    def counted(self) -> int:
+        """How many contexts said so to Redis, after their commit."""
+        return int(self._cache.get(f"{self.run}:kept"))
+
+    def sum_error(self) -> int:
+        """By how much the sum of all money is wrong."""
+        (total,) = self._do(f"SELECT sum(balance) FROM {self.run}_accounts")[0]
+        return int(total) - ACCOUNTS * OPENING
+
+    def wrong_accounts(self) -> int:
+        """How many balances are not what the rows of transfers say."""
+        return len(
+            self._do(f"""
+            SELECT a.id FROM {self.run}_accounts a WHERE balance <> {OPENING}
+            + (SELECT coalesce(sum(amount), 0) FROM {self.run}_transfers WHERE target = a.id)
+            - (SELECT coalesce(sum(amount), 0) FROM {self.run}_transfers WHERE source = a.id)
+            """)
+        )
+
+    def connections(self) -> tuple[int, int, int]:
+        """PostgreSQL's connections, those of them that are in the middle of something, and Redis' connections."""
+        states = [
+            state
+            for (state,) in self._do("SELECT state FROM pg_stat_activity WHERE application_name = %s", (self.run,))
+        ]
+        clients = [client for client in self._cache.client_list() if client["name"] == self.run]
+        return len(states), sum(state != "idle" for state in states), len(clients)
+
+    def connections_at_rest(self, limits: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The connections, once they are within limits, or at the end of patience."""
+        deadline = time.monotonic() + PATIENCE
+        counts = self.connections()
+        while time.monotonic() < deadline and any(count > limit for count, limit in zip(counts, limits, strict=True)):
+            time.sleep(0.02)
+            counts = self.connections()
+        return counts
+
+    def _do(self, sql: Any, params: Any = None) -> list[Any]:
+        cursor = self._db.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []

@@ -1,0 +1,112 @@
+"""The servers of a soak, each a process of its own on a free port of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from tests.servers.server import COMPLAINTS
+
+ROOT = Path(__file__).parents[2]
+START, STOP = 30.0, 20.0
+THREADS = 12
+
+
+class Deployment(NamedTuple):
+    """A server with its application.
+
+    Attributes:
+        name: for the summary.
+        command: all but the port.
+        cancels: the parameter by which it cancels a request.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    cancels: str
+
+
+UVICORN = Deployment(
+    "uvicorn",
+    ("uvicorn", "tests.soak.starlette_app:app", "--no-access-log", "--log-level", "critical", "--port"),
+    "cancel",
+)
+GUNICORN = Deployment(
+    "gunicorn",
+    (
+        *("gunicorn", "tests.soak.flask_app:app", "--worker-class", "gthread", "--threads", str(THREADS)),
+        *("--log-level", "critical", "--keep-alive", "30", "--bind"),
+    ),
+    "limit",
+)
+
+
+class Server:
+    """A deployment that runs for as long as a ``with`` block lasts."""
+
+    def __init__(self, deployment: Deployment, environment: dict[str, str], folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        address = f"127.0.0.1:{self.port}" if deployment.name == "gunicorn" else str(self.port)
+        self._printed = folder / deployment.name
+        paths = [str(ROOT / "src"), str(ROOT / "integrations"), str(ROOT)]
+        with self._printed.open("wb") as printed:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *deployment.command, address],
+                env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "default"},
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Server:
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP)
+        finally:
+            self._kill()
+
+    @property
+    def printed(self) -> str:
+        return self._printed.read_text(errors="replace")
+
+    def complaints(self) -> list[str]:
+        """What it has printed that nobody asked for."""
+        return [line for line in self.printed.splitlines() if any(found in line for found in COMPLAINTS)]
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.02)
+        raise RuntimeError(f"the server does not answer:\n{self.printed}")
+
+    def _kill(self) -> None:
+        """End what is left of it: the processes of the session that was begun for it."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
