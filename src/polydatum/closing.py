@@ -159,6 +159,9 @@ def aclose(
     context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None
 ) -> Coroutine[Any, Any, Outcome]:
     """End an async context whose close is claimed: gives the coroutine that does it."""
+    takes_part = context._opened or context._frames or context._elsewhere
+    if not takes_part and (exc is None or isinstance(exc, Exception)) and is_plain(context):
+        return _aclose_untouched(context, exc, status)
     _, task, cancelling = context._home
     if exc is None and task is not None and not context._elsewhere and is_plain(context):
         asyncio = sys.modules["asyncio"]
@@ -167,6 +170,11 @@ def aclose(
             if not is_cancelled(scope):
                 return _aclose_clean(context, status, asyncio, scope)
     return aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
+
+
+async def _aclose_untouched(context: Any, exc: Exception | None, status: int | None) -> Outcome:
+    """Nothing takes part. So a cancel puts nothing at risk, and reaches the task as it would without a context."""
+    return close(context, exc, status)
 
 
 async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: Any) -> Outcome:

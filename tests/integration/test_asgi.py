@@ -825,6 +825,27 @@ def test_30_40_a_cancelled_request_rolls_back(shop: Shop, backend: str) -> None:
     assert shop.log[-1] == "db close"
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_65_a_cancel_is_left_alone_in_a_request_that_touches_nothing(shop: Shop, backend: str) -> None:
+    """As without us: an answer that reaches no checkpoint any more goes out."""
+    sent: list[str] = []
+
+    async def run() -> None:
+        async def endpoint(request: Request) -> Response:
+            scope.cancel()
+            return PlainTextResponse("done")
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        with anyio.CancelScope() as scope:
+            await starlette(shop, endpoint)(scope_of(Call(lambda request: Reply(), None)), never, send)
+        assert not scope.cancelled_caught
+
+    anyio.run(run, backend=backend)
+    assert sent == ["http.response.start", "http.response.body"]
+
+
 async def never() -> Any:
     await anyio.sleep(60)
 

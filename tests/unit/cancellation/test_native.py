@@ -131,6 +131,7 @@ def test_a_swallowed_cancel_outranks_the_error_of_the_body() -> None:
 
     async def work() -> None:
         async with ctx:
+            await ctx.db
             await swallow_a_cancel()
             raise LookupError("nothing found")
 
@@ -186,10 +187,11 @@ def test_a_cancel_taken_back_commits() -> None:
 
 def test_a_cancel_that_nothing_has_delivered_yet_rolls_back() -> None:
     """Cancelled in its last line, with nothing to suspend in afterwards: the context raises the cancel itself."""
-    ctx = managed().context()
+    ctx = managed(db=Log().resource()).context()
 
     async def work() -> None:
         async with ctx:
+            await ctx.db
             cancel_myself()
 
     async def main() -> None:

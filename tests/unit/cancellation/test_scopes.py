@@ -92,6 +92,27 @@ def test_a_scope_cancelled_in_the_last_line_of_the_body(backend: str, raising: b
 
 
 @on_both
+@pytest.mark.parametrize("raising", [False, True])
+def test_a_context_in_which_nothing_takes_part_leaves_a_cancel_alone(backend: str, raising: bool) -> None:
+    """There is nothing to keep or to take back: the scope sees what it would see without a context."""
+
+    async def main() -> Any:
+        ctx = managed().context()
+        with anyio.CancelScope() as scope:
+            try:
+                async with ctx:
+                    scope.cancel()
+                    if raising:
+                        raise LookupError("nothing found")
+            except LookupError:
+                assert raising
+        assert not scope.cancelled_caught
+        return ctx.outcome
+
+    assert run(main, backend) == ("rolled_back" if raising else "committed")
+
+
+@on_both
 @pytest.mark.parametrize("by_policy", [False, True])
 def test_a_scope_cancelled_while_closing(backend: str, by_policy: bool) -> None:
     """All three resources close and it has committed; then the cancel reaches its scope, and nothing lingers."""
