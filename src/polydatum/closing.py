@@ -178,79 +178,78 @@ async def _aclose_untouched(context: Any, exc: Exception | None, status: int | N
 
 
 async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: Any) -> Outcome:
-    """Nothing was raised, nobody has cancelled this asyncio task: everything is resumed."""
-    if context._opened or context._frames:
-        part = handle = None
-        kept = may_commit = False
-        plain = True
-        shield: AsyncioShield | None = None  # made when the first step suspends
-        try:
-            frames = context._frames
-            if frames:
-                token = enter_unwinding(context)
+    """Something takes part, nothing was raised, nobody has cancelled this asyncio task: everything is resumed."""
+    part = handle = None
+    kept = may_commit = False
+    plain = True
+    shield: AsyncioShield | None = None  # made when the first step suspends
+    try:
+        frames = context._frames
+        if frames:
+            token = enter_unwinding(context)
+            try:
+                while frames and context._wishes is None:
+                    may_commit = frames.pop()
+                    handle = frames.pop()
+                    part = frames.pop()
+                    if part.kind is GENERATOR:
+                        if next(handle, NOTHING) is not NOTHING:
+                            GENERATOR.refuse_second_yield(handle)
+                    else:
+                        step = part.end_step(handle)
+                        ended = step.call(None)
+                        if step.is_async:
+                            shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
+                            await shield.run(ended, step.where)
+                    kept = kept or may_commit
+            finally:
+                leave_unwinding(token)
+            plain = is_plain(context)
+        opened = context._opened if plain else None
+        while opened:
+            handle = opened.pop()
+            part = opened.pop()
+            kind = part.kind
+            if kind is GENERATOR:
                 try:
-                    while frames and context._wishes is None:
-                        may_commit = frames.pop()
-                        handle = frames.pop()
-                        part = frames.pop()
-                        if part.kind is GENERATOR:
-                            if next(handle, NOTHING) is not NOTHING:
-                                GENERATOR.refuse_second_yield(handle)
-                        else:
-                            step = part.end_step(handle)
-                            ended = step.call(None)
-                            if step.is_async:
-                                shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
-                                await shield.run(ended, step.where)
-                        kept = kept or may_commit
-                finally:
-                    leave_unwinding(token)
-                plain = is_plain(context)
-            opened = context._opened if plain else None
-            while opened:
-                handle = opened.pop()
-                part = opened.pop()
-                kind = part.kind
-                if kind is GENERATOR:
-                    try:
-                        delattr(context, part.name)
-                    except AttributeError:
-                        pass  # it came late and was not kept
-                    started = monotonic()
-                    if next(handle, NOTHING) is not NOTHING:
-                        GENERATOR.refuse_second_yield(handle)
-                    if monotonic() - started > context._limit:
-                        report_slow(part.closing, monotonic() - started, context._limit)
-                    kept = True
-                elif kind is ASYNC_GENERATOR:
-                    part.forget(context)
-                    step = handle.__anext__()
-                    ended = False
-                    try:  # driven by hand: most never suspend
-                        signal = step.send(None)
-                        shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
-                        await shield.finish(step, signal, part.closing)
-                    except StopAsyncIteration:
-                        ended = True
-                    except StopIteration:
-                        pass  # it yielded at once
-                    if not ended:
-                        await ASYNC_GENERATOR.refuse_second_yield(handle)
-                    kept = True
-                else:
-                    step = part.end_step(context, handle)
-                    ended = step.call(None)
-                    if step.is_async:
-                        shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
-                        await shield.run(ended, step.where)
-                    kept = kept or handle is not None
-        except BaseException as error:
-            unwinding: Unwinding | None = _surprised(context, status, kept, part, handle, error, may_commit)
-        else:
-            interrupted = shield is not None and shield.interrupted is not None
-            unwinding = None if plain and not interrupted else _surprised(context, status, kept)
-        if unwinding is not None:
-            return await aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
+                    delattr(context, part.name)
+                except AttributeError:
+                    pass  # it came late and was not kept
+                started = monotonic()
+                if next(handle, NOTHING) is not NOTHING:
+                    GENERATOR.refuse_second_yield(handle)
+                if monotonic() - started > context._limit:
+                    report_slow(part.closing, monotonic() - started, context._limit)
+                kept = True
+            elif kind is ASYNC_GENERATOR:
+                part.forget(context)
+                step = handle.__anext__()
+                ended = False
+                try:  # driven by hand: most never suspend
+                    signal = step.send(None)
+                    shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
+                    await shield.finish(step, signal, part.closing)
+                except StopAsyncIteration:
+                    ended = True
+                except StopIteration:
+                    pass  # it yielded at once
+                if not ended:
+                    await ASYNC_GENERATOR.refuse_second_yield(handle)
+                kept = True
+            else:
+                step = part.end_step(context, handle)
+                ended = step.call(None)
+                if step.is_async:
+                    shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
+                    await shield.run(ended, step.where)
+                kept = kept or handle is not None
+    except BaseException as error:
+        unwinding: Unwinding | None = _surprised(context, status, kept, part, handle, error, may_commit)
+    else:
+        interrupted = shield is not None and shield.interrupted is not None
+        unwinding = None if plain and not interrupted else _surprised(context, status, kept)
+    if unwinding is not None:
+        return await aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
     outcome = COMMITTED
     if status is not None:
         outcome = context._outcome = committed_with(status)

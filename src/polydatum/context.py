@@ -386,7 +386,8 @@ class Context(ResourceOwner):
     ) -> Outcome:
         """The async twin of `close`. All steps complete, whatever is cancelled meanwhile, within the teardown limit.
 
-        A cancel that arrives before the first step rolls back; a later one is raised at the end and changes nothing.
+        A cancel that arrives before the first step rolls back; a later one is raised at the end and changes nothing. In a
+        context in which nothing takes part both are left alone.
 
         Args:
             exc: as in `close`.
