@@ -38,6 +38,7 @@ class Nested:
                 self._savepoints.append((name, _now(name, transaction.savepoint)))
                 self._opened_before.append(transaction)
         except BaseException as error:
+            self._opened_before = [transaction for _, transaction in self._transactions()]
             self._roll_back(error)
             raise
         return self
@@ -83,6 +84,7 @@ class Nested:
                 self._savepoints.append((name, await _awaited(transaction.savepoint)))
                 self._opened_before.append(transaction)
         except BaseException as error:
+            self._opened_before = [transaction for _, transaction in self._transactions()]
             await self._aroll_back(error)
             raise
         return self

@@ -172,6 +172,22 @@ async def test_without_savepoints_it_is_refused(drive: Any, transaction: Any) ->
                 raise AssertionError("entered")
 
 
+async def test_a_refused_block_undoes_nothing(drive: Any, kept: list[str]) -> None:
+    """It has not begun: what was done before it stays, in the transaction that refuses and in those after it."""
+    made = AsyncLedger if drive.has_async_parts else Ledger
+    transaction = Telling(True)
+    dm = DataManager(commit_order=["db", "log"])
+    dm.register_resources(db=lambda context: transaction, log=lambda context: made(kept))
+    async with drive.block(dm.context()) as ctx:
+        _ = ctx.db
+        (await drive.value(ctx.log)).append("before")
+        with pytest.raises(SavepointNotSupported):
+            async with drive.block(ctx.nested()):
+                raise AssertionError("entered")
+    assert transaction.rolled_back == 0
+    assert kept == ["before"]
+
+
 async def test_without_savepoints_and_writes_it_is_undone_whole(drive: Any) -> None:
     """What has not written has nothing to lose."""
     transaction = Telling(False)
