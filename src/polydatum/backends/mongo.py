@@ -1,0 +1,294 @@
+"""MongoDB by PyMongo, sync and async: a transaction per context, in which every operation of services takes part."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from polydatum.clients import AsyncBackend, Backend
+from polydatum.errors import CommitOutcomeUnknown, MissingClientError, RollbackOnlyError
+from polydatum.transactions import AsyncTransaction, Transaction
+
+from .urls import shown_url
+
+try:
+    import pymongo
+    from pymongo import AsyncMongoClient, MongoClient
+    from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.asynchronous.database import AsyncDatabase
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+    from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+except ImportError as error:
+    raise MissingClientError("MongoBackend", "pymongo", "mongo") from error
+
+from .mongo_operations import InTransaction, Work, takes_part
+
+__all__ = [
+    "AsyncContextCollection",
+    "AsyncContextDatabase",
+    "AsyncMongoBackend",
+    "ContextCollection",
+    "ContextDatabase",
+    "MongoBackend",
+]
+
+PATIENCE = 3.0
+"""Seconds for a ping, and for the abort of a transaction, which the server ends itself if that does not reach it."""
+UNKNOWN = "UnknownTransactionCommitResult"
+ENDING = (OperationFailure, ConnectionFailure)
+
+
+# --- Sync -------------------------------------------------------------------------------------------------------------
+
+
+@takes_part(*ENDING)
+class ContextCollection(InTransaction, Collection[dict[str, Any]]):
+    """A `pymongo.collection.Collection` whose operations take part in the context's transaction."""
+
+
+@takes_part(*ENDING)
+class ContextDatabase(InTransaction, Database[dict[str, Any]]):
+    """What services get: a `pymongo.database.Database` whose operations take part in the context's transaction.
+
+    So do those of its collections. What MongoDB does not do in a transaction, `drop` for example, its server refuses;
+    what only tells of collections and indexes, and `watch`, happens outside. One operation at a time, as PyMongo has it.
+    """
+
+    def get_collection(self, *args: Any, **options: Any) -> Any:
+        """A collection that takes part."""
+        return self._joined(super().get_collection(*args, **options))
+
+
+class _MongoTransaction(Transaction):
+    def __init__(self, database: Database[Any], name: str, *, read_only: bool) -> None:
+        self._name = name
+        self._session = database.client.start_session()
+        self._session.start_transaction()
+        self._work = Work(name, self._session, read_only=read_only)
+        super().__init__(_taking_part(ContextDatabase, database, self._work))
+
+    def prepare(self) -> None:
+        if self._work.wrote and self._work.failed:
+            raise RollbackOnlyError(self._name)
+
+    def wrote(self) -> bool:
+        return self._work.wrote
+
+    def commit(self) -> None:
+        if not self._work.wrote:
+            self._abort()
+            return
+        try:
+            self._session.commit_transaction()
+        except PyMongoError as error:
+            if error.has_error_label(UNKNOWN):
+                raise CommitOutcomeUnknown(self._name) from error
+            raise
+
+    def rollback(self) -> None:
+        self._abort()
+        self._session.start_transaction()
+        self._work.wrote = self._work.failed = False
+
+    def close(self) -> None:
+        self._abort()
+        self._session.end_session()
+
+    def _abort(self) -> None:
+        if self._session.in_transaction:
+            with pymongo.timeout(PATIENCE):
+                self._session.abort_transaction()
+
+
+class MongoBackend(Backend[MongoClient[dict[str, Any]]]):
+    """MongoDB, as an authority: a transaction per context, begun by its first operation.
+
+    Services get a `ContextDatabase`. Transactions need a replica set or a sharded cluster; there are no savepoints, so
+    ``ctx.nested()`` refuses to begin once something was written. In a context with ``read_only=True`` an operation that
+    may write is a `ReadOnlyError`. A client that was used before a fork is refused in the child.
+
+    Args:
+        source: a URL, or the user's own `pymongo.MongoClient`, which is never closed.
+        database: its name; None: the one in the URL's path.
+        options: further ones for `pymongo.MongoClient`.
+
+    Example:
+        >>> MongoBackend("mongodb://ann:secret@127.0.0.1:27017/shop")
+        MongoBackend('mongodb://ann:***@127.0.0.1:27017/shop', database='shop')
+    """
+
+    def __init__(
+        self, source: str | MongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(_client_in(source, options))
+        self._url = source if isinstance(source, str) else None
+        self._database = database or _database_in(source)
+        self._options = options
+
+    def __repr__(self) -> str:
+        return _shown(self, self._url, self._database)
+
+    def connect(self) -> MongoClient[dict[str, Any]]:
+        """Makes the client; the first operation connects."""
+        return MongoClient(self._url, connect=False, **self._options)
+
+    def disconnect(self, client: MongoClient[dict[str, Any]]) -> None:
+        """Closes the client, its connections and its monitor."""
+        client.close()
+
+    def begin(self, context: Any, client: MongoClient[dict[str, Any]], name: str) -> Transaction:
+        """An authority whose value is a `ContextDatabase`; sends nothing."""
+        return _MongoTransaction(client[self._database], name, read_only=context.read_only)
+
+    def ping(self, client: MongoClient[dict[str, Any]]) -> None:
+        """The command ``ping``; waits for a server no longer than 3 seconds."""
+        with pymongo.timeout(PATIENCE):
+            client.admin.command("ping")
+
+
+# --- Async ------------------------------------------------------------------------------------------------------------
+
+
+@takes_part(*ENDING)
+class AsyncContextCollection(InTransaction, AsyncCollection[dict[str, Any]]):
+    """The async twin of `ContextCollection`."""
+
+
+@takes_part(*ENDING)
+class AsyncContextDatabase(InTransaction, AsyncDatabase[dict[str, Any]]):
+    """The async twin of `ContextDatabase`."""
+
+    def get_collection(self, *args: Any, **options: Any) -> Any:
+        """A collection that takes part."""
+        return self._joined(super().get_collection(*args, **options))
+
+
+class _AsyncMongoTransaction(AsyncTransaction):
+    def __init__(self, database: AsyncDatabase[Any], session: Any, name: str, *, read_only: bool) -> None:
+        self._name = name
+        self._session = session
+        self._work = Work(name, session, read_only=read_only)
+        super().__init__(_taking_part(AsyncContextDatabase, database, self._work))
+
+    async def prepare(self) -> None:
+        if self._work.wrote and self._work.failed:
+            raise RollbackOnlyError(self._name)
+
+    async def wrote(self) -> bool:
+        return self._work.wrote
+
+    async def commit(self) -> None:
+        if not self._work.wrote:
+            await self._abort()
+            return
+        try:
+            await self._session.commit_transaction()
+        except PyMongoError as error:
+            if error.has_error_label(UNKNOWN):
+                raise CommitOutcomeUnknown(self._name) from error
+            raise
+
+    async def rollback(self) -> None:
+        await self._abort()
+        await self._session.start_transaction()
+        self._work.wrote = self._work.failed = False
+
+    async def close(self) -> None:
+        await self._abort()
+        await self._session.end_session()
+
+    async def _abort(self) -> None:
+        if self._session.in_transaction:
+            with pymongo.timeout(PATIENCE):
+                await self._session.abort_transaction()
+
+
+class AsyncMongoBackend(AsyncBackend[AsyncMongoClient[dict[str, Any]]]):
+    """The async twin of `MongoBackend`, on asyncio: services await the resource and get an `AsyncContextDatabase`.
+
+    Args:
+        source: a URL, or the user's own `pymongo.AsyncMongoClient`, which is never closed.
+        database: as for `MongoBackend`.
+        options: further ones for `pymongo.AsyncMongoClient`.
+    """
+
+    def __init__(
+        self, source: str | AsyncMongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(_client_in(source, options))
+        self._url = source if isinstance(source, str) else None
+        self._database = database or _database_in(source)
+        self._options = options
+
+    def __repr__(self) -> str:
+        return _shown(self, self._url, self._database)
+
+    async def connect(self) -> AsyncMongoClient[dict[str, Any]]:
+        """As `MongoBackend.connect`."""
+        return AsyncMongoClient(self._url, connect=False, **self._options)
+
+    async def disconnect(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
+        """As `MongoBackend.disconnect`."""
+        await client.close()
+
+    async def begin(self, context: Any, client: AsyncMongoClient[dict[str, Any]], name: str) -> AsyncTransaction:
+        """As `MongoBackend.begin`."""
+        session = client.start_session()
+        await session.start_transaction()
+        return _AsyncMongoTransaction(client[self._database], session, name, read_only=context.read_only)
+
+    async def ping(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
+        """As `MongoBackend.ping`."""
+        with pymongo.timeout(PATIENCE):
+            await client.admin.command("ping")
+
+
+# --- Both -------------------------------------------------------------------------------------------------------------
+
+
+def _client_in(source: Any, options: dict[str, Any]) -> Any:
+    if isinstance(source, str):
+        return None
+    if options:
+        raise TypeError(
+            f"options ({', '.join(options)}) are for a client made from a URL; give them to your own client"
+        )
+    return source
+
+
+def _database_in(source: Any) -> str:
+    name = unquote(urlsplit(source).path.strip("/")) if isinstance(source, str) else ""
+    if not name:
+        raise TypeError("which database? Name it in the URL's path, or with database=")
+    return name
+
+
+def _taking_part(database_class: Any, plain: Any, work: Work) -> Any:
+    made = _copy(database_class, plain.client, plain)
+    made._work = work
+    return made
+
+
+def _copy(joining: Any, parent: Any, plain: Any) -> Any:
+    return joining(
+        parent,
+        plain.name,
+        codec_options=plain.codec_options,
+        read_preference=plain.read_preference,
+        write_concern=plain.write_concern,
+        read_concern=plain.read_concern,
+    )
+
+
+InTransaction._joining = {
+    Collection: lambda plain: _copy(ContextCollection, plain.database, plain),
+    Database: lambda plain: _copy(ContextDatabase, plain.client, plain),
+    AsyncCollection: lambda plain: _copy(AsyncContextCollection, plain.database, plain),
+    AsyncDatabase: lambda plain: _copy(AsyncContextDatabase, plain.client, plain),
+}
+
+
+def _shown(backend: object, url: str | None, database: str) -> str:
+    source = "<given client>" if url is None else repr(shown_url(url))
+    return f"{type(backend).__name__}({source}, database={database!r})"
