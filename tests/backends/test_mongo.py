@@ -524,3 +524,32 @@ def test_async_services_get_an_async_database(host: MongoHost, commands: Command
         await manager.aclose()
 
     asyncio.run(main())
+
+
+def test_a_cancelled_operation_closes_its_connection(host: MongoHost, commands: Commands) -> None:
+    async def main() -> None:
+        manager: Any = DataManager()
+        manager.register_resources(db=AsyncMongoBackend(host.url, database=DATABASE, event_listeners=[commands]))
+
+        async def work() -> None:
+            async with manager.context() as ctx:
+                await (await ctx.db).items.find_one({"_id": "slow"})
+
+        await work()
+        fail(host, "find", 1, blockConnection=True, blockTimeMS=1000)
+        task = asyncio.create_task(work())
+        for _ in range(1000):
+            if commands.names().count("find") == 2:
+                break
+            await asyncio.sleep(0.001)
+        cancelled = commands.sent[-1].server_connection_id
+        assert cancelled
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        count = len(commands.sent)
+        await work()
+        assert cancelled not in {event.server_connection_id for event in commands.sent[count:]}
+        await manager.aclose()
+
+    asyncio.run(main())

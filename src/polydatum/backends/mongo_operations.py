@@ -122,6 +122,8 @@ def _operation(
         options["session"] = work.session
         return True
 
+    awaited_ending: tuple[type[BaseException], ...] = (asyncio.CancelledError, *ending)
+
     @functools.wraps(method)
     def call(self: InTransaction, *args: Any, **options: Any) -> Any:
         if not takes_part_in(self._work, args, options):
@@ -138,7 +140,7 @@ def _operation(
             return await method(self, *args, **options)
         try:
             return self._joined(await method(self, *args, **options))
-        except (asyncio.CancelledError, *ending):
+        except awaited_ending:
             self._work.failed = True
             raise
 
