@@ -6,10 +6,12 @@ import asyncio
 import gc
 import importlib
 import os
+import random
 import socket
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -397,6 +399,26 @@ def test_a_write_conflict_is_tried_again_by_run(dm: Any, host: MongoHost) -> Non
     dm.run(add, attempts=3)
     assert len(attempts) == 2
     assert host.items.find_one({"_id": 1}) == {"_id": 1, "n": 11}
+
+
+def test_transfers_that_collide_keep_the_sum(dm: Any, host: MongoHost) -> None:
+    host.items.insert_many([{"_id": number, "money": 100} for number in range(3)])
+
+    def transfer(number: int) -> None:
+        def work(dal: Any) -> None:
+            items = dm.require_active_context().db.items
+            giver, taker = random.sample(range(3), 2)
+            amount = items.find_one({"_id": giver})["money"] // 3
+            items.update_one({"_id": giver}, {"$inc": {"money": -amount}})
+            items.update_one({"_id": taker}, {"$inc": {"money": amount}})
+            items.insert_one({"_id": f"journal {number}"})
+
+        dm.run(work, attempts=12)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(transfer, range(40)))
+    assert sum(account["money"] for account in host.items.find({"money": {"$exists": True}})) == 300
+    assert host.items.count_documents({"_id": {"$regex": "^journal"}}) == 40
 
 
 def test_there_are_no_savepoints(dm: Any, host: MongoHost) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 from collections.abc import Awaitable, Iterator
@@ -24,6 +25,11 @@ from tests.backends.mongod import mongo_url
 from tests.backends.proxy import Direction, Fault, Proxy
 
 DATABASE = f"polydatum_faults_{os.getpid()}"
+# PyMongo 4.20's async client leaves the socket of a connection attempt that is cut or cancelled to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning"),
+]
 DELAYS = (0.05, 0.5, 2.0) if os.environ.get("POLYDATUM_FAULTS") == "all" else (0.05,)
 
 
@@ -49,6 +55,7 @@ def items() -> Iterator[Any]:
     yield client[DATABASE].create_collection("items")
     client.drop_database(DATABASE)
     client.close()
+    gc.collect()
 
 
 def proxied(proxy_class: type[Proxy] = Proxy) -> Proxy:
@@ -210,9 +217,6 @@ def test_a_rollback_does_not_wait_for_a_server_that_is_gone(
     asyncio.run(main())
 
 
-# PyMongo 4.20 leaves the socket of a connection attempt that is cancelled to the garbage collector.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
 def test_no_reply_reaches_another_task(items: Any) -> None:
     """200 cancels at random moments; each task finds its own, and what was told is what is there."""
     cancels = 200

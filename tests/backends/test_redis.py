@@ -27,6 +27,7 @@ from polydatum.backends.redis_commands import READS, TELLS
 from polydatum.errors import ContextClosedError, MissingClientError, ReadOnlyError, ResourceError
 from polydatum.testing import BackendContract, BackendHost
 from tests.services import url_of
+from tests.unit.ledgers import Ledger
 
 NAME = f"polydatum-{os.getpid()}"
 PREFIX = f"{NAME}:"
@@ -266,6 +267,22 @@ def test_the_queue_is_one_transaction_after_the_commit(dm: Any, host: RedisHost)
     assert ctx.outcome == "committed"
     assert not ctx.outcome.errors
     assert [host.look(key) for key in "abc"] == ["2", "x", "hook"]
+
+
+@pytest.mark.parametrize("step", ["prepare", "commit"])
+def test_the_queue_is_dropped_when_the_authority_fails(dm: Any, host: RedisHost, step: str) -> None:
+    """Also where the queue's connection was taken already."""
+    dm.register_resources(db=lambda context: Ledger([], fails={step: ValueError("no")}))
+    with pytest.raises(ValueError):
+        with dm.context() as ctx:
+            ctx.cache.after_commit.set(f"{PREFIX}a", 1)
+            ctx.db.append("row")
+    assert ctx.outcome == "rolled_back"
+    assert host.look("a") is None
+    assert host.connections()[0] <= 1
+    with dm.context() as ctx:
+        assert ctx.cache.get(f"{PREFIX}a") is None
+    assert host.connections()[0] <= 1
 
 
 def test_a_read_only_context_queues_nothing(dm: Any) -> None:
