@@ -29,7 +29,7 @@ def health(data_manager: DataManager[Any, Any] | str) -> ASGIApp:
         if scope["type"] != "http":
             raise RuntimeError(f"a health endpoint serves HTTP, not {scope['type']}")
         answer = health_answer(await manager.aping())
-        headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
+        headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 

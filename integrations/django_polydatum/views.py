@@ -26,4 +26,4 @@ async def ahealth(request: HttpRequest) -> HttpResponse:
 
 
 def _response(answer: HealthAnswer) -> HttpResponse:
-    return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+    return HttpResponse(answer.body, status=answer.status, headers=answer.headers)

@@ -30,7 +30,7 @@ def health(data_manager: DataManager[Any, Any] | str) -> WSGIApp:
 
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         answer = health_answer(manager.ping())
-        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", answer.headers)
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", [*answer.headers.items()])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
     return application

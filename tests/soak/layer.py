@@ -74,6 +74,7 @@ class Ledger(Service[Any]):
             except Exception:
                 pass
         cache.after_commit.incr(f"{RUN}:kept")
+        cache.after_commit.set(f"{RUN}:{order.user}", canary)
         after = cache.get(f"{RUN}:{order.user}")
         order.end()
         return {"id": order.id, "canaries": [canary, before, after]}
@@ -97,6 +98,7 @@ class AsyncLedger(Service[Any]):
             except Exception:
                 pass
         cache.after_commit.incr(f"{RUN}:kept")
+        cache.after_commit.set(f"{RUN}:{order.user}", canary)
         after = await cache.get(f"{RUN}:{order.user}")
         order.end()
         return {"id": order.id, "canaries": [canary, before, after]}

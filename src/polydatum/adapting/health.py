@@ -10,16 +10,13 @@ from polydatum.clients import Ping
 
 
 class HealthAnswer(NamedTuple):
-    """The answer of a health endpoint.
+    """The answer of a health endpoint: 200 if every backend answered, else 503, not to be kept by anybody on the way.
 
-    Attributes:
-        status: 200 if every backend answered, else 503.
-        headers: names and values; nobody may keep the answer.
-        body: JSON, ``{"ok": true, "resources": {"db": true}}``: no message, no host and no time, which are not for everybody.
+    The body is JSON, ``{"ok": true, "resources": {"db": true}}``: no message, no host and no time, which are not for everybody.
     """
 
     status: int
-    headers: list[tuple[str, str]]
+    headers: dict[str, str]
     body: bytes
 
 
@@ -33,9 +30,9 @@ def health_answer(pings: Mapping[str, Ping]) -> HealthAnswer:
     """
     ok = all(ping.ok for ping in pings.values())
     body = json.dumps({"ok": ok, "resources": {name: ping.ok for name, ping in pings.items()}}).encode()
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-    ]
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+    }
     return HealthAnswer(200 if ok else 503, headers, body)
