@@ -8,6 +8,9 @@ cancelled at random moments. Afterwards, for each server:
 * the sum of all money is what it was, and every balance is what the rows of transfers say;
 * the row of every 2xx is there, and no row of another answer; for a cancelled request, what its context said counts;
 * as many contexts have counted up in Redis, after their commit, as there are rows.
+
+With ``--terminate 0.05`` connections of PostgreSQL are ended in between. Then any request may fail, with a 500, whose row
+may be there if COMMIT was on its way; all else holds.
 """
 
 from __future__ import annotations
@@ -15,28 +18,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import contextlib
 import os
 import random
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.services import USUAL
 from tests.soak.books import Books
-from tests.soak.clients import AT_ONCE, Clients, Seen
+from tests.soak.clients import AT_ONCE, Clients
+from tests.soak.judging import SHOWN, judged
 from tests.soak.layer import POOL
 from tests.soak.servers import GUNICORN, UVICORN, Deployment, Server
-
-EXPECTED = {"clean": {200}, "raised": {500}, "swallowed": {500}, "returned": {409}, "refused": {409}}
-SHOWN = 10
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=int, default=10_000, help="how many, of both servers together")
     parser.add_argument("--seed", type=int, default=None, help="of the mixture; the moments are the machine's")
+    parser.add_argument("--terminate", type=float, metavar="SECONDS", help="end a connection of PostgreSQL so often")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
     postgres = os.environ.get("POLYDATUM_TEST_POSTGRES") or USUAL["postgres"]
@@ -51,7 +56,9 @@ def main() -> int:
                 books.open()
                 environment = {"SOAK_POSTGRES": postgres, "SOAK_REDIS": redis, "SOAK_RUN": run}
                 chance = random.Random(f"{seed} {deployment.name}")
-                found = soak(deployment, environment, Path(folder), books, options.requests // 2, chance)
+                found = soak(
+                    deployment, environment, Path(folder), books, options.requests // 2, chance, options.terminate
+                )
             finally:
                 books.close()
             violations += [f"{deployment.name}: {violation}" for violation in found]
@@ -69,18 +76,20 @@ def soak(
     books: Books,
     requests: int,
     chance: random.Random,
+    terminate: float | None,
 ) -> list[str]:
     """Soak one server; gives what is wrong."""
     started = time.monotonic()
     with Server(deployment, environment, folder) as server:
         clients = Clients(server.port, books.canaries, deployment.cancels, chance)
         begun = time.monotonic()
-        asyncio.run(clients.send(range(requests)))
+        with disturbance(books, terminate) as ended:
+            asyncio.run(clients.send(range(requests)))
         seconds = time.monotonic() - begun
         held = books.connections_at_rest((POOL, 0, AT_ONCE + POOL))
     left = books.connections_at_rest((0, 0, 0))
     kept = books.transfers()
-    violations = list(judged(clients.seen, kept))
+    violations = judged(clients.seen, kept, disturbed=terminate is not None)
     if held[0] > POOL or held[1] or held[2] > AT_ONCE + POOL:
         violations.append(f"connections at rest: {held[0]}, {held[1]} of them in a transaction, and {held[2]} of Redis")
     if any(left):
@@ -89,7 +98,7 @@ def soak(
         violations.append(
             f"money: the sum is wrong by {books.sum_error()}, {books.wrong_accounts()} balances are wrong"
         )
-    if books.counted() != len(kept):
+    if books.counted() > len(kept) or (books.counted() < len(kept) and terminate is None):
         violations.append(f"{books.counted()} contexts counted up in Redis, {len(kept)} have a row")
     violations += [f"printed: {line}" for line in server.complaints()[:SHOWN]]
     summary: dict[str, Any] = collections.Counter(
@@ -101,40 +110,32 @@ def soak(
         f"{deployment.name}: {requests} requests in {seconds:.1f} s ({requests / seconds:.0f}/s, "
         f"{time.monotonic() - started:.1f} s with its start and end), {len(kept)} rows; "
         + ", ".join(f"{what}: {number}" for what, number in sorted(summary.items()))
+        + (f"; {len(ended)} connections ended" if terminate else "")
         + (f"; cancelled contexts: {dict(outcomes)}" if outcomes else "")
         + f"; connections at rest: {held[0]} PostgreSQL, {held[1]} in a transaction, {held[2]} Redis; at the end {left}"
     )
     return violations
 
 
-def judged(seen: Seen, kept: set[int]) -> list[str]:
-    """What clients saw that is not true, or was not to be."""
-    odd = [
-        f"{kind} {id} was answered with {status}"
-        for id, kind, status in answers(seen)
-        if status not in EXPECTED.get(kind, {status})
-    ]
-    lost = [id for id, kind, status in answers(seen) if status and status < 400 and id not in kept]
-    false = [id for id, kind, status in answers(seen) if kind != "reset" and is_false(seen, id, status, id in kept)]
-    groups = {
-        "an answer that was not asked for": odd,
-        "a connection that broke": seen.broken,
-        "an answer with somebody else's data": seen.crossed,
-        "a 2xx without its row": lost,
-        "a row whose answer said no, or none that its context said yes to": false,
-    }
-    return [f"{len(found)} x {what}: {found[:SHOWN]}" for what, found in groups.items() if found]
+@contextlib.contextmanager
+def disturbance(books: Books, seconds: float | None) -> Iterator[list[int]]:
+    """End the connection of some request again and again; gives the process ids of what was ended."""
+    ended: list[int] = []
+    over = threading.Event()
 
+    def disturb() -> None:
+        while not over.wait(seconds):
+            ended.extend(books.terminate_one())
 
-def answers(seen: Seen) -> list[tuple[int, str, int | None]]:
-    return [(id, kind, seen.statuses[id]) for id, kind in seen.kinds.items()]
-
-
-def is_false(seen: Seen, id: int, status: int | None, is_there: bool) -> bool:
-    outcome = seen.outcomes.get(id)
-    if outcome is None:
-        return is_there and status is not None and status >= 400
-    return is_there != (outcome == "committed") and outcome != "unknown"
+    thread = threading.Thread(target=disturb)
+    if seconds is not None:
+        thread.start()
+    try:
+        yield ended
+    finally:
+        over.set()
+        if seconds is not None:
+            thread.join()
 
 
 if __name__ == "__main__":

@@ -73,6 +73,17 @@ class Books:
             """)
         )
 
+    def terminate_one(self) -> list[int]:
+        """End the connection of some request that is under way; gives its process id, if there was one."""
+        return [
+            pid
+            for pid, _ in self._do(
+                "SELECT pid, pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
+                " WHERE application_name = %s AND state <> 'idle' ORDER BY random() LIMIT 1) AS one",
+                (self.run,),
+            )
+        ]
+
     def connections(self) -> tuple[int, int, int]:
         """PostgreSQL's connections, those of them that are in the middle of something, and Redis' connections."""
         states = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.soak.__main__ import judged
 from tests.soak.clients import Seen
+from tests.soak.judging import judged
 
 
 def seen(kind: str, status: int | None, outcome: str | None = None) -> Seen:
@@ -57,3 +57,24 @@ def test_false(what: Seen, is_there: bool, problem: str) -> None:
     (found,) = judged(what, {1} if is_there else set())
     assert found.startswith("1 x ")
     assert problem in found
+
+
+@pytest.mark.parametrize(
+    ("what", "is_there"),
+    [
+        (seen("clean", 500), True),
+        (seen("clean", 500), False),
+        (seen("raised", 500), True),
+        (seen("cancelled", 500), True),
+    ],
+)
+def test_true_where_connections_are_ended(what: Seen, is_there: bool) -> None:
+    assert judged(what, {1} if is_there else set(), disturbed=True) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "is_there"),
+    [(seen("clean", 200), False), (seen("returned", 409), True), (seen("cancelled", 503, "rolled_back"), True)],
+)
+def test_false_even_there(what: Seen, is_there: bool) -> None:
+    assert len(judged(what, {1} if is_there else set(), disturbed=True)) == 1
