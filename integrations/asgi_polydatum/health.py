@@ -14,7 +14,7 @@ def health(data_manager: DataManager[Any, Any] | str) -> ASGIApp:
 
     The body is JSON, ``{"ok": true, "resources": {"db": true}}``. To be mounted outside of what needs a login, such as
     ``Mount("/health", health(dm))`` in Starlette or ``app.mount("/health", health(dm))`` in FastAPI. Each request is one
-    exchange with each server: keep it from the public, or limit its rate. A sync backend blocks the event loop meanwhile.
+    exchange with each server: keep it from the public, or limit its rate. Sync backends are asked in a worker thread.
 
     Args:
         data_manager: the DataManager or a dotted path to it.

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
 from weakref import WeakSet
@@ -31,6 +32,7 @@ from .resources import RegisteredResource
 from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
 from .unwinding import RollbackRule
+from .workers import run_in_worker
 
 
 class DynamicContext(Context):
@@ -536,9 +538,11 @@ class DataManager(Generic[DalT, ContextT]):
         return {name: resource.ping(self) for name, resource in self._backed().items() if not resource.kind.is_async}
 
     async def aping(self) -> dict[str, Ping]:
-        """The async twin of `ping`: asks async backends too. Sync ones block the event loop for as long as they take."""
+        """The async twin of `ping`: asks async backends too. Sync ones are asked in a worker thread."""
         return {
-            name: await resource.aping(self) if resource.kind.is_async else resource.ping(self)
+            name: await (
+                resource.aping(self) if resource.kind.is_async else run_in_worker(partial(resource.ping, self))
+            )
             for name, resource in self._backed().items()
         }
 
