@@ -61,7 +61,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     if given:
         parts = urlsplit(given)
         assert parts.hostname, "POLYDATUM_TEST_S3: http://KEY:SECRET@HOST:PORT/BUCKET"
-        yield S3(parts.hostname, parts.port or 80, parts.path.strip("/"), parts.username or "", parts.password or "")
+        bucket = parts.path.strip("/")
+        place = S3(parts.hostname, parts.port or 80, bucket, parts.username or "", parts.password or "")
+        yield place
+        if left := sorted(place.keys()):
+            place.store().delete(left)
         return
     port = _free_port()
     server = _started(port, tmp_path_factory.mktemp("moto") / "log")
