@@ -31,7 +31,7 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-others check docs bench bench-check transparency clean stale
+.PHONY: help demo test test-all test-others check docs bench bench-check soak transparency clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -74,6 +74,9 @@ bench: .venv-bench/.ready ## Measure against hand-written limits and the peers
 
 bench-check: .venv-bench/.ready ## Fail if a ratio is worse than its budget by more than 20 %
 	@$(BENCH) --check $(ARGS)
+
+soak: $(READY) ## Fire 100,000 mixed requests at real servers over PostgreSQL and Redis, and look at the books (ARGS="--requests 10000")
+	@$(RUN) -m tests.soak $(or $(ARGS),--requests 100000)
 
 transparency: $(READY) ## Run the frameworks' own test suites with and without the adapters (ARGS=flask; needs the package index)
 	@$(RUN) -m tests.transparency $(ARGS)
