@@ -73,3 +73,32 @@ async def _one(host: Any, proxy: Proxy, fault: Fault, reports: list[Report], opt
     assert gone(host, 0) == (0, 0)
     if struck:
         assert reports[0].kept == (bench.look() is not None)
+
+
+async def lost_commit(
+    bench: Bench, proxy: Proxy, direction: Direction, *, writes: bool, lasts: bool = False, before_commit: Any = None
+) -> Any:
+    """A context whose COMMIT is cut; gives its outcome and what it raised. The connection is one of the pool."""
+
+    async def once(name: str) -> Any:
+        error = None
+        try:
+            async with bench.context() as ctx:
+                await bench.read(ctx, name)
+                if writes:
+                    await bench.write(ctx, name)
+                if before_commit:
+                    await before_commit(ctx)
+        except Exception as raised:
+            error = raised
+        return str(ctx.outcome), error
+
+    await once("warm")
+    proxy.arm(None)
+    await once("counted")
+    (exchange,) = [number for number, request in enumerate(proxy.requests) if bench.host.commit in request]  # type: ignore[attr-defined]
+    proxy.arm(Fault(exchange, direction, lasts=lasts))
+    reported = await once("cut")
+    assert proxy.struck
+    proxy.arm(None)
+    return reported

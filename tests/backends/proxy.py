@@ -23,6 +23,8 @@ class Fault:
     direction: Direction
     delay: float | None = None
     """Seconds; None: the connection is cut instead."""
+    lasts: bool = False
+    """Whether every later connection is refused, until it is armed anew."""
 
 
 class Proxy:
@@ -38,6 +40,7 @@ class Proxy:
         self._fault: Fault | None = None
         self.struck = False
         """Whether the armed fault has happened."""
+        self._refuses = False
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._closing = threading.Event()
@@ -65,7 +68,7 @@ class Proxy:
     def arm(self, fault: Fault | None) -> None:
         """From now on, count anew, and let a fault happen; None: none."""
         with self._lock:
-            self.requests, self._fault, self.struck = [], fault, False
+            self.requests, self._fault, self.struck, self._refuses = [], fault, False, False
 
     def _accept(self) -> None:
         while not self._closing.is_set():
@@ -73,6 +76,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self._refuses:
+                client.close()
+                continue
             try:
                 server = socket.create_connection(self._target)
             except OSError:
@@ -97,7 +103,7 @@ class Proxy:
             fault = self._fault
             if fault is None or (fault.exchange, fault.direction) != (exchange, direction):
                 return None
-            self._fault, self.struck = None, True
+            self._fault, self.struck, self._refuses = None, True, fault.lasts
             return fault
 
     def wait(self, seconds: float) -> None:

@@ -7,12 +7,25 @@ from typing import Any, ClassVar
 
 from sqlalchemy import URL, Column, Engine, MetaData, String, Table, create_engine, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
 
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 from polydatum.testing import BackendHost
 from tests.backends.sql_servers import NAME, SECRET, MariaServer, PostgresServer, Server, SQLiteServer
 
 ENTRIES = Table(NAME, MetaData(), Column("name", String(100), primary_key=True), Column("text", String(100)))
+
+
+class Base(DeclarativeBase):
+    """What is mapped."""
+
+    metadata = ENTRIES.metadata
+
+
+class Entry(Base):
+    """The table, mapped."""
+
+    __table__ = ENTRIES
 
 
 class SQLAlchemyHost(BackendHost):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -12,25 +14,15 @@ import pytest
 from sqlalchemy import URL, delete, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
-from polydatum import ConfigurationError, DataManager, MultipleAuthoritiesError, RollbackOnlyError
+from polydatum import ConfigurationError, DataManager, MissingClientError, MultipleAuthoritiesError, RollbackOnlyError
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 from polydatum.testing import BackendContract
 from polydatum.testing.backend_contract import Bench, Failure, scenario, settled
 from tests.backends.sql_servers import NAME, in_child, table_on
-from tests.backends.sqlalchemy_hosts import ENTRIES, HOSTS, MARIA, POSTGRES, SQLITE, SQLAlchemyHost, server_for
-
-
-class Base(DeclarativeBase):
-    metadata = ENTRIES.metadata
-
-
-class Entry(Base):
-    """The table, mapped."""
-
-    __table__ = ENTRIES
+from tests.backends.sqlalchemy_hosts import ENTRIES, HOSTS, MARIA, POSTGRES, SQLITE, Entry, SQLAlchemyHost, server_for
 
 
 @pytest.fixture(params=HOSTS, ids=lambda host: host.__name__)
@@ -230,6 +222,18 @@ class TestReadOnly:
             await bench.close()
 
         host.run(check())
+
+    @on(*SQLITE)
+    @scenario()
+    async def test_a_connection_that_was_given_up(self, bench: Bench) -> None:
+        async with bench.context(read_only=True) as ctx:
+            session = await bench.value(ctx)
+            await bench.read(ctx)
+            await settled((await settled(session.connection())).invalidate())
+        assert ctx.outcome == "committed"
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+        assert bench.look() == "tea"
 
     @scenario()
     async def test_a_flush_is_refused(self, bench: Bench) -> None:
@@ -551,3 +555,12 @@ class TestSQLite:
 
 def _create(session: Session) -> None:
     ENTRIES.create(session.connection())
+
+
+def test_without_sqlalchemy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    spec = find_spec("polydatum.backends.sqlalchemy")
+    assert spec
+    assert spec.loader
+    with pytest.raises(MissingClientError, match=r"pip install 'polydatum\[sqlalchemy\]'"):
+        spec.loader.exec_module(module_from_spec(spec))

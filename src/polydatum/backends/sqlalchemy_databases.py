@@ -12,19 +12,15 @@ import os
 import sqlite3
 from typing import Any
 
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
+from sqlalchemy.exc import DBAPIError
+
 from polydatum.backends.postgresql import (
     IN_FAILED_TRANSACTION,
     IN_FAILED_TRANSACTION_STATE,
     TRANSACTION_ID,
     asking,
 )
-from polydatum.errors import MissingClientError
-
-try:
-    from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
-    from sqlalchemy.exc import DBAPIError
-except ImportError as error:
-    raise MissingClientError("SQLAlchemyBackend", "sqlalchemy", "sqlalchemy") from error
 
 _memory = itertools.count()
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from polydatum.backends.sqlalchemy_databases import DATABASES, Begun, PostgreSQL
-from polydatum.errors import CommitOutcomeUnknown, MissingClientError, RollbackOnlyError
-from polydatum.transactions import AsyncTransaction, Transaction
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
 
-try:
-    from sqlalchemy import Connection, event
-    from sqlalchemy.exc import DBAPIError, PendingRollbackError
-    from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Session, SessionTransaction
-except ImportError as error:
-    raise MissingClientError("SQLAlchemyBackend", "sqlalchemy", "sqlalchemy") from error
+from polydatum.backends.sqlalchemy_databases import DATABASES, Begun, PostgreSQL
+from polydatum.errors import CommitOutcomeUnknown, RollbackOnlyError
+from polydatum.transactions import AsyncTransaction, Transaction
 
 
 class SessionSavepoint:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,5 +39,6 @@ def __getattr__(name: str) -> Any:
     import pytest
 
     module = f"{__name__}.{_CONTRACTS[name]}"
-    pytest.register_assert_rewrite(module)  # its failures shall show values, as those of test files do
+    if module not in sys.modules:
+        pytest.register_assert_rewrite(module)  # its failures shall show values, as those of test files do
     return getattr(import_module(module), name)
