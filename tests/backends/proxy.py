@@ -88,6 +88,10 @@ class Proxy:
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = _Connection(self, client, server)
             with self._lock:
+                if self._closing.is_set():
+                    _hang_up(client)
+                    _hang_up(server)
+                    return
                 self._sockets += (client, server)
                 for pump in (connection.forward_requests, connection.forward_replies):
                     self._threads.append(threading.Thread(target=pump))

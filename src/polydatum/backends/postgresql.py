@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 
 IN_FAILED_TRANSACTION = 3
 """libpq's PQTRANS_INERROR: an error has made the transaction rollback-only, and COMMIT would roll it back in silence."""
@@ -22,21 +22,10 @@ def status_of(xid: str) -> str:
 
 
 def asking(xid: str) -> Generator[str, object, bool | None]:
-    """Find out, over new connections, whether a transaction committed whose COMMIT was not answered.
+    """Yield statements, and be sent the last column of each answer, or the exception if there was none.
 
-    Yields statements, and is sent the last column of the answer, or the exception if there was none. The server notices
-    late that a connection is gone, so it is asked again while the transaction is in progress; it forgets in the end.
-
-    Returns:
-        True if it has committed, False if it has not, None if the server does not say.
-
-    Example:
-        >>> asked = asking("7")
-        >>> _ = next(asked), asked.send("in progress")
-        >>> asked.send("committed")
-        Traceback (most recent call last):
-        ...
-        StopIteration: True
+    The server notices late that a connection is gone, so it is asked again while the transaction is in progress; in the
+    end it forgets.
     """
     failures = 0
     for _ in range(QUESTIONS):
@@ -48,3 +37,49 @@ def asking(xid: str) -> Generator[str, object, bool | None]:
         if answer is None or failures == FAILURES:
             break
     return None
+
+
+def was_committed(xid: str, ask: Callable[[str], object]) -> bool | None:
+    """Find out over new connections whether a transaction committed whose COMMIT was not answered.
+
+    Args:
+        xid: its id, noted before the commit.
+        ask: executes a statement over another connection, and gives the last column of its row.
+
+    Returns:
+        True if it has committed, False if it has not, None if the server does not say.
+
+    Example:
+        >>> was_committed("7", lambda statement: "committed")
+        True
+    """
+    questions = asking(xid)
+    question = next(questions)
+    while True:
+        answer: object
+        try:
+            answer = ask(question)
+        except Exception as error:
+            answer = error
+        try:
+            question = questions.send(answer)
+        except StopIteration as stop:
+            verdict: bool | None = stop.value
+            return verdict
+
+
+async def awas_committed(xid: str, ask: Callable[[str], Awaitable[object]]) -> bool | None:
+    """The async twin of `was_committed`."""
+    questions = asking(xid)
+    question = next(questions)
+    while True:
+        answer: object
+        try:
+            answer = await ask(question)
+        except Exception as error:
+            answer = error
+        try:
+            question = questions.send(answer)
+        except StopIteration as stop:
+            verdict: bool | None = stop.value
+            return verdict

@@ -19,7 +19,7 @@ from polydatum.backends.postgresql import (
     IN_FAILED_TRANSACTION,
     IN_FAILED_TRANSACTION_STATE,
     TRANSACTION_ID,
-    asking,
+    was_committed,
 )
 
 _memory = itertools.count()
@@ -67,7 +67,8 @@ class Begun:
 class PostgreSQL(Begun):
     """It refuses every statement after an error, and answers the COMMIT by a rollback, without an error."""
 
-    xid: str | None = None
+    _asked = False
+    _xid: str | None = None
 
     def refuse_writes(self) -> None:
         """It ends with the transaction."""
@@ -81,40 +82,33 @@ class PostgreSQL(Begun):
         if status is not None:  # psycopg and psycopg2 know, whoever has executed what
             return bool(status == IN_FAILED_TRANSACTION)
         try:
-            self.ask_xid()
+            self.xid()
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == IN_FAILED_TRANSACTION_STATE:
                 return True
             raise
         return False
 
-    def ask_xid(self) -> str | None:
-        """The transaction's id; None if it has not written."""
-        self.xid = self.connection.exec_driver_sql(TRANSACTION_ID).scalar()
-        return self.xid
+    def xid(self) -> str | None:
+        """The transaction's id, asked for once, at its end; None if it has not written."""
+        if not self._asked:
+            self._xid = self.connection.exec_driver_sql(TRANSACTION_ID).scalar()
+            self._asked = True
+        return self._xid
 
     def wrote(self) -> bool:
         """Exactly."""
-        return self.ask_xid() is not None
+        return self.xid() is not None
 
     def was_committed(self) -> bool | None:
         """Asked over another connection."""
-        if self.xid is None:
+        if self._xid is None:
             return False  # it had nothing to keep
-        questions = asking(self.xid)
-        question = next(questions)
-        while True:
-            answer: object
-            try:
-                with self.connection.engine.connect() as connection:
-                    answer = connection.exec_driver_sql(question).one()[-1]
-            except Exception as error:
-                answer = error
-            try:
-                question = questions.send(answer)
-            except StopIteration as stop:
-                verdict: bool | None = stop.value
-                return verdict
+        return was_committed(self._xid, self._ask_anew)
+
+    def _ask_anew(self, statement: str) -> object:
+        with self.connection.engine.connect() as connection:
+            return connection.exec_driver_sql(statement).one()[-1]
 
 
 class MariaDB(Begun):

@@ -56,8 +56,8 @@ class SQLAlchemyTransaction(Transaction):
         for begun in self._current():
             if begun.is_dead():
                 raise RollbackOnlyError(self._name)
-            if self._resolve_unknown and isinstance(begun, PostgreSQL) and begun.xid is None:
-                begun.ask_xid()
+            if self._resolve_unknown and isinstance(begun, PostgreSQL):
+                begun.xid()
 
     def wrote(self) -> bool:
         """Exactly on PostgreSQL and SQLite; elsewhere, whether it has a connection."""

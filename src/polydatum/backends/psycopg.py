@@ -1,0 +1,168 @@
+"""Psycopg as a resource: services get a connection of a pool, in a transaction that ends with the context."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Generic, TypeVar
+
+from polydatum.clients import AsyncBackend, Backend
+from polydatum.errors import ConfigurationError, MissingClientError
+
+try:
+    from psycopg import OperationalError
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
+except ImportError as error:
+    raise MissingClientError("PsycopgBackend", "psycopg", "psycopg") from error
+
+from polydatum.backends.psycopg_transactions import AsyncPsycopgTransaction, PsycopgTransaction
+
+PoolT = TypeVar("PoolT", "ConnectionPool[Any]", "AsyncConnectionPool[Any]")
+
+POOL_DEFAULTS: dict[str, Any] = {"min_size": 0, "max_size": 10, "timeout": 5.0}
+"""Of a pool made from a URL: no connection before it is needed, and an answer soon if there is none."""
+
+
+class _Pools(Generic[PoolT]):
+    """What the sync and the async backend are made of: a pool, or how to make it."""
+
+    def __init__(self, source: object, kind: type, options: dict[str, Any], resolve_unknown: bool) -> None:
+        self._conninfo = source if isinstance(source, str) else None
+        if self._conninfo is None and not isinstance(source, kind):
+            raise ConfigurationError(
+                f"{type(self).__name__} takes a URL or {kind.__name__}, not a {type(source).__name__}"
+            )
+        if self._conninfo is None and options:
+            raise ConfigurationError(
+                f"{type(self).__name__}: {', '.join(sorted(options))} would go to the pool, which is made already"
+            )
+        self._shown = conninfo_to_dict(self._conninfo) if self._conninfo is not None else None
+        self._options = POOL_DEFAULTS | options
+        self._resolve_unknown = resolve_unknown
+        opened: Any = None if self._conninfo is not None else source
+        if opened is not None and not opened.closed:
+            # Its threads, and connections, will be missing in a forked child, whether or not we have used it.
+            self._process: int | None = os.getpid()
+
+    def _repr(self, client: Any) -> str:
+        if self._shown is None:
+            return f"{type(self).__name__}(pool {client.name!r})"
+        shown = {key: self._shown.get(key) or "" for key in ("user", "host", "port", "dbname")}
+        place = f"{shown['host']}:{shown['port']}" if shown["port"] else shown["host"]
+        user = f"{shown['user']}{':***' if 'password' in self._shown else ''}@" if shown["user"] else ""
+        return f"{type(self).__name__}(postgresql://{user}{place}/{shown['dbname']})"
+
+
+class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]"]):
+    """Connections of a psycopg pool: ``dm.register_resources(pg=PsycopgBackend("postgresql://127.0.0.1/shop"))``.
+
+    Services get a real `psycopg.Connection`, one per context, taken from the pool and in a transaction from the first
+    touch on. It commits when the context closes, and rolls back if that ends otherwise; psycopg refuses ``commit()`` and
+    ``rollback()`` meanwhile, and ``with connection.transaction():`` is a savepoint. Works in sync and async contexts, in
+    the latter blocking. `DataManager.get_client` gives the pool.
+
+    Args:
+        source: a URL or conninfo; or the user's own open pool, which is never closed, and cannot be used in a process
+            forked from the one that opened it.
+        resolve_unknown: note the id of a transaction before its commit, at the price of one exchange, and if the
+            connection is lost on the way, ask over another one whether it has committed.
+        options: for ``psycopg_pool.ConnectionPool``, with a URL; by default `POOL_DEFAULTS`.
+
+    Raises:
+        ConfigurationError: if the source is something else, or has options although it is made already.
+        psycopg_pool.PoolTimeout: at the first touch, if no connection is to be had in time.
+        RollbackOnlyError: when the context closes, if an SQL error was swallowed outside of a savepoint, or the
+            connection was lost before.
+        CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed.
+        psycopg.Error: whatever else psycopg raises, as it is.
+    """
+
+    def __init__(self, source: str | ConnectionPool[Any], *, resolve_unknown: bool = False, **options: Any) -> None:
+        Backend.__init__(self, source if isinstance(source, ConnectionPool) else None)
+        _Pools.__init__(self, source, ConnectionPool, options, resolve_unknown)
+
+    def __repr__(self) -> str:
+        return self._repr(self._given)
+
+    def connect(self) -> ConnectionPool[Any]:
+        """Make the pool, and start its threads; connections are made when they are asked for."""
+        assert self._conninfo is not None
+        pool: ConnectionPool[Any] = ConnectionPool(self._conninfo, open=False, **self._options)
+        pool.open()
+        return pool
+
+    def disconnect(self, client: ConnectionPool[Any]) -> None:
+        """Close the pool."""
+        client.close()
+
+    def begin(self, context: Any, client: ConnectionPool[Any], name: str) -> PsycopgTransaction:
+        """Take a connection and begin a transaction. One that was lost in the pool is replaced."""
+        for _ in range(client.max_size):
+            connection = client.getconn()
+            transaction = PsycopgTransaction(connection, client, name, context, self._resolve_unknown)
+            try:
+                transaction.begin()
+            except BaseException as error:
+                transaction.close()
+                if not (isinstance(error, OperationalError) and connection.closed):
+                    raise
+                lost = error
+            else:
+                return transaction
+        raise lost
+
+    def ping(self, client: ConnectionPool[Any]) -> None:
+        """``SELECT 1``."""
+        with client.connection() as connection:
+            connection.execute("SELECT 1")
+
+
+class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["AsyncConnectionPool[Any]"]):
+    """The async twin of `PsycopgBackend`: services get an `AsyncConnection`, ``connection = await self._ctx.pg``.
+
+    Args:
+        source: a URL or conninfo; or the user's own open ``AsyncConnectionPool``.
+        resolve_unknown: as in `PsycopgBackend`.
+        options: for ``psycopg_pool.AsyncConnectionPool``, with a URL.
+    """
+
+    def __init__(
+        self, source: str | AsyncConnectionPool[Any], *, resolve_unknown: bool = False, **options: Any
+    ) -> None:
+        AsyncBackend.__init__(self, source if isinstance(source, AsyncConnectionPool) else None)
+        _Pools.__init__(self, source, AsyncConnectionPool, options, resolve_unknown)
+
+    def __repr__(self) -> str:
+        return self._repr(self._given)
+
+    async def connect(self) -> AsyncConnectionPool[Any]:
+        """As `PsycopgBackend.connect`."""
+        assert self._conninfo is not None
+        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(self._conninfo, open=False, **self._options)
+        await pool.open()
+        return pool
+
+    async def disconnect(self, client: AsyncConnectionPool[Any]) -> None:
+        """As `PsycopgBackend.disconnect`."""
+        await client.close()
+
+    async def begin(self, context: Any, client: AsyncConnectionPool[Any], name: str) -> AsyncPsycopgTransaction:
+        """As `PsycopgBackend.begin`."""
+        for _ in range(client.max_size):
+            connection = await client.getconn()
+            transaction = AsyncPsycopgTransaction(connection, client, name, context, self._resolve_unknown)
+            try:
+                await transaction.begin()
+            except BaseException as error:
+                await transaction.close()
+                if not (isinstance(error, OperationalError) and connection.closed):
+                    raise
+                lost = error
+            else:
+                return transaction
+        raise lost
+
+    async def ping(self, client: AsyncConnectionPool[Any]) -> None:
+        """As `PsycopgBackend.ping`."""
+        async with client.connection() as connection:
+            await connection.execute("SELECT 1")

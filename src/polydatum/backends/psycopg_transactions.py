@@ -1,0 +1,281 @@
+"""A connection of psycopg as a transaction of a context."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Generic, TypeVar
+from weakref import ref
+
+from psycopg import AsyncConnection, Connection, Rollback
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from polydatum.backends.postgresql import TRANSACTION_ID, awas_committed, was_committed
+from polydatum.errors import CommitOutcomeUnknown, RollbackOnlyError
+from polydatum.transactions import AsyncTransaction, Transaction
+
+ConnectionT = TypeVar("ConnectionT", "Connection[Any]", "AsyncConnection[Any]")
+
+ASK_TIMEOUT = 2.0
+"""For a new connection, when asking what became of a commit, in seconds."""
+DEAD = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
+"""After an error PostgreSQL would answer the COMMIT by a rollback, in silence; psycopg says nothing without a server."""
+
+
+class _Connected(Generic[ConnectionT]):
+    """What the sync and the async transaction know of their connection."""
+
+    value: ConnectionT
+
+    def _begin_with(self, pool: Any, name: str, context: Any, resolve_unknown: bool) -> None:
+        self._pool = pool
+        self._name = name
+        self._context = ref(context)
+        self._read_only: bool = context.read_only
+        self._resolve_unknown = resolve_unknown
+        self._usual_read_only = self.value.read_only
+        self._xid: str | None = None
+        self._is_taken = True
+
+    @property
+    def _status(self) -> TransactionStatus:
+        return self.value.info.transaction_status
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether services may still use the connection: a ``ctx.nested()`` block that opened it was rolled back."""
+        context = self._context()
+        return context is not None and context.state == "open" and not self.value.closed
+
+    def _cut_exchange(self) -> None:
+        """Close a connection that was given up in the middle of an exchange; ``close()`` may only return it to its pool."""
+        if self._status is TransactionStatus.ACTIVE:
+            self.value.pgconn.finish()
+
+    def refuse_dead(self) -> None:
+        """Raise `RollbackOnlyError` if a commit would not keep what was done."""
+        if self._status in DEAD:
+            raise RollbackOnlyError(self._name)
+
+
+class PsycopgSavepoint:
+    """A psycopg block inside of the transaction's own."""
+
+    def __init__(self, transaction: PsycopgTransaction, block: AbstractContextManager[Any]) -> None:
+        self._transaction = transaction
+        self._block = block
+
+    def release(self) -> None:
+        """Keep what was done since."""
+        self._transaction.refuse_dead()
+        self._block.__exit__(None, None, None)
+
+    def rollback(self) -> None:
+        """Undo what was done since."""
+        self._block.__exit__(Rollback, Rollback(), None)
+
+
+class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
+    """A connection of the pool, in a block ``with connection.transaction()`` that is as long as the context."""
+
+    def __init__(
+        self,
+        connection: Connection[Any],
+        pool: ConnectionPool[Any],
+        name: str,
+        context: Any,
+        resolve_unknown: bool,
+    ) -> None:
+        Transaction.__init__(self, connection)
+        self._begin_with(pool, name, context, resolve_unknown)
+        self._block: AbstractContextManager[Any] | None = None
+
+    def begin(self) -> None:
+        """BEGIN, as psycopg would before the first statement; by a block, so that nobody else commits."""
+        if self._read_only:
+            self.value.read_only = True
+        block = self.value.transaction()
+        block.__enter__()
+        self._block = block
+
+    def prepare(self) -> None:
+        """See whether there is anything left that can commit."""
+        if not self._read_only:
+            self.refuse_dead()
+            if self._resolve_unknown:
+                self._xid = self._ask_xid()
+
+    def _ask_xid(self) -> str | None:
+        with self.value.cursor(row_factory=tuple_row) as cursor:
+            row = cursor.execute(TRANSACTION_ID).fetchone()
+        return row[0] if row else None
+
+    def wrote(self) -> bool:
+        """Exactly."""
+        return not self._read_only and self._ask_xid() is not None
+
+    def commit(self) -> None:
+        """Commit; read-only it has nothing to, and rolls back."""
+        if self._read_only:
+            self.rollback()
+            return
+        self.refuse_dead()  # psycopg leaves the block in silence, if the connection is known to be lost
+        block, self._block = self._block, None
+        try:
+            if block is not None:
+                block.__exit__(None, None, None)
+        except Exception as error:
+            if not self.value.closed:
+                raise
+            committed = self._was_committed() if self._resolve_unknown else None
+            if committed is None:
+                raise CommitOutcomeUnknown(self._name) from error
+            if not committed:
+                raise
+
+    def _was_committed(self) -> bool | None:
+        self.close()  # its place in the pool may be the only one
+        return False if self._xid is None else was_committed(self._xid, self._ask_anew)
+
+    def _ask_anew(self, statement: str) -> object:
+        with self._pool.connection(ASK_TIMEOUT) as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            return cursor.execute(statement).fetchone()[-1]
+
+    def rollback(self) -> None:
+        """Roll back, and begin anew if services go on."""
+        block, self._block = self._block, None
+        if block is None:
+            return
+        self._cut_exchange()
+        block.__exit__(Rollback, Rollback(), None)
+        if self._goes_on:
+            self.begin()
+
+    def close(self) -> None:
+        """Give the connection back, as it was; the pool replaces it if it was lost."""
+        if not self._is_taken:
+            return
+        self._is_taken = False
+        if self._status is not TransactionStatus.IDLE:
+            self.value.pgconn.finish()
+        elif self._read_only:
+            self.value.read_only = self._usual_read_only
+        self._pool.putconn(self.value)
+
+    def savepoint(self) -> PsycopgSavepoint:
+        """Set a savepoint."""
+        block = self.value.transaction()
+        block.__enter__()
+        return PsycopgSavepoint(self, block)
+
+
+class AsyncPsycopgSavepoint:
+    """The async twin of `PsycopgSavepoint`."""
+
+    def __init__(self, transaction: AsyncPsycopgTransaction, block: AbstractAsyncContextManager[Any]) -> None:
+        self._transaction = transaction
+        self._block = block
+
+    async def release(self) -> None:
+        """As `PsycopgSavepoint.release`."""
+        self._transaction.refuse_dead()
+        await self._block.__aexit__(None, None, None)
+
+    async def rollback(self) -> None:
+        """As `PsycopgSavepoint.rollback`."""
+        await self._block.__aexit__(Rollback, Rollback(), None)
+
+
+class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransaction):
+    """The async twin of `PsycopgTransaction`."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection[Any],
+        pool: AsyncConnectionPool[Any],
+        name: str,
+        context: Any,
+        resolve_unknown: bool,
+    ) -> None:
+        AsyncTransaction.__init__(self, connection)
+        self._begin_with(pool, name, context, resolve_unknown)
+        self._block: AbstractAsyncContextManager[Any] | None = None
+
+    async def begin(self) -> None:
+        """As `PsycopgTransaction.begin`."""
+        if self._read_only:
+            await self.value.set_read_only(True)
+        block = self.value.transaction()
+        await block.__aenter__()
+        self._block = block
+
+    async def prepare(self) -> None:
+        """As `PsycopgTransaction.prepare`."""
+        if not self._read_only:
+            self.refuse_dead()
+            if self._resolve_unknown:
+                self._xid = await self._ask_xid()
+
+    async def _ask_xid(self) -> str | None:
+        async with self.value.cursor(row_factory=tuple_row) as cursor:
+            row = await (await cursor.execute(TRANSACTION_ID)).fetchone()
+        return row[0] if row else None
+
+    async def wrote(self) -> bool:
+        """As `PsycopgTransaction.wrote`."""
+        return not self._read_only and await self._ask_xid() is not None
+
+    async def commit(self) -> None:
+        """As `PsycopgTransaction.commit`."""
+        if self._read_only:
+            await self.rollback()
+            return
+        self.refuse_dead()
+        block, self._block = self._block, None
+        try:
+            if block is not None:
+                await block.__aexit__(None, None, None)
+        except Exception as error:
+            if not self.value.closed:
+                raise
+            committed = await self._was_committed() if self._resolve_unknown else None
+            if committed is None:
+                raise CommitOutcomeUnknown(self._name) from error
+            if not committed:
+                raise
+
+    async def _was_committed(self) -> bool | None:
+        await self.close()
+        return False if self._xid is None else await awas_committed(self._xid, self._ask_anew)
+
+    async def _ask_anew(self, statement: str) -> object:
+        async with self._pool.connection(ASK_TIMEOUT) as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            return (await (await cursor.execute(statement)).fetchone())[-1]
+
+    async def rollback(self) -> None:
+        """As `PsycopgTransaction.rollback`."""
+        block, self._block = self._block, None
+        if block is None:
+            return
+        self._cut_exchange()
+        await block.__aexit__(Rollback, Rollback(), None)
+        if self._goes_on:
+            await self.begin()
+
+    async def close(self) -> None:
+        """As `PsycopgTransaction.close`."""
+        if not self._is_taken:
+            return
+        self._is_taken = False
+        if self._status is not TransactionStatus.IDLE:
+            self.value.pgconn.finish()
+        elif self._read_only:
+            await self.value.set_read_only(self._usual_read_only)
+        await self._pool.putconn(self.value)
+
+    async def savepoint(self) -> AsyncPsycopgSavepoint:
+        """As `PsycopgTransaction.savepoint`."""
+        block = self.value.transaction()
+        await block.__aenter__()
+        return AsyncPsycopgSavepoint(self, block)
