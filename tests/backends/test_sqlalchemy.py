@@ -101,6 +101,34 @@ class TestSwallowedErrors:
         assert ctx.outcome == "committed"
         assert [bench.look(), bench.look("after")] == ["tea", "tea"]
 
+    @on(*POSTGRES)
+    @scenario()
+    async def test_an_error_swallowed_inside_of_a_block(self, bench: Bench) -> None:
+        """The block cannot be kept; the transaction can."""
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+            with pytest.raises(RollbackOnlyError):
+                async with bench.nested(ctx):
+                    await bench.write(ctx, "inside")
+                    with pytest.raises(IntegrityError):
+                        await bench.write(ctx)
+            await bench.write(ctx, "after")
+        assert [bench.look(name) for name in ("", "inside", "after")] == ["tea", None, "tea"]
+
+    @scenario()
+    async def test_a_failed_flush_inside_of_a_block(self, bench: Bench) -> None:
+        """It has rolled back the block."""
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+            session = await bench.value(ctx)
+            with pytest.raises(RollbackOnlyError):
+                async with bench.nested(ctx):
+                    session.add(Entry(name=bench.key(), text="again"))
+                    with pytest.raises(IntegrityError):
+                        await settled(session.flush())
+            await bench.write(ctx, "after")
+        assert [bench.look(), bench.look("after")] == ["tea", "tea"]
+
     @scenario()
     async def test_none_can_after_a_failed_flush(self, bench: Bench) -> None:
         """It has rolled back everything, the statements before it too."""

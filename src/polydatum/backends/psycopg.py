@@ -97,19 +97,19 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
 
     def begin(self, context: Any, client: ConnectionPool[Any], name: str) -> PsycopgTransaction:
         """Take a connection and begin a transaction. One that was lost in the pool is replaced."""
-        for _ in range(client.max_size):
+        chances = client.max_size
+        while True:
             connection = client.getconn()
             transaction = PsycopgTransaction(connection, client, name, context, self._resolve_unknown)
             try:
                 transaction.begin()
             except BaseException as error:
                 transaction.close()
-                if not (isinstance(error, OperationalError) and connection.closed):
+                chances -= 1
+                if not (isinstance(error, OperationalError) and connection.closed and chances):
                     raise
-                lost = error
             else:
                 return transaction
-        raise lost
 
     def ping(self, client: ConnectionPool[Any]) -> None:
         """``SELECT 1``."""
@@ -148,19 +148,19 @@ class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["Asyn
 
     async def begin(self, context: Any, client: AsyncConnectionPool[Any], name: str) -> AsyncPsycopgTransaction:
         """As `PsycopgBackend.begin`."""
-        for _ in range(client.max_size):
+        chances = client.max_size
+        while True:
             connection = await client.getconn()
             transaction = AsyncPsycopgTransaction(connection, client, name, context, self._resolve_unknown)
             try:
                 await transaction.begin()
             except BaseException as error:
                 await transaction.close()
-                if not (isinstance(error, OperationalError) and connection.closed):
+                chances -= 1
+                if not (isinstance(error, OperationalError) and connection.closed and chances):
                     raise
-                lost = error
             else:
                 return transaction
-        raise lost
 
     async def ping(self, client: AsyncConnectionPool[Any]) -> None:
         """As `PsycopgBackend.ping`."""

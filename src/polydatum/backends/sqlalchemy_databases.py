@@ -76,6 +76,7 @@ class PostgreSQL(Begun):
 
     def is_dead(self) -> bool:
         """Told by the driver, or else asked, as the driver's own cursors may have failed."""
+        self._asked = False
         if super().is_dead():
             return True
         status = getattr(getattr(self.driver_connection, "info", None), "transaction_status", None)
@@ -90,7 +91,7 @@ class PostgreSQL(Begun):
         return False
 
     def xid(self) -> str | None:
-        """The transaction's id, asked for once, at its end; None if it has not written."""
+        """The transaction's id; None if it has not written. Asked for anew after `is_dead`."""
         if not self._asked:
             self._xid = self.connection.exec_driver_sql(TRANSACTION_ID).scalar()
             self._asked = True

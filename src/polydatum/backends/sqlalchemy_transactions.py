@@ -15,9 +15,18 @@ from polydatum.transactions import AsyncTransaction, Transaction
 class SessionSavepoint:
     """A savepoint of a session: ``session.begin_nested()`` in the words of `polydatum.Savepoint`."""
 
-    def __init__(self, nested: SessionTransaction) -> None:
-        self.release = nested.commit
-        self.rollback = nested.rollback
+    def __init__(self, transaction: SQLAlchemyTransaction, nested: SessionTransaction) -> None:
+        self._transaction = transaction
+        self._nested = nested
+
+    def release(self) -> None:
+        """Keep what was done since, unless an error was swallowed meanwhile."""
+        self._transaction.refuse_dead()
+        self._nested.commit()
+
+    def rollback(self) -> None:
+        """Undo what was done since."""
+        self._nested.rollback()
 
 
 class SQLAlchemyTransaction(Transaction):
@@ -42,22 +51,30 @@ class SQLAlchemyTransaction(Transaction):
     def _current(self) -> list[Begun]:
         return [begun for begun in self._begun if begun.is_current]
 
-    def prepare(self) -> None:
-        """Flush, and see whether there is anything left that can commit."""
+    def refuse_dead(self) -> None:
+        """Raise `RollbackOnlyError` if a commit would not keep what was done."""
         session: Session = self.value
         if not session.is_active:  # a flush failed, which has rolled back, and somebody caught its error
             try:
                 session.connection()
             except PendingRollbackError as error:
                 raise RollbackOnlyError(self._name) from error
-        session.flush()
+        if any(begun.is_dead() for begun in self._current()):
+            raise RollbackOnlyError(self._name)
+
+    def prepare(self) -> None:
+        """Flush, and see whether there is anything left that can commit."""
+        session: Session = self.value
         if self._read_only:
+            session.flush()
             return
-        for begun in self._current():
-            if begun.is_dead():
-                raise RollbackOnlyError(self._name)
-            if self._resolve_unknown and isinstance(begun, PostgreSQL):
-                begun.xid()
+        if session.is_active:
+            session.flush()
+        self.refuse_dead()
+        if self._resolve_unknown:
+            for begun in self._current():
+                if isinstance(begun, PostgreSQL):
+                    begun.xid()
 
     def wrote(self) -> bool:
         """Exactly on PostgreSQL and SQLite; elsewhere, whether it has a connection."""
@@ -93,7 +110,7 @@ class SQLAlchemyTransaction(Transaction):
 
     def savepoint(self) -> SessionSavepoint:
         """Flush, and set a savepoint."""
-        return SessionSavepoint(self.value.begin_nested())
+        return SessionSavepoint(self, self.value.begin_nested())
 
 
 def _is_lost(error: Exception) -> bool:
