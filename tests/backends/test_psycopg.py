@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec, module_from_spec
@@ -301,6 +302,39 @@ class TestPool:
         async with bench.context() as ctx:
             await bench.write(ctx)
         assert bench.look() == "tea"
+
+
+@pytest.mark.parametrize("host", HOSTS[1:], ids=lambda host: host.__name__, indirect=True)
+class TestCancelled:
+    async def _pid(self, bench: Bench, context: Any) -> int:
+        connection = await bench.value(context)
+        pid: int = connection.info.backend_pid
+        return pid
+
+    @over(max_size=1)
+    async def test_its_connection_is_closed(self, bench: Bench) -> None:
+        """The server's cancellation of the query may come late."""
+        async with bench.context() as ctx:
+            before = await self._pid(bench, ctx)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                async with bench.context() as ctx:
+                    await bench.write(ctx)
+                    await bench.host.slow(await bench.value(ctx))
+        async with bench.context() as ctx:
+            assert await self._pid(bench, ctx) != before
+        assert bench.look() is None
+
+    @over(max_size=1)
+    async def test_a_block_that_was_cancelled(self, bench: Bench) -> None:
+        """The context goes on, over the same connection."""
+        async with bench.context() as ctx:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), ctx.nested():
+                    await bench.write(ctx, "inside")
+                    await bench.host.slow(await bench.value(ctx))
+            await bench.write(ctx, "after")
+        assert [bench.look(name) for name in ("inside", "after")] == [None, "tea"]
 
 
 class Refusing(psycopg.Connection[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, TypeVar
 from weakref import ref
@@ -48,9 +49,12 @@ class _Connected(Generic[ConnectionT]):
         context = self._context()
         return context is not None and context.state == "open" and not self.value.closed
 
-    def _cut_exchange(self) -> None:
-        """Close a connection that was given up in the middle of an exchange; ``close()`` may only return it to its pool."""
-        if self._status is TransactionStatus.ACTIVE:
+    def _cut_exchange(self, *, cancelled: bool = False) -> None:
+        """Close a connection that was given up in the middle of an exchange; ``close()`` may only return it to its pool.
+
+        When psycopg is cancelled it cancels the query in the server, and that may come late and hit the next one.
+        """
+        if self._status is TransactionStatus.ACTIVE or (cancelled and not self._goes_on):
             self.value.pgconn.finish()
 
     def refuse_dead(self) -> None:
@@ -258,7 +262,8 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
         block, self._block = self._block, None
         if block is None:
             return
-        self._cut_exchange()
+        task = asyncio.current_task()
+        self._cut_exchange(cancelled=task is not None and task.cancelling() > 0)
         await block.__aexit__(Rollback, Rollback(), None)
         if self._goes_on:
             await self.begin()

@@ -437,8 +437,8 @@ class BackendContract:
         if "rollback" not in bench.host.absent:
             assert bench.look("cancelled") is None
         if "counts" not in bench.host.absent:
-            held, in_transaction = gone(bench.host, 1)
-            assert held <= 1
+            held, in_transaction = gone(bench.host, 2)
+            assert held <= 2  # of four; a pool may have replaced one that it needs no more
             assert in_transaction == 0
 
 
