@@ -220,7 +220,7 @@ class DataManager(Generic[DalT, ContextT]):
         """Call ``fn(dal)`` in a context of its own and commit, anew if a database says that trying again may help.
 
         Tried again, in a fresh context, after a serialization failure or deadlock (SQLSTATE 40001 and 40P01, MariaDB
-        1213, SQLite busy, MongoDB's transient transactions), with a growing random pause between; every other error,
+        1213 and 1020, SQLite busy, MongoDB's transient transactions), with a growing random pause between; every other error,
         `CommitOutcomeUnknown` included, is raised at once. Work outside of transactions happens as often as it is tried.
 
         Args:

@@ -16,7 +16,8 @@ from .waiting import running_asyncio
 FIRST_PAUSE = 0.01
 SQLSTATES = ("40001", "40P01")
 """Serialization failure and deadlock: ISO 9075 class 40, "transaction rollback", and PostgreSQL's own code in it."""
-MARIADB_DEADLOCK = 1213
+MARIADB_ROLLED_BACK = (1213, 1020)
+"""Deadlock, and a row changed since it was read, by ``innodb_snapshot_isolation``: the server has rolled back all."""
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 MONGO_LABEL = "TransientTransactionError"
 
@@ -67,5 +68,6 @@ def _says_so(error: Any) -> bool:
         return True
     module = type(error).__module__.partition(".")[0]
     return module in ("pymysql", "MySQLdb", "mariadb", "mysql", "asyncmy", "aiomysql") and (
-        error.args[:1] == (MARIADB_DEADLOCK,) or getattr(error, "errno", None) == MARIADB_DEADLOCK
+        error.args[:1] in ((code,) for code in MARIADB_ROLLED_BACK)
+        or getattr(error, "errno", None) in MARIADB_ROLLED_BACK
     )

@@ -188,6 +188,26 @@ class TestSwallowedErrors:
                 await bench.write(ctx, "after")
         assert bench.look("after") is None
 
+    @on(*MARIA)
+    @scenario()
+    async def test_a_snapshot_that_is_out_of_date_on_mariadb(self, bench: Bench) -> None:
+        """With its snapshot isolation, which is on by default from 11.6, it rolls back all, too."""
+        async with bench.context() as ctx:
+            await bench.write(ctx, "a")
+        change = text(f"UPDATE {NAME} SET text = 'rice' WHERE name = :name")
+        with pytest.raises(RollbackOnlyError):
+            async with bench.context() as ctx:
+                session = await bench.value(ctx)
+                await settled(session.execute(text("SET innodb_snapshot_isolation = ON")))
+                await bench.write(ctx, "before")
+                await bench.read(ctx, "a")
+                async with bench.context() as other:
+                    await settled((await bench.value(other)).execute(change, {"name": bench.key("a")}))
+                with pytest.raises(DBAPIError, match="Record has changed"):
+                    await settled(session.execute(change, {"name": bench.key("a")}))
+                await bench.write(ctx, "after")
+        assert [bench.look("before"), bench.look("after")] == [None, None]
+
 
 async def _deadlock(bench: Bench, session: Any, change: Any) -> None:
     """Have the server choose the session: the other transaction has done more."""

@@ -180,6 +180,7 @@ TRANSIENT = {
     "by SQLAlchemy": wrapped(with_facts("psycopg.errors", sqlstate="40001")),
     "as a cause": caused(with_facts("psycopg.errors", sqlstate="40001")),
     "PyMySQL": with_facts("pymysql.err", (1213, "Deadlock found")),
+    "PyMySQL, by snapshot isolation": with_facts("pymysql.err", (1020, "Record has changed since last read")),
     "MariaDB's connector": with_facts("mariadb", errno=1213),
     "SQLite busy": with_facts("sqlite3", sqlite_errorcode=sqlite3.SQLITE_BUSY),
     "SQLite busy snapshot": with_facts("sqlite3", sqlite_errorcode=sqlite3.SQLITE_BUSY_SNAPSHOT),

@@ -21,6 +21,7 @@ from polydatum.backends.postgresql import (
     TRANSACTION_ID,
     was_committed,
 )
+from polydatum.retrying import MARIADB_ROLLED_BACK
 
 _memory = itertools.count()
 
@@ -113,10 +114,9 @@ class PostgreSQL(Begun):
 
 
 class MariaDB(Begun):
-    """MariaDB and MySQL. A deadlock rolls back one of the transactions whole, and its next statement begins another."""
+    """MariaDB and MySQL. After some errors the transaction is rolled back whole, and the next statement begins another."""
 
     ROLLED_BACK = "polydatum_rolled_back"
-    DEADLOCK = 1213
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -124,8 +124,9 @@ class MariaDB(Begun):
 
     @staticmethod
     def note_error(context: ExceptionContext) -> None:
-        """Remember a deadlock."""
-        if context.connection is not None and context.original_exception.args[:1] == (MariaDB.DEADLOCK,):
+        """Remember one of those."""
+        code = next(iter(context.original_exception.args), None)
+        if context.connection is not None and code in MARIADB_ROLLED_BACK:
             context.connection.info[MariaDB.ROLLED_BACK] = True
 
     def refuse_writes(self) -> None:
@@ -133,7 +134,7 @@ class MariaDB(Begun):
         self.connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
     def is_dead(self) -> bool:
-        """Whether a deadlock has taken away what came before it."""
+        """Whether an error has taken away what came before it."""
         return super().is_dead() or self.ROLLED_BACK in self.connection.info
 
 
