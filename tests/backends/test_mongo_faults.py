@@ -140,7 +140,7 @@ async def each_exchange(items: Any, is_async: bool, warm: bool, direction: Direc
     while struck:
         key = f"key-{len(outcomes)}"
         with proxied() as proxy:
-            stand = Stand(proxy, is_async)
+            stand = Stand(proxy, is_async, patience=10_000)
             if warm:
                 await stand.visit(f"{key}-warm")
             proxy.arm(Fault(len(outcomes), direction, delay))
