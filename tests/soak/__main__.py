@@ -100,7 +100,7 @@ def soak(
         )
     if books.counted() > len(kept) or (books.counted() < len(kept) and terminate is None):
         violations.append(f"{books.counted()} contexts counted up in Redis, {len(kept)} have a row")
-    violations += [f"printed: {line}" for line in server.complaints()[:SHOWN]]
+    violations += [f"the server: {line}" for line in server.complaints()[:SHOWN]]
     summary: dict[str, Any] = collections.Counter(
         f"{kind} {status}"
         for kind, status in zip(clients.seen.kinds.values(), clients.seen.statuses.values(), strict=True)

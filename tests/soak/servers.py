@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tests.servers.server import COMPLAINTS
 
 ROOT = Path(__file__).parents[2]
-START, STOP = 30.0, 20.0
+START, STOP = 30.0, 10.0
 THREADS = 12
 
 
@@ -56,6 +56,7 @@ class Server:
     def __init__(self, deployment: Deployment, environment: dict[str, str], folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
+        self._is_late = False
         address = f"127.0.0.1:{self.port}" if deployment.name == "gunicorn" else str(self.port)
         self._printed = folder / deployment.name
         paths = [str(ROOT / "src"), str(ROOT / "integrations"), str(ROOT)]
@@ -82,6 +83,8 @@ class Server:
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP)
+        except subprocess.TimeoutExpired:
+            self._is_late = True
         finally:
             self._kill()
 
@@ -90,8 +93,9 @@ class Server:
         return self._printed.read_text(errors="replace")
 
     def complaints(self) -> list[str]:
-        """What it has printed that nobody asked for."""
-        return [line for line in self.printed.splitlines() if any(found in line for found in COMPLAINTS)]
+        """What it has printed that nobody asked for, and that it did not end in time."""
+        late = [f"it had not ended {STOP:.0f} s after SIGTERM"] if self._is_late else []
+        return late + [line for line in self.printed.splitlines() if any(found in line for found in COMPLAINTS)]
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START
