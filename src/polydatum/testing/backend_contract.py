@@ -162,6 +162,7 @@ class BackendContract:
 
     @scenario("rollback")
     async def test_an_exception_undoes_it(self, bench: Bench) -> None:
+        ctx: Any = None
         with pytest.raises(Failure):
             async with bench.context() as ctx:
                 await bench.write(ctx)
@@ -344,6 +345,7 @@ class BackendContract:
     @scenario("unreachable")
     async def test_without_a_server_the_context_rolls_back(self, bench: Bench) -> None:
         other = Bench(bench.host, bench.host.unreachable())
+        ctx: Any = None
         with pytest.raises(Exception) as failure:
             async with other.context() as ctx:
                 await other.write(ctx)
