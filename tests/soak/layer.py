@@ -9,8 +9,8 @@ import os
 from typing import Any
 
 from polydatum import DataAccessLayer, DataManager, Service, ServiceError
+from polydatum.backends.psycopg import AsyncPsycopgBackend, PsycopgBackend
 from polydatum.backends.redis import AsyncRedisBackend, RedisBackend
-from tests.soak.postgres import AsyncPsycopgBackend, PsycopgBackend
 
 POSTGRES = os.environ.get("SOAK_POSTGRES", "")
 REDIS = os.environ.get("SOAK_REDIS", "")
