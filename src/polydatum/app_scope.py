@@ -115,6 +115,12 @@ class AppScopes:
         if first is not None:
             raise first
 
+    def close_at_exit(self) -> None:
+        """Close what nobody has closed, when the interpreter ends; async ones are past closing, their loop has gone."""
+        error = self._close_process()
+        if error is not None:
+            log_error("error while closing the application's resources at exit", error=error)
+
     def _close_process(self) -> BaseException | None:
         first: BaseException | None = None
         while (step := self._process._next_to_close()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
@@ -552,6 +553,8 @@ class DataManager(Generic[DalT, ContextT]):
     def close(self) -> None:
         """Close the resources of the application's scope. The manager can be used again: they open anew.
 
+        What is open when the interpreter ends is closed then, async ones aside.
+
         Raises:
             AsyncResourceError: if async ones are open; the others have then been closed.
             BaseException: the first error raised by one of them, when all are closed.
@@ -629,4 +632,11 @@ def _after_fork_in_child() -> None:
         manager._after_fork()
 
 
+def _close_at_exit() -> None:
+    for manager in list(managers):
+        manager._app.close_at_exit()
+
+
 os.register_at_fork(after_in_child=_after_fork_in_child)
+# Under WSGI nobody tells an application that it ends; a pool that is left open can hold up the end of its process.
+atexit.register(_close_at_exit)

@@ -35,6 +35,7 @@ from polydatum.backends.mongo import (
 from polydatum.backends.mongo_operations import OUTSIDE, READS
 from polydatum.errors import (
     CommitOutcomeUnknown,
+    ConfigurationError,
     ForkedResourceError,
     MissingClientError,
     ReadOnlyError,
@@ -486,11 +487,11 @@ def test_a_given_client_is_refused_in_a_child(host: MongoHost) -> None:
 def test_how_it_is_set_up(host: MongoHost) -> None:
     with MongoClient(host.url) as client:
         assert repr(MongoBackend(client, database="shop")) == "MongoBackend(<given client>, database='shop')"
-        with pytest.raises(TypeError, match="appname"):
+        with pytest.raises(ConfigurationError, match="appname"):
             MongoBackend(client, database="shop", appname="x")
-        with pytest.raises(TypeError, match="which database"):
+        with pytest.raises(ConfigurationError, match="which database"):
             MongoBackend(client)
-        with pytest.raises(TypeError, match="which database"):
+        with pytest.raises(ConfigurationError, match="which database"):
             AsyncMongoBackend("mongodb://127.0.0.1/")
     with_secret = MongoBackend("mongodb://ann:hush@one:1,two:2/sh%6Fp?replicaSet=x")
     assert repr(with_secret) == "MongoBackend('mongodb://ann:***@one:1,two:2/sh%6Fp', database='shop')"

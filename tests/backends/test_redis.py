@@ -24,7 +24,7 @@ from polydatum.backends.redis import (
     RedisBackend,
 )
 from polydatum.backends.redis_commands import READS, TELLS
-from polydatum.errors import ContextClosedError, MissingClientError, ReadOnlyError, ResourceError
+from polydatum.errors import ConfigurationError, ContextClosedError, MissingClientError, ReadOnlyError, ResourceError
 from polydatum.testing import BackendContract, BackendHost
 from tests.services import url_of
 from tests.unit.ledgers import Ledger
@@ -374,7 +374,7 @@ def test_a_given_client_is_used_in_a_child(host: RedisHost) -> None:
 def test_options_are_for_urls(host: RedisHost) -> None:
     with redis.Redis.from_url(host.url) as client:
         assert repr(RedisBackend(client, immediate=True)) == "RedisBackend(<given client>, immediate=True)"
-        with pytest.raises(TypeError, match="decode_responses"):
+        with pytest.raises(ConfigurationError, match="decode_responses"):
             RedisBackend(client, decode_responses=True)
 
 

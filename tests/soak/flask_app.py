@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 from typing import Any
 
 from flask import Flask, request
@@ -13,7 +12,6 @@ from tests.soak.layer import Order, manager
 from wsgi_polydatum import health
 
 dm = manager()
-atexit.register(dm.close)  # WSGI has no shutdown; threads of a pool that is left open hold up the end of a Python 3.13
 app = Flask("soak")
 app.logger.disabled = True  # thousands of tracebacks that were asked for
 init_app(app, dm)

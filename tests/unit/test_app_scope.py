@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from polydatum import (
     Service,
     ValueResource,
 )
+from polydatum.manager import _close_at_exit
 
 
 async def test_opened_once_for_all_contexts(drive: Any, recorder: Any) -> None:
@@ -343,3 +345,44 @@ def test_opened_once_under_gather() -> None:
 
     asyncio.run(scenario())
     assert opened == [1]
+
+
+AT_EXIT = """
+from polydatum import DataManager
+
+def engine(manager):
+    yield "engine"
+    print("closed")
+
+def broken(manager):
+    yield "broken"
+    raise OSError("no disk")
+
+dm = DataManager()
+dm.register_app_resources(engine=engine, broken=broken)
+dm.engine, dm.broken
+print("ends")
+"""
+
+
+def test_what_is_open_is_closed_at_exit() -> None:
+    """WSGI tells nobody that the application ends. An error there is logged, and spares the others."""
+    ended = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=True)
+    assert ended.stdout == "ends\nclosed\n"
+    assert "closing the application's resources at exit" in ended.stderr
+    assert "OSError: no disk" in ended.stderr
+
+
+def test_closing_at_exit_takes_all_managers(recorder: Any, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = DataManager[Any, Any](), DataManager[Any, Any]()
+
+    def broken(manager: Any) -> Iterator[None]:
+        yield
+        raise OSError("no disk")
+
+    first.register_app_resources(engine=broken)
+    second.register_app_resources(engine=recorder.part("engine"))
+    assert (first.engine, second.engine) == (None, "engine")
+    _close_at_exit()
+    assert recorder == ["engine opens", "engine commits", "engine ends"]
+    assert "closing the application's resources at exit" in caplog.text

@@ -16,9 +16,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from polydatum.backends.blob_journal import Journal, Keys, older, refuse_after_fork
 from polydatum.backends.blob_transactions import AsyncBlobTransaction, BlobTransaction, adelete_now, delete_now
-from polydatum.backends.urls import shown_url
+from polydatum.backends.sources import given_client, shown_url
 from polydatum.clients import AsyncBackend, Backend
-from polydatum.errors import ConfigurationError, MissingClientError, ResourceError, shown
+from polydatum.errors import MissingClientError, ResourceError, shown
 from polydatum.transactions import AsyncTransaction, Transaction
 
 try:
@@ -293,7 +293,7 @@ class BlobBackend(Backend["ObjectStore"]):
     """
 
     def __init__(self, source: str | ObjectStore, **options: Any) -> None:
-        super().__init__(None if isinstance(source, str) else source)
+        super().__init__(given_client(self, source, options))
         self._source = _Source(source, options)
 
     def connect(self) -> ObjectStore:
@@ -322,7 +322,7 @@ class AsyncBlobBackend(AsyncBackend["ObjectStore"]):
     """The async twin of `BlobBackend`: services get an `AsyncBlobs`. It needs asyncio: obstore does not know trio."""
 
     def __init__(self, source: str | ObjectStore, **options: Any) -> None:
-        super().__init__(None if isinstance(source, str) else source)
+        super().__init__(given_client(self, source, options))
         self._source = _Source(source, options)
 
     async def connect(self) -> ObjectStore:
@@ -351,8 +351,6 @@ class _Source:
     """Where a store comes from; its repr shows no secret."""
 
     def __init__(self, source: Any, options: dict[str, Any]) -> None:
-        if options and not isinstance(source, str):
-            raise ConfigurationError("options are for a URL; a store of your own has been made with its own")
         self._source = source
         self._options = options
 

@@ -9,9 +9,9 @@ import contextlib
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
-from polydatum.backends.urls import shown_url
+from polydatum.backends.sources import given_client, shown_url
 from polydatum.clients import AsyncBackend, Backend
-from polydatum.errors import ConfigurationError, MissingClientError
+from polydatum.errors import MissingClientError
 
 try:
     import httpx2
@@ -51,7 +51,7 @@ class HttpBackend(Backend[httpx2.Client]):
     """
 
     def __init__(self, source: str | Any, *, ping_path: str | None = None, **options: Any) -> None:
-        super().__init__(None if isinstance(source, str) else source)
+        super().__init__(given_client(self, source, options))
         self._source = _Source(source, ping_path, options)
 
     def connect(self) -> httpx2.Client:
@@ -82,7 +82,7 @@ class AsyncHttpBackend(AsyncBackend[httpx2.AsyncClient]):
     """
 
     def __init__(self, source: str | Any, *, ping_path: str | None = None, **options: Any) -> None:
-        super().__init__(None if isinstance(source, str) else source)
+        super().__init__(given_client(self, source, options))
         self._source = _Source(source, ping_path, options)
 
     async def connect(self) -> httpx2.AsyncClient:
@@ -110,8 +110,6 @@ class _Source:
     """Where a client comes from, and how its server is asked for a sign of life; its repr shows no secret."""
 
     def __init__(self, source: Any, ping_path: str | None, options: dict[str, Any]) -> None:
-        if options and not isinstance(source, str):
-            raise ConfigurationError("options are for a URL; a client of your own has been made with its own")
         self._source = source
         self._ping_path = ping_path
         self._options = options

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from polydatum.clients import AsyncBackend, Backend
-from polydatum.errors import CommitOutcomeUnknown, MissingClientError, RollbackOnlyError
+from polydatum.errors import CommitOutcomeUnknown, ConfigurationError, MissingClientError, RollbackOnlyError
 from polydatum.transactions import AsyncTransaction, Transaction
 
-from .urls import shown_url
+from .sources import given_client, shown_url
 
 try:
     import pymongo
@@ -121,7 +121,7 @@ class MongoBackend(Backend[MongoClient[dict[str, Any]]]):
     def __init__(
         self, source: str | MongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
     ) -> None:
-        super().__init__(_client_in(source, options))
+        super().__init__(given_client(self, source, options))
         self._url = source if isinstance(source, str) else None
         self._database = database or _database_in(source)
         self._options = options
@@ -216,7 +216,7 @@ class AsyncMongoBackend(AsyncBackend[AsyncMongoClient[dict[str, Any]]]):
     def __init__(
         self, source: str | AsyncMongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
     ) -> None:
-        super().__init__(_client_in(source, options))
+        super().__init__(given_client(self, source, options))
         self._url = source if isinstance(source, str) else None
         self._database = database or _database_in(source)
         self._options = options
@@ -247,20 +247,10 @@ class AsyncMongoBackend(AsyncBackend[AsyncMongoClient[dict[str, Any]]]):
 # --- Both -------------------------------------------------------------------------------------------------------------
 
 
-def _client_in(source: Any, options: dict[str, Any]) -> Any:
-    if isinstance(source, str):
-        return None
-    if options:
-        raise TypeError(
-            f"options ({', '.join(options)}) are for a client made from a URL; give them to your own client"
-        )
-    return source
-
-
 def _database_in(source: Any) -> str:
     name = unquote(urlsplit(source).path.strip("/")) if isinstance(source, str) else ""
     if not name:
-        raise TypeError("which database? Name it in the URL's path, or with database=")
+        raise ConfigurationError("MongoBackend: which database? Name it in the URL's path, or with database=")
     return name
 
 

@@ -13,7 +13,7 @@ from polydatum.errors import MissingClientError
 from polydatum.transactions import AsyncTransaction, Transaction
 
 from .redis_commands import Admission, ImmediateWriteError, Judged, JudgedClient, Queued
-from .urls import shown_url
+from .sources import given_client, shown_url
 
 try:
     import redis.asyncio
@@ -137,7 +137,7 @@ class RedisBackend(Backend[redis.Redis]):
     """
 
     def __init__(self, source: str | redis.Redis, *, immediate: bool = False, **options: Any) -> None:
-        super().__init__(_client_in(source, options))
+        super().__init__(given_client(self, source, options))
         self._url = source if isinstance(source, str) else None
         self._immediate = immediate
         self._options = options
@@ -244,7 +244,7 @@ class AsyncRedisBackend(AsyncBackend[redis.asyncio.Redis]):
     """
 
     def __init__(self, source: str | redis.asyncio.Redis, *, immediate: bool = False, **options: Any) -> None:
-        super().__init__(_client_in(source, options))
+        super().__init__(given_client(self, source, options))
         self._url = source if isinstance(source, str) else None
         self._immediate = immediate
         self._options = options
@@ -270,16 +270,6 @@ class AsyncRedisBackend(AsyncBackend[redis.asyncio.Redis]):
 
 
 # --- Both -------------------------------------------------------------------------------------------------------------
-
-
-def _client_in(source: Any, options: dict[str, Any]) -> Any:
-    if isinstance(source, str):
-        return None
-    if options:
-        raise TypeError(
-            f"options ({', '.join(options)}) are for a client made from a URL; give them to your own client"
-        )
-    return source
 
 
 def _view(view_class: Any, client: Any, queue: Any) -> Any:

@@ -56,7 +56,9 @@ class _Sessions(Generic[MakerT]):
     def _engine_arguments(self) -> tuple[URL, dict[str, Any]]:
         assert self._url is not None
         chooses_pool = "poolclass" in self._options or "creator" in self._options
-        return shared_memory(self._url) if is_memory(self._url) and not chooses_pool else self._url, self._options
+        url = shared_memory(self._url) if is_memory(self._url) and not chooses_pool else self._url
+        # A server that was restarted has ended the connections in the pool, and nobody but the pool knows of them.
+        return url, {"pool_pre_ping": url.get_backend_name() != "sqlite", **self._options}
 
     def _mend(self, engine: Engine) -> None:
         """Of an engine that was made from a URL."""
@@ -94,7 +96,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
             What is the user's own is never disposed of.
         resolve_unknown: on PostgreSQL, note the id of a transaction before its commit, at the price of one exchange, and
             if the connection is lost on the way, ask over another one whether it has committed.
-        options: for ``create_engine``, with a URL.
+        options: for ``create_engine``, with a URL. ``pool_pre_ping`` is on unless it is switched off here, but for SQLite.
 
     Raises:
         ConfigurationError: if the source is something else, or has options although it is made already.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from polydatum.backends.urls import shown_url
+from polydatum.backends.sources import shown_url
 
 
 @pytest.mark.parametrize(
