@@ -126,9 +126,9 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
             return
         self.refuse_dead()  # psycopg leaves the block in silence, if the connection is known to be lost
         block, self._block = self._block, None
+        assert block is not None
         try:
-            if block is not None:
-                block.__exit__(None, None, None)
+            block.__exit__(None, None, None)
         except Exception as error:
             if not self.value.closed:
                 raise
@@ -237,9 +237,9 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
             return
         self.refuse_dead()
         block, self._block = self._block, None
+        assert block is not None
         try:
-            if block is not None:
-                await block.__aexit__(None, None, None)
+            await block.__aexit__(None, None, None)
         except Exception as error:
             if not self.value.closed:
                 raise
