@@ -20,7 +20,7 @@ from sqlalchemy.pool import StaticPool
 from polydatum import ConfigurationError, DataManager, MissingClientError, MultipleAuthoritiesError, RollbackOnlyError
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 from polydatum.testing import BackendContract
-from polydatum.testing.backend_contract import Bench, Failure, scenario, settled
+from polydatum.testing.backend_contract import Bench, Failure, gone, scenario, settled
 from tests.backends.sql_servers import NAME, in_child, table_on
 from tests.backends.sqlalchemy_hosts import ENTRIES, HOSTS, MARIA, POSTGRES, SQLITE, Entry, SQLAlchemyHost, server_for
 
@@ -437,7 +437,7 @@ class TestSources:
                 await settled(bench.backend.ping(engine))
             assert in_child(host, lambda: host.run(use(bench, "child"))) == 0
             await use(bench, "after")
-            assert host.connections()[0] == 1
+            assert gone(host, 1)[0] == 1
             await bench.close()
             await settled(engine.dispose())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,10 @@ def proxy(host: SQLAlchemyHost) -> Iterator[Proxy]:
     with Proxy(host.server.host, host.server.port) as proxy:
         host.port = proxy.port
         yield proxy
+
+
+COUNTED: dict[str, Any] = {"pool_pre_ping": False}
+"""Exchanges are counted in one context, and cut in the next: both have to have as many."""
 
 
 @pytest.mark.parametrize(("direction", "delay"), KINDS)
@@ -55,7 +60,7 @@ def test_the_server_tells_what_was_unknown(host: SQLAlchemyHost, proxy: Proxy, d
 @pytest.mark.parametrize("host", MARIA, ids=lambda host: host.__name__, indirect=True)
 def test_mariadb_does_not_tell(host: SQLAlchemyHost, proxy: Proxy, direction: Direction) -> None:
     async def check() -> None:
-        bench = Bench(host, host.backend(resolve_unknown=True))
+        bench = Bench(host, host.backend(resolve_unknown=True, **COUNTED))
         outcome, error = await lost_commit(bench, proxy, direction, writes=True)
         assert outcome == "unknown"
         assert isinstance(error, CommitOutcomeUnknown)
@@ -68,7 +73,7 @@ def test_mariadb_does_not_tell(host: SQLAlchemyHost, proxy: Proxy, direction: Di
 @pytest.mark.parametrize("host", POSTGRES, ids=lambda host: host.__name__, indirect=True)
 def test_what_wrote_nothing_is_not_unknown(host: SQLAlchemyHost, proxy: Proxy, direction: Direction) -> None:
     async def check() -> None:
-        bench = Bench(host, host.backend(resolve_unknown=True))
+        bench = Bench(host, host.backend(resolve_unknown=True, **COUNTED))
         outcome, error = await lost_commit(bench, proxy, direction, writes=False)
         assert outcome == "rolled_back"
         assert error is not None
@@ -81,7 +86,7 @@ def test_what_wrote_nothing_is_not_unknown(host: SQLAlchemyHost, proxy: Proxy, d
 @pytest.mark.parametrize("host", POSTGRES, ids=lambda host: host.__name__, indirect=True)
 def test_a_server_that_stays_away_does_not_tell(host: SQLAlchemyHost, proxy: Proxy) -> None:
     async def check() -> None:
-        bench = Bench(host, host.backend(resolve_unknown=True))
+        bench = Bench(host, host.backend(resolve_unknown=True, **COUNTED))
         outcome, error = await lost_commit(bench, proxy, "reply", writes=True, lasts=True)
         assert outcome == "unknown"
         assert isinstance(error, CommitOutcomeUnknown)
@@ -93,7 +98,7 @@ def test_a_server_that_stays_away_does_not_tell(host: SQLAlchemyHost, proxy: Pro
 @pytest.mark.parametrize("host", POSTGRES, ids=lambda host: host.__name__, indirect=True)
 def test_results_stay_usable_if_the_server_tells(host: SQLAlchemyHost, proxy: Proxy) -> None:
     async def check() -> None:
-        bench = Bench(host, host.backend(resolve_unknown=True, pool_size=1, max_overflow=0))
+        bench = Bench(host, host.backend(resolve_unknown=True, pool_size=1, max_overflow=0, **COUNTED))
         found = []
 
         async def keep(context: object) -> None:
