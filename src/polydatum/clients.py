@@ -22,12 +22,9 @@ ClientT = TypeVar("ClientT")
 
 
 class Ping(NamedTuple):
-    """Whether the server behind a resource answered.
+    """Whether the server behind a resource answered, how many seconds that took, and what kept it from answering.
 
-    Attributes:
-        ok: whether it did.
-        seconds: how long that took.
-        error: the name of the exception's class if it did not; its message may hold what must not be shown.
+    That is the name of an exception's class: its message may hold what must not be shown.
     """
 
     ok: bool
