@@ -18,8 +18,8 @@ from polydatum.transactions import AsyncTransaction, Transaction
 
 ConnectionT = TypeVar("ConnectionT", "Connection[Any]", "AsyncConnection[Any]")
 
-ASK_TIMEOUT = 2.0
-"""For a new connection, when asking what became of a commit, in seconds."""
+ASK_TIMEOUT = 1.0
+"""For a new connection, when asking what became of a commit, in seconds: the teardown limit has room for two."""
 DEAD = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
 """After an error PostgreSQL would answer the COMMIT by a rollback, in silence; psycopg says nothing without a server."""
 
@@ -251,7 +251,15 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
 
     async def _was_committed(self) -> bool | None:
         await self.close()
-        return False if self._xid is None else await awas_committed(self._xid, self._ask_anew)
+        if self._xid is None:
+            return False
+        # In a task of its own, as timeouts of this one are cancellations from Python 3.12 on, and held off at the end of
+        # a context.
+        asking = asyncio.create_task(awas_committed(self._xid, self._ask_anew))
+        try:
+            return await asking
+        finally:
+            asking.cancel()
 
     async def _ask_anew(self, statement: str) -> object:
         async with self._pool.connection(ASK_TIMEOUT) as connection, connection.cursor(row_factory=tuple_row) as cursor:
