@@ -14,7 +14,7 @@ from .callables import is_coroutine_function, name_of
 from .errors import AsyncResourceError, ConfigurationError, ContextError, ContextReusedError, MiddlewareSetupError
 from .kinds import GENERATOR, NOTHING
 from .meta import Meta, own_facts
-from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
+from .opening import CLOSED, CLOSING, CREATED, OPEN, UnderWay
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
 from .settling import Runner
@@ -57,7 +57,7 @@ class Context(ResourceOwner):
 
     # Of the manager: set on the subclass that it generates.
     _var: ContextVar[Any]
-    _under_way: dict[Opening, Any]
+    _under_way: UnderWay
     _data_manager: Any = None
     _limit: float = 5.0
     _rollback_on: RollbackRule | None = None

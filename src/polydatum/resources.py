@@ -30,14 +30,17 @@ from .kinds import (
 from .opening import (
     OPEN,
     Opening,
+    UnderWay,
     await_,
     claim,
     complete,
     current_opening,
     enter_opening,
-    leave_opening,
+    innermost_opening,
     release,
     wait,
+    waits,
+    wake_waiters,
 )
 from .unwinding import Step
 
@@ -87,9 +90,9 @@ class RegisteredResource:
     touch and after the close.
     """
 
-    __slots__ = ("claims", "closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
+    __slots__ = ("closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
 
-    def __init__(self, name: str, factory: Any, under_way: dict[Opening, Any]) -> None:
+    def __init__(self, name: str, factory: Any, under_way: UnderWay) -> None:
         kind = VALUE if type(factory) is ValueResource else kind_of(factory)
         if kind is None:
             raise InvalidResourceError(
@@ -105,7 +108,6 @@ class RegisteredResource:
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
         self.judged_async = False  # what the callable makes has turned out to need await, in async contexts
-        self.claims: dict[Any, Opening] = {}
         self.under_way = under_way
         self.closing = f"closing resource {name!r}"
         self.slot = f"_async_{name}"  # where an opened async value is kept: its name always gives an awaitable
@@ -122,18 +124,19 @@ class RegisteredResource:
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
         # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
-        mine = Opening()
-        mine.resource = self
-        mine.parent = current_opening()
-        mine.waiters = None
-        if self.claims.setdefault(owner, mine) is not mine:
+        outer = innermost_opening()
+        while outer is not None and outer[0] is None:
+            outer = outer[1]
+        mine: Opening = [self, outer]
+        key = (self, owner)
+        under_way = self.under_way
+        if under_way.setdefault(key, mine) is not mine:
             return self.open(owner, owner)
-        self.under_way[mine] = owner
         opened = owner._opened
         if owner._state is not OPEN or (opened is not None and self in opened):
             release(owner, mine)
             return self.open(owner, owner)
-        token = enter_opening(mine)
+        enter_opening(mine)
         try:
             handle = self.factory(owner)
             value = next(handle, NOTHING)
@@ -142,8 +145,6 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
-        finally:
-            leave_opening(token)
         home = owner._home
         rare = owner._state is not OPEN or (home is not None and home[0] != get_ident())
         if not rare:
@@ -158,10 +159,10 @@ class RegisteredResource:
         if opened is not entry:
             opened += entry
         setattr(owner, self.name, value)
-        del self.claims[owner]
-        del self.under_way[mine]
-        if mine.waiters is not None:
-            mine.wake_waiters()
+        del under_way[key]
+        mine[0] = None
+        if waits:
+            wake_waiters(mine)
         return value if owner._state is OPEN else owner._value_of(self)
 
     # --- Sync ---------------------------------------------------------------------------------------------------------
@@ -172,15 +173,12 @@ class RegisteredResource:
             found = owner._touched_while_not_open(self)
             if found is not NOTHING:
                 return found
-        mine = Opening()
-        mine.resource = self
-        mine.parent = current_opening()
-        mine.waiters = None
+        mine: Opening = [self, current_opening()]
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
-            wait(owner, other)
-        token = enter_opening(mine)
+            wait(other)
+        enter_opening(mine)
         try:
             kind = self.kind
             if kind is GENERATOR:
@@ -195,8 +193,6 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
-        finally:
-            leave_opening(token)
         if handle is _AWAITED:
             release(owner, mine)
             return AsyncTouch(self, owner, subject, value)
@@ -268,21 +264,12 @@ class RegisteredResource:
 
     async def aopen(self, owner: Any, subject: Any, made: Any) -> Any:
         """The value, opened now unless another task is faster. ``made``: what a callable has made already."""
-        mine = Opening()
-        mine.resource = self
-        mine.parent = current_opening()
-        mine.waiters = None
-        if owner._opened is None and owner._state is OPEN and self.claims.setdefault(owner, mine) is mine:
-            self.under_way[mine] = owner  # `claim`, spelled out for the first resource of a context
-            if owner._state is not OPEN:
-                release(owner, mine)
-                raise owner._closed_error(self.name)
-        else:
-            while (other := claim(owner, mine)) is not None:
-                if other is mine:
-                    return owner._value_of(self)
-                await await_(owner, other)
-        token = enter_opening(mine)
+        mine: Opening = [self, current_opening()]
+        while (other := claim(owner, mine)) is not None:
+            if other is mine:
+                return owner._value_of(self)
+            await await_(other)
+        enter_opening(mine)
         try:
             kind = self.kind
             if kind is ASYNC_GENERATOR:
@@ -304,8 +291,6 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
-        finally:
-            leave_opening(token)
         refused = self._refused_transaction(owner, value) if looks_transactional(value) else None
         if refused is not None:
             try:
@@ -319,10 +304,7 @@ class RegisteredResource:
             if opened is not entry:
                 opened += entry
             setattr(owner, self.slot, value)
-            del self.claims[owner]
-            del self.under_way[mine]
-            if mine.waiters is not None:
-                mine.wake_waiters()
+            release(owner, mine)
             return value
         if not complete(owner, mine, value, handle):
             await self.end_step(owner, handle).call(owner._closed_error(self.name))

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import workers
 from .errors import AsyncResourceError
-from .opening import CLOSED, await_, opening_of, wait
+from .opening import CLOSED, Opening, await_, opening_of, wait
 from .outcome import CANCELLATION, Outcome, is_cancellation
 from .owner import enter_unwinding, leave_unwinding
 from .reporting import log_error
@@ -210,23 +210,24 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
 def _opening_steps(context: Any) -> Iterator[Step]:
     """Wait for openers under way, in other threads or tasks, before the list of what is open is read."""
     failed = None
-    while (other := opening_of(context._under_way, context)) is not None:
+    while (found := opening_of(context._under_way, context)) is not None:
+        resource, other = found
         if other is failed:
             return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
         failed = other
-        where = f"waiting for resource {other.resource.name!r} to open"
+        where = f"waiting for resource {resource.name!r} to open"
         if context._home is None:
-            yield Step(where, partial(_wait, context, other))
+            yield Step(where, partial(_wait, other))
         else:
-            yield Step(where, partial(_await, context, other), is_async=True)
+            yield Step(where, partial(_await, other), is_async=True)
 
 
-def _wait(context: Any, other: Any, cause: BaseException | None) -> None:
-    wait(context, other)
+def _wait(other: Opening, cause: BaseException | None) -> None:
+    wait(other)
 
 
-async def _await(context: Any, other: Any, cause: BaseException | None) -> None:
-    await await_(context, other)
+async def _await(other: Opening, cause: BaseException | None) -> None:
+    await await_(other)
 
 
 def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:

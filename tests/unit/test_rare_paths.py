@@ -77,12 +77,12 @@ def test_another_thread_opens_it_just_before_the_claim() -> None:
         def setdefault(self, key: Any, default: Any = None) -> Any:
             if not self.raced:
                 self.raced = True
-                thread = threading.Thread(target=lambda: key.db)
+                thread = threading.Thread(target=lambda: key[1].db)
                 thread.start()
                 thread.join(10)
             return super().setdefault(key, default)
 
-    dm._resources["db"].claims = Raced()
+    dm._resources["db"].under_way = Raced()
     with dm.context() as ctx:
         assert ctx.db == 1
     assert len(opened) == 1
