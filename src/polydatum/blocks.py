@@ -14,6 +14,7 @@ from typing import Any
 from .closing import aclose, close, close_clean
 from .errors import ContextReusedError
 from .opening import CLOSED, CLOSING, CREATED, OPEN
+from .outcome import Outcome
 from .waiting import home_of_running_task
 
 
@@ -39,15 +40,8 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
         try:
             if not claimed:
                 self._close(exc, None)
-            elif (
-                exc is None
-                and not under_way
-                and self._wishes is None
-                and self._transactions is None
-                and not self._settles
-            ):
-                opened = self._opened
-                if opened is None and self._frames is None:
+            elif exc is None and self._plain and not under_way:
+                if self._opened is None:
                     self._state = CLOSED  # before the look, so that a closer who comes now does not begin to wait
                     if self._closers_waiting is not None:  # pragma: no cover - he came in these three lines
                         self._wake_closers()
@@ -78,10 +72,12 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
     ) -> bool:
         # Under the GIL the next line is atomic: see Context._claim_close.
         claimed, self._state = (True, CLOSING) if self._state is OPEN else (False, self._state)
-        outcome = None
+        outcome: Any = None
         try:
             if claimed:
-                outcome = await aclose(self, exc, None, None)
+                outcome = aclose(self, exc, None, None)
+                if type(outcome) is not Outcome:
+                    outcome = await outcome
             else:
                 await self._aclose(exc, None, None)
         finally:

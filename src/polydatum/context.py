@@ -84,7 +84,7 @@ class Context(ResourceOwner):
         """Let this one context have rules of its own."""
         if rollback_on is not None:
             self._rollback_on = rollback_on
-            self._settles = True
+            self._plain, self._settles = False, True
         if teardown_timeout is not None:
             check_timeout(teardown_timeout)
             self._limit = teardown_timeout
@@ -127,6 +127,7 @@ class Context(ResourceOwner):
             self._admit(wanted)
         with self._mutex:  # threads may wish at once
             if self._wishes is None:
+                self._plain = False
                 self._wishes = Wishes()
             return self._wishes
 
@@ -251,6 +252,7 @@ class Context(ResourceOwner):
     def _set_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
+        self._plain = False
         name = None
         try:
             self._setup_hook()
@@ -280,6 +282,7 @@ class Context(ResourceOwner):
     async def _aset_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
+        self._plain = False
         name = None
         try:
             self._setup_hook()
@@ -438,7 +441,8 @@ class Context(ResourceOwner):
 
     async def _aclose(self, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome | None:
         if self._claim_close():
-            return await closing.aclose(self, exc, status, in_thread)
+            ending: Any = closing.aclose(self, exc, status, in_thread)
+            return ending if type(ending) is Outcome else await ending
         if self._must_wait():
             waiter = async_waiter()
             if self._enlist(waiter):

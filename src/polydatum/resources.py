@@ -119,7 +119,9 @@ class RegisteredResource:
         if kind is not GENERATOR or owner._state is not OPEN:
             home = owner._home
             if kind is ASYNC_GENERATOR and owner._state is OPEN and home is not None and home[0] == get_ident():
-                return AsyncTouch(self, owner, owner)  # `async_touch`, spelled out for the usual case
+                touch = AsyncTouch()  # `async_touch`, spelled out for the usual case
+                set_touched(touch, (self, owner, owner, NOTHING))
+                return touch
             if self.kind.is_async or (self.judged_async and owner._is_async):
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
@@ -195,7 +197,7 @@ class RegisteredResource:
             raise
         if handle is _AWAITED:
             release(owner, mine)
-            return AsyncTouch(self, owner, subject, value)
+            return touch_of(self, owner, subject, value)
         return self._completed(owner, mine, value, handle)
 
     def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
@@ -246,7 +248,7 @@ class RegisteredResource:
         if owner._state is not OPEN:
             owner._touched_while_not_open(self)
         self._refuse_unless_awaitable(owner)
-        return AsyncTouch(self, owner, subject)
+        return touch_of(self, owner, subject)
 
     def _refuse_unless_awaitable(self, owner: Any) -> None:
         """An async resource cannot be opened where nothing can be awaited; said before it runs."""
@@ -262,20 +264,23 @@ class RegisteredResource:
                 "make the endpoint async, or register a sync resource",
             )
 
-    async def aopen(self, owner: Any, subject: Any, made: Any) -> Any:
-        """The value, opened now unless another task is faster. ``made``: what a callable has made already."""
+    def aopen(self, owner: Any, subject: Any, made: Any) -> Generator[Any, Any, Any]:
+        """Await the value, opened now unless another task is faster. ``made``: what a callable has made already.
+
+        A generator for ``__await__``: a coroutine would cost a second object.
+        """
         mine: Opening = [self, current_opening()]
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
-            await await_(other)
+            yield from await_(other).__await__()
         enter_opening(mine)
         try:
             kind = self.kind
             if kind is ASYNC_GENERATOR:
                 handle = self.factory(subject)
                 try:
-                    value = await handle.__anext__()
+                    value = yield from handle.__anext__()
                 except StopAsyncIteration:
                     raise ResourceSetupError(self.name) from None
             else:
@@ -286,18 +291,11 @@ class RegisteredResource:
                     raise InvalidResourceError(
                         self.name, f"it returned an async context manager before, now a {type(made).__name__}"
                     )
-                value, inner = await judged.open(lambda _: made, None)
+                value, inner = yield from judged.open(lambda _: made, None).__await__()
                 handle = Judged(judged, inner)
         except BaseException:
             release(owner, mine)
             raise
-        refused = self._refused_transaction(owner, value) if looks_transactional(value) else None
-        if refused is not None:
-            try:
-                await self.end_step(owner, handle).call(refused)
-            finally:
-                release(owner, mine)
-            raise refused
         if kind is ASYNC_GENERATOR and owner is subject and owner._state is OPEN and not looks_transactional(value):
             entry = [self, handle]  # `complete`, spelled out
             opened = owner._opened = owner._opened or entry
@@ -306,8 +304,15 @@ class RegisteredResource:
             setattr(owner, self.slot, value)
             release(owner, mine)
             return value
+        refused = self._refused_transaction(owner, value)
+        if refused is not None:
+            try:
+                yield from self.end_step(owner, handle).call(refused).__await__()
+            finally:
+                release(owner, mine)
+            raise refused
         if not complete(owner, mine, value, handle):
-            await self.end_step(owner, handle).call(owner._closed_error(self.name))
+            yield from self.end_step(owner, handle).call(owner._closed_error(self.name)).__await__()
         return value if owner._state is OPEN else owner._value_of(self)
 
     # --- Closing ------------------------------------------------------------------------------------------------------
@@ -349,15 +354,12 @@ class AsyncTouch:
 
     __slots__ = ("_touch",)
 
-    _touch: tuple[RegisteredResource, Any, Any, Any]
-
-    def __init__(self, resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> None:
-        object.__setattr__(self, "_touch", (resource, owner, subject, made))
+    _touch: tuple[RegisteredResource, Any, Any, Any]  # the resource, its owner, the factory's argument, what it made
 
     def owned_by(self, owner: Any) -> AsyncTouch:
         """The same touch, of another owner."""
         resource, _, subject, made = self._touch
-        return AsyncTouch(resource, owner, subject, made)
+        return touch_of(resource, owner, subject, made)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         resource, owner, subject, made = self._touch
@@ -365,7 +367,7 @@ class AsyncTouch:
             value = getattr(owner, resource.slot, NOTHING)
             if value is not NOTHING:
                 return _ready(value)
-        return resource.aopen(owner, subject, made).__await__()
+        return resource.aopen(owner, subject, made)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AsyncResourceError(
@@ -382,6 +384,16 @@ class AsyncTouch:
 
     def __repr__(self) -> str:
         return f"<async resource {self._touch[0].name!r}: await it>"
+
+
+set_touched = AsyncTouch.__dict__["_touch"].__set__  # past the ``__setattr__`` that refuses
+
+
+def touch_of(resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> AsyncTouch:
+    """A touch of an async resource."""
+    touch = AsyncTouch()
+    set_touched(touch, (resource, owner, subject, made))
+    return touch
 
 
 def _ready(value: Any) -> Generator[Any, Any, Any]:

@@ -181,7 +181,8 @@ async def _take_in_thread(
 def _shield(limit: float, asyncio: Any) -> Shield:
     if asyncio is None:
         return TrioShield(limit, sys.modules["trio"])
-    return AsyncioShield(limit, asyncio, current_anyio_scope(asyncio), asyncio.current_task().cancelling())
+    task = asyncio.current_task()
+    return AsyncioShield(limit, asyncio, current_anyio_scope(task), task.cancelling())
 
 
 async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException | None:
@@ -197,7 +198,7 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
     asyncio = sys.modules["asyncio"]
     if sys.version_info < (3, 13) and isinstance(unwinding.given, BaseExceptionGroup):
         return None  # a TaskGroup that failed leaves the task's count of cancels raised; it rolls back anyway
-    if is_cancelled(current_anyio_scope(asyncio)):  # first: a scope catches its own cancel only
+    if is_cancelled(current_anyio_scope(asyncio.current_task())):  # first: a scope catches its own cancel only
         return await raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
     if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:
         return asyncio.CancelledError()  # type: ignore[no-any-return]
