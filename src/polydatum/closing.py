@@ -209,19 +209,14 @@ def _surprised(
 
 def aclose(context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Ending:
     """End an async context whose close is claimed."""
-    if (
-        exc is None
-        and (status is None or status < 400)
-        and not context._elsewhere
-        and (has_only_resources(context) or is_plain(context))
-    ):
+    if exc is None and (status is None or status < 400) and (has_only_resources(context) or is_plain(context)):
         thread, task, cancelling = context._home
-        if task is not None and thread == get_ident():
+        if task is not None and thread == get_ident() and not context._elsewhere:
             # Before Python 3.12 the task of a known loop is found three times as fast.
             loop = task.get_loop() if sys.version_info < (3, 12) else None
             if sys.modules["asyncio"].current_task(loop) is task and task.cancelling() == cancelling:
                 scope = current_anyio_scope(task)
-                if not is_cancelled(scope):
+                if scope is None or not is_cancelled(scope):
                     if context._frames:
                         return _aclose_middleware(context, status, scope)
                     return close_clean(context, status, False, scope)

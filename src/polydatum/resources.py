@@ -115,10 +115,9 @@ class RegisteredResource:
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self
-        kind = self.kind
-        if kind is not GENERATOR or owner._state is not OPEN:
+        if self.kind is not GENERATOR:
             home = owner._home
-            if kind is ASYNC_GENERATOR and owner._state is OPEN and home is not None and home[0] == get_ident():
+            if self.kind is ASYNC_GENERATOR and owner._state is OPEN and home is not None and home[0] == get_ident():
                 touch = AsyncTouch()  # `async_touch`, spelled out for the usual case
                 set_touched(touch, (self, owner, owner, NOTHING))
                 return touch
@@ -147,14 +146,12 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
+        try:
+            rare = hasattr(value, "kind")  # it may be transactional
+        except Exception:
+            rare = False  # of the value's own, for an attribute it does not have
         home = owner._home
-        rare = owner._state is not OPEN or (home is not None and home[0] != get_ident())
-        if not rare:
-            try:
-                rare = hasattr(value, "kind")  # it may be transactional
-            except Exception:
-                pass  # of the value's own, for an attribute it does not have
-        if rare:
+        if rare or owner._state is not OPEN or (home is not None and home[0] != get_ident()):
             return self._completed(owner, mine, value, handle)
         entry = [self, handle]
         opened = owner._opened = owner._opened or entry  # see ResourceOwner._append
@@ -165,7 +162,7 @@ class RegisteredResource:
         mine[0] = None
         if waits:
             wake_waiters(mine)
-        return value if owner._state is OPEN else owner._value_of(self)
+        return value
 
     # --- Sync ---------------------------------------------------------------------------------------------------------
 
@@ -269,7 +266,10 @@ class RegisteredResource:
 
         A generator for ``__await__``: a coroutine would cost a second object.
         """
-        mine: Opening = [self, current_opening()]
+        outer = innermost_opening()
+        while outer is not None and outer[0] is None:
+            outer = outer[1]
+        mine: Opening = [self, outer]
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
