@@ -42,7 +42,7 @@ def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) ->
             if self._state is not OPEN:
                 self._close(exc, None)
             else:
-                self._state = CLOSING  # atomic with the look, under the GIL: nothing is called in between
+                self._state = CLOSING  # `Context._claim_close`, spelled out
                 if exc is None and self._plain and not under_way:
                     if self._opened is None:
                         self._state = CLOSED  # before the look, so that a closer who comes now does not begin to wait
@@ -78,7 +78,7 @@ def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) ->
             if self._state is not OPEN:
                 await self._aclose(exc, None, None)
             else:
-                self._state = CLOSING  # as in __exit__
+                self._state = CLOSING
                 outcome = aclose(self, exc, None, None)
                 if type(outcome) is not Outcome:
                     outcome = await outcome

@@ -7,9 +7,8 @@ failed or cancelled open leaves nothing behind, and the next one in line opens a
 An opener claims first and looks at the owner's state then; a closer sets the state first and looks for openings then.
 So at least one of the two sees the other.
 
-The opening that code runs in is in a ContextVar, so that child tasks and copied threads count as the opener. It is never
-reset, as that would cost as much again: an opening that is over is looked through, and holds on to nothing.
-Before anybody waits, it is followed outwards: a loop is an error that names it, never a deadlock.
+The chain of openings that code runs in is a ContextVar, so that child tasks and copied threads count as the opener.
+Before anybody waits, the chains are followed: a loop is an error that names it, never a deadlock.
 """
 
 from __future__ import annotations
@@ -53,20 +52,13 @@ Opening: TypeAlias = "list[Any]"
 UnderWay: TypeAlias = "dict[tuple[Openable, Owner], Opening]"
 """The openings under way of all contexts of a manager."""
 
-_innermost: ContextVar[Opening | None] = ContextVar("polydatum_opening", default=None)
-innermost_opening = _innermost.get  # bound once: they are hot
-enter_opening = _innermost.set
+_chain: ContextVar[Opening | None] = ContextVar("polydatum_opening", default=None)
+current_opening = _chain.get  # bound once: they are hot
+enter_opening = _chain.set
+leave_opening = _chain.reset
 
 _waits_lock = threading.Lock()
 waits: list[tuple[list[Opening], Opening, Waiter]] = []  # who (and everything it runs in) waits for whom
-
-
-def current_opening() -> Opening | None:
-    """The opening under way that the running code is part of."""
-    opening = innermost_opening()
-    while opening is not None and opening[0] is None:
-        opening = opening[1]
-    return opening
 
 
 def claim(owner: Owner, mine: Opening) -> Opening | None:
@@ -166,9 +158,11 @@ def _unlist(entry: tuple[list[Opening], Opening, Waiter]) -> None:
 
 
 def _ancestry(opening: Opening | None) -> list[Opening]:
+    """An opening under way and those it runs in; a child task may have outlived some."""
     found: list[Opening] = []
     while opening is not None:
-        found.append(opening)
+        if opening[0] is not None:
+            found.append(opening)
         opening = opening[1]
     return found
 

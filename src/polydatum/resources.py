@@ -36,7 +36,7 @@ from .opening import (
     complete,
     current_opening,
     enter_opening,
-    innermost_opening,
+    leave_opening,
     release,
     wait,
     waits,
@@ -125,10 +125,7 @@ class RegisteredResource:
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
         # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
-        outer = innermost_opening()
-        while outer is not None and outer[0] is None:
-            outer = outer[1]
-        mine: Opening = [self, outer]
+        mine: Opening = [self, current_opening()]
         key = (self, owner)
         under_way = self.under_way
         if under_way.setdefault(key, mine) is not mine:
@@ -137,7 +134,7 @@ class RegisteredResource:
         if owner._state is not OPEN or (opened is not None and self in opened):
             release(owner, mine)
             return self.open(owner, owner)
-        enter_opening(mine)
+        token = enter_opening(mine)
         try:
             handle = self.factory(owner)
             value = next(handle, NOTHING)
@@ -146,6 +143,8 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
+        finally:
+            leave_opening(token)
         try:
             rare = hasattr(value, "kind")  # it may be transactional
         except Exception:
@@ -177,7 +176,7 @@ class RegisteredResource:
             if other is mine:
                 return owner._value_of(self)
             wait(other)
-        enter_opening(mine)
+        token = enter_opening(mine)
         try:
             kind = self.kind
             if kind is GENERATOR:
@@ -192,6 +191,8 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
+        finally:
+            leave_opening(token)
         if handle is _AWAITED:
             release(owner, mine)
             return touch_of(self, owner, subject, value)
@@ -266,15 +267,12 @@ class RegisteredResource:
 
         A generator for ``__await__``: a coroutine would cost a second object.
         """
-        outer = innermost_opening()
-        while outer is not None and outer[0] is None:
-            outer = outer[1]
-        mine: Opening = [self, outer]
+        mine: Opening = [self, current_opening()]
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
             yield from await_(other).__await__()
-        enter_opening(mine)
+        token = enter_opening(mine)
         try:
             kind = self.kind
             if kind is ASYNC_GENERATOR:
@@ -296,6 +294,8 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
+        finally:
+            leave_opening(token)
         if kind is ASYNC_GENERATOR and owner is subject and owner._state is OPEN and not looks_transactional(value):
             entry = [self, handle]  # `complete`, spelled out
             opened = owner._opened = owner._opened or entry

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from polydatum import ContextClosedError, DataManager, ValueResource
-from polydatum.opening import Opening, await_, claim, current_opening, enter_opening, release, wait, waits
+from polydatum import ContextClosedError, DataManager, ResourceCycleError, ValueResource
+from polydatum.opening import Opening, await_, claim, enter_opening, release, wait, waits
 
 
 def test_waiting_for_an_opening_that_has_just_ended() -> None:
@@ -51,18 +51,24 @@ async def test_a_context_that_closes_while_its_first_resource_is_claimed(drive: 
 
 
 def test_an_opening_that_is_over_is_looked_through() -> None:
-    """What a task inherits from an opening that ended long ago counts no more; what that one ran in still does."""
-    resource = object()
-    outer: Opening = [resource, None]
-    over: Opening = [None, outer]
+    """What a task inherits from an opening that has ended counts no more; what that one ran in still does."""
+    dm = DataManager()
+    dm.register_resources(outer=ValueResource(1), inner=ValueResource(2))
+    with dm.context() as ctx:
+        outer: Opening = [type(ctx).__dict__["outer"], None]
+        inner: Opening = [type(ctx).__dict__["inner"], outer]
+        assert claim(ctx, outer) is claim(ctx, inner) is None
+        release(ctx, inner)
 
-    def inside() -> Opening | None:
-        enter_opening(over)
-        return current_opening()
+        def inside() -> None:
+            enter_opening(inner)
+            assert ctx.outer == 1
 
-    assert copy_context().run(inside) is outer
-    outer[0] = None
-    assert copy_context().run(inside) is None
+        with pytest.raises(ResourceCycleError, match="outer -> outer"):
+            copy_context().run(inside)
+        release(ctx, outer)
+        copy_context().run(inside)
+        assert ctx.outer == 1
 
 
 def test_a_loop_that_ended_just_now_is_none() -> None:
