@@ -268,10 +268,16 @@ class RegisteredResource:
         A generator for ``__await__``: a coroutine would cost a second object.
         """
         mine: Opening = [self, current_opening()]
-        while (other := claim(owner, mine)) is not None:
-            if other is mine:
-                return owner._value_of(self)
-            yield from await_(other).__await__()
+        key = (self, owner)
+        if owner._opened is None and owner._state is OPEN and self.under_way.setdefault(key, mine) is mine:
+            if owner._state is not OPEN:  # `claim`, spelled out for the first resource of a context
+                release(owner, mine)
+                raise owner._closed_error(self.name)
+        else:
+            while (other := claim(owner, mine)) is not None:
+                if other is mine:
+                    return owner._value_of(self)
+                yield from await_(other).__await__()
         token = enter_opening(mine)
         try:
             kind = self.kind
@@ -302,7 +308,10 @@ class RegisteredResource:
             if opened is not entry:
                 opened += entry
             setattr(owner, self.slot, value)
-            release(owner, mine)
+            del self.under_way[key]
+            mine[0] = None
+            if waits:
+                wake_waiters(mine)
             return value
         refused = self._refused_transaction(owner, value)
         if refused is not None:
