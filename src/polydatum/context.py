@@ -254,7 +254,6 @@ class Context(ResourceOwner):
     def _set_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
-        self._plain = False
         name = None
         try:
             self._setup_hook()
@@ -284,7 +283,6 @@ class Context(ResourceOwner):
     async def _aset_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
-        self._plain = False
         name = None
         try:
             self._setup_hook()

@@ -88,7 +88,7 @@ class ContextTypes:
         }
         generated._sets_up = self._sets_up or hooked["_setup_hook"]
         generated._settles = self._settles or hooked["_teardown_hook"] or hooked["_final_hook"]
-        generated._plain = not generated._settles
+        generated._plain = not (generated._sets_up or generated._settles)
 
     def refuse_after_fork(self, mutex: Any) -> None:
         """In a forked child: contexts made before belong to the parent, and are closed here without being touched."""
