@@ -13,12 +13,16 @@ from typing import Any
 
 from .closing import aclose, close, close_clean
 from .errors import ContextReusedError
-from .opening import CLOSED, CLOSING, CREATED, OPEN
+from .opening import CLOSED, CLOSING, CREATED, OPEN, UnderWay
+from .outcome import Outcome
 from .waiting import home_of_running_task
 
 
-def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, Callable[..., Any]]:
-    """``__enter__``, ``__exit__`` and their async twins for the contexts of one manager."""
+def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) -> dict[str, Callable[..., Any]]:
+    """``__enter__``, ``__exit__`` and their async twins for the contexts of one manager.
+
+    With ``dal``, that is what entering gives, in place of the context.
+    """
     get, set_, reset = var.get, var.set, var.reset
 
     def __enter__(self: Any) -> Any:
@@ -28,33 +32,26 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
         self._token = set_(self)
         if self._sets_up:
             self._set_up()
-        return self
+        return self if dal is None else dal
 
     def __exit__(
         self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
-        # Under the GIL the next line is atomic: see Context._claim_close.
-        claimed, self._state = (True, CLOSING) if self._state is OPEN else (False, self._state)
         outcome = None
         try:
-            if not claimed:
+            if self._state is not OPEN:
                 self._close(exc, None)
-            elif (
-                exc is None
-                and not under_way
-                and self._wishes is None
-                and self._transactions is None
-                and not self._settles
-            ):
-                opened = self._opened
-                if opened is None and self._frames is None:
-                    self._state = CLOSED  # before the look, so that a closer who comes now does not begin to wait
-                    if self._closers_waiting is not None:  # pragma: no cover - he came in these three lines
-                        self._wake_closers()
-                else:
-                    close_clean(self, None)
             else:
-                outcome = close(self, exc, None)
+                self._state = CLOSING  # `Context._claim_close`, spelled out
+                if exc is None and self._plain and not under_way:
+                    if self._opened is None:
+                        self._state = CLOSED  # before the look, so that a closer who comes now does not begin to wait
+                        if self._closers_waiting is not None:  # pragma: no cover - he came in these three lines
+                            self._wake_closers()
+                    else:
+                        close_clean(self, None)
+                else:
+                    outcome = close(self, exc, None)
         finally:
             if get() is self:
                 try:
@@ -71,19 +68,20 @@ def block_methods(var: ContextVar[Any], under_way: dict[Any, Any]) -> dict[str, 
         self._token = set_(self)
         if self._sets_up:
             await self._aset_up()
-        return self
+        return self if dal is None else dal
 
     async def __aexit__(
         self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
-        # Under the GIL the next line is atomic: see Context._claim_close.
-        claimed, self._state = (True, CLOSING) if self._state is OPEN else (False, self._state)
-        outcome = None
+        outcome: Any = None
         try:
-            if claimed:
-                outcome = await aclose(self, exc, None, None)
-            else:
+            if self._state is not OPEN:
                 await self._aclose(exc, None, None)
+            else:
+                self._state = CLOSING
+                outcome = aclose(self, exc, None, None)
+                if type(outcome) is not Outcome:
+                    outcome = await outcome
         finally:
             if get() is self:
                 try:

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from .app_scope import AppResource
 from .errors import ForkedResourceError
 from .kinds import ASYNC_BACKEND
-from .opening import Opening
+from .opening import UnderWay
 from .resources import RegisteredResource
 
 ClientT = TypeVar("ClientT")
@@ -134,7 +134,7 @@ class BackedResource(RegisteredResource):
 
     __slots__ = ("backend", "client")
 
-    def __init__(self, name: str, backend: Backend[Any] | AsyncBackend[Any], under_way: dict[Opening, Any]) -> None:
+    def __init__(self, name: str, backend: Backend[Any] | AsyncBackend[Any], under_way: UnderWay) -> None:
         self.backend = backend
         if isinstance(backend, AsyncBackend):
             super().__init__(name, self._abegin, under_way, kind=ASYNC_BACKEND)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Coroutine
+from threading import get_ident
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, is_rethrown
 from .opening import CLOSED, opening_of
@@ -20,16 +21,33 @@ from .settling import Runner, aclose_by_policy, close_by_policy, report_slow
 from .shield import AsyncioShield, current_anyio_scope, is_cancelled
 from .unwinding import Unwinding
 
+Ending: TypeAlias = "Outcome | Coroutine[Any, Any, Outcome]"
+"""How a context ended; of an async one perhaps what has to be awaited for it."""
+
+_LOOP_HELPS = sys.version_info < (3, 12)
+"""``current_task()`` asks for the loop, and that asks the kernel whether the process has forked: 0.15 of 0.2 µs."""
+
 
 def close(context: Any, exc: BaseException | None, status: int | None) -> Outcome:
     """End a sync context whose close is claimed."""
-    if is_plain(context):
-        if exc is None:
-            if status is None or status < 400:
-                return close_clean(context, status)
-        elif isinstance(exc, Exception) and context._frames is None:
-            return close_raised(context, exc, status)
-    return close_by_policy(context, Unwinding(context, exc, status))
+    ending: Any = None
+    under_way = context._under_way
+    if not under_way or opening_of(under_way, context) is None:
+        if context._plain:
+            if exc is None:
+                if status is None or status < 400:
+                    ending = close_clean(context, status)
+            elif isinstance(exc, Exception):
+                ending = close_raised(context, exc, status)
+        elif (
+            exc is None
+            and (status is None or status < 400)
+            and context._wishes is None  # `is_plain`, spelled out
+            and context._transactions is None
+            and not context._settles
+        ):
+            ending = _close_middleware(context, status)
+    return ending or close_by_policy(context, Unwinding(context, exc, status))
 
 
 def is_plain(context: Any) -> bool:
@@ -42,54 +60,93 @@ def is_plain(context: Any) -> bool:
     )
 
 
-def close_clean(context: Any, status: int | None) -> Outcome:
-    """Nothing was raised: everything is resumed."""
-    if context._opened or context._frames:
+def _close_middleware(context: Any, status: int | None) -> Ending:
+    """Nothing was raised: middleware is resumed, then resources are."""
+    frames = context._frames
+    part = handle = None
+    kept = may_commit = False
+    unwinding: Unwinding | None = None
+    token = enter_unwinding(context)
+    try:
+        while frames and context._wishes is None:
+            may_commit = frames.pop()
+            handle = frames.pop()
+            part = frames.pop()
+            if part.kind is GENERATOR:
+                if next(handle, NOTHING) is not NOTHING:
+                    GENERATOR.refuse_second_yield(handle)
+            else:
+                part.end_step(handle).call(None)
+            kept = kept or may_commit
+    except BaseException as error:
+        unwinding = _surprised(context, status, kept, part, handle, error, may_commit)
+    finally:
+        leave_unwinding(token)
+    if unwinding is None and is_plain(context):
+        return close_clean(context, status, kept)
+    return close_by_policy(context, unwinding or _surprised(context, status, kept), decided=True)
+
+
+def close_clean(
+    context: Any, status: int | None, kept: bool = False, scope: Any = None, shield: AsyncioShield | None = None
+) -> Ending:
+    """Nothing was raised, and only resources are left: each is resumed. ``kept``: something has committed before.
+
+    In an async context steps are driven by hand, as most never suspend; `_aclose_clean` goes on from one that does.
+    ``scope``: the anyio scope around it all.
+    """
+    opened = context._opened
+    if opened:
         part = handle = None
-        kept = may_commit = False
-        plain = True
+        unwinding: Unwinding | None = None
+        limit = context._limit
+        started = monotonic()
         try:
-            frames = context._frames
-            if frames:
-                token = enter_unwinding(context)
-                try:
-                    while frames and context._wishes is None:
-                        may_commit = frames.pop()
-                        handle = frames.pop()
-                        part = frames.pop()
-                        if part.kind is GENERATOR:
-                            if next(handle, NOTHING) is not NOTHING:
-                                GENERATOR.refuse_second_yield(handle)
-                        else:
-                            part.end_step(handle).call(None)
-                        kept = kept or may_commit
-                finally:
-                    leave_unwinding(token)
-                plain = is_plain(context)
-            opened = context._opened if plain else None
             while opened:
                 handle = opened.pop()
                 part = opened.pop()
-                if part.kind is GENERATOR:
+                kind = part.kind
+                if kind is GENERATOR:
                     try:
                         delattr(context, part.name)
                     except AttributeError:
                         pass  # it came late and was not kept
-                    started = monotonic()
                     if next(handle, NOTHING) is not NOTHING:
                         GENERATOR.refuse_second_yield(handle)
-                    if monotonic() - started > context._limit:
-                        report_slow(part.closing, monotonic() - started, context._limit)
                     kept = True
+                elif kind is ASYNC_GENERATOR:
+                    part.forget(context)
+                    step = handle.__anext__()
+                    try:
+                        signal = step.send(None)
+                    except StopAsyncIteration:
+                        kept = True
+                    except StopIteration:  # it yielded at once
+                        return _aclose_clean(
+                            context, status, kept, part, handle, step, NOTHING, shield or _shield(context, scope)
+                        )
+                    else:
+                        return _aclose_clean(
+                            context, status, kept, part, handle, step, signal, shield or _shield(context, scope)
+                        )
                 else:
-                    part.end_step(context, handle).call(None)
+                    step = part.end_step(context, handle)
+                    pending = step.call(None)
+                    if step.is_async:
+                        return _aclose_clean(
+                            context, status, kept, part, handle, pending, NOTHING, shield or _shield(context, scope)
+                        )
                     kept = kept or handle is not None
+                ended = monotonic()
+                if ended - started > limit:
+                    report_slow(part.closing, ended - started, limit)
+                started = ended  # of the next one: a reading costs as much as a step
         except BaseException as error:
-            unwinding: Unwinding | None = _surprised(context, status, kept, part, handle, error, may_commit)
-        else:
-            unwinding = None if plain else _surprised(context, status, kept)
+            unwinding = _surprised(context, status, kept, part, handle, error)
         if unwinding is not None:
-            return close_by_policy(context, unwinding, decided=True)
+            if context._home is None:
+                return close_by_policy(context, unwinding, decided=True)
+            return aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
     outcome = COMMITTED
     if status is not None:
         outcome = context._outcome = committed_with(status)
@@ -104,17 +161,18 @@ def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
     opened = context._opened
     if opened:
         traceback = exc.__traceback__
+        started = monotonic()
         while opened:
             handle = opened.pop()
             part = opened.pop()
             if part.kind is GENERATOR:
                 part.forget(context)
-                started = monotonic()
                 try:
                     handle.throw(exc)
                 except BaseException as error:
-                    if monotonic() - started > context._limit:
-                        report_slow(part.closing, monotonic() - started, context._limit)
+                    ended = monotonic()
+                    report_slow(part.closing, ended - started, context._limit)
+                    started = ended
                     if error is exc or isinstance(error, StopIteration) or is_rethrown(error, exc):
                         continue  # let through, or swallowed: a resource suppresses nothing
                     surprise = error
@@ -155,105 +213,102 @@ def _surprised(
     return unwinding
 
 
-def aclose(
-    context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None
-) -> Coroutine[Any, Any, Outcome]:
-    """End an async context whose close is claimed: gives the coroutine that does it."""
+def aclose(context: Any, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Ending:
+    """End an async context whose close is claimed."""
     takes_part = context._opened or context._frames or context._elsewhere
     if not takes_part and (exc is None or isinstance(exc, Exception)) and is_plain(context):
-        return _aclose_untouched(context, exc, status)
-    _, task, cancelling = context._home
-    if exc is None and task is not None and not context._elsewhere and is_plain(context):
-        asyncio = sys.modules["asyncio"]
-        if (status is None or status < 400) and asyncio.current_task() is task and task.cancelling() == cancelling:
-            scope = current_anyio_scope(asyncio)
-            if not is_cancelled(scope):
-                return _aclose_clean(context, status, asyncio, scope)
+        # A cancel puts nothing at risk then, and reaches the task as it would without a context.
+        return close(context, exc, status)
+    resumes = exc is None and (status is None or status < 400)
+    if resumes and ((context._plain and not context._under_way) or is_plain(context)):
+        thread, task, cancelling = context._home
+        if task is not None and not context._elsewhere:
+            loop = task.get_loop() if _LOOP_HELPS and thread == get_ident() else None
+            if sys.modules["asyncio"].current_task(loop) is task and task.cancelling() == cancelling:
+                scope = current_anyio_scope(task)
+                if scope is None or not is_cancelled(scope):
+                    if context._frames:
+                        return _aclose_middleware(context, status, scope)
+                    return close_clean(context, status, False, scope)
     return aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
 
 
-async def _aclose_untouched(context: Any, exc: Exception | None, status: int | None) -> Outcome:
-    """Nothing takes part. So a cancel puts nothing at risk, and reaches the task as it would without a context."""
-    return close(context, exc, status)
+async def _aclose_clean(
+    context: Any,
+    status: int | None,
+    kept: bool,
+    part: Any,
+    handle: Any,
+    step: Any,
+    signal: Any,
+    shield: AsyncioShield,
+) -> Outcome:
+    """Go on with `close_clean` from a step of an async context that has suspended with ``signal``, or not begun."""
+    unwinding: Unwinding | None = None
+    try:
+        if part.kind is not ASYNC_GENERATOR:
+            await shield.run(step, part.closing)
+        else:
+            try:
+                if signal is not NOTHING:
+                    await shield.finish(step, signal, part.closing)
+            except StopAsyncIteration:
+                pass
+            else:
+                await ASYNC_GENERATOR.refuse_second_yield(handle)
+    except BaseException as error:
+        unwinding = _surprised(context, status, kept, part, handle, error)
+    return await _rest(context, status, True, shield, unwinding)
 
 
-async def _aclose_clean(context: Any, status: int | None, asyncio: Any, scope: Any) -> Outcome:
-    """Something takes part, nothing was raised, nobody has cancelled this asyncio task: everything is resumed."""
+async def _aclose_middleware(context: Any, status: int | None, scope: Any) -> Outcome:
+    """Nothing was raised, nobody has cancelled this asyncio task: middleware is resumed, then resources are."""
+    frames = context._frames
     part = handle = None
     kept = may_commit = False
-    plain = True
-    shield: AsyncioShield | None = None  # made when the first step suspends
+    shield: AsyncioShield | None = None
+    unwinding: Unwinding | None = None
+    token = enter_unwinding(context)
     try:
-        frames = context._frames
-        if frames:
-            token = enter_unwinding(context)
-            try:
-                while frames and context._wishes is None:
-                    may_commit = frames.pop()
-                    handle = frames.pop()
-                    part = frames.pop()
-                    if part.kind is GENERATOR:
-                        if next(handle, NOTHING) is not NOTHING:
-                            GENERATOR.refuse_second_yield(handle)
-                    else:
-                        step = part.end_step(handle)
-                        ended = step.call(None)
-                        if step.is_async:
-                            shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
-                            await shield.run(ended, step.where)
-                    kept = kept or may_commit
-            finally:
-                leave_unwinding(token)
-            plain = is_plain(context)
-        opened = context._opened if plain else None
-        while opened:
-            handle = opened.pop()
-            part = opened.pop()
-            kind = part.kind
-            if kind is GENERATOR:
-                try:
-                    delattr(context, part.name)
-                except AttributeError:
-                    pass  # it came late and was not kept
-                started = monotonic()
+        while frames and context._wishes is None:
+            may_commit = frames.pop()
+            handle = frames.pop()
+            part = frames.pop()
+            if part.kind is GENERATOR:
                 if next(handle, NOTHING) is not NOTHING:
                     GENERATOR.refuse_second_yield(handle)
-                if monotonic() - started > context._limit:
-                    report_slow(part.closing, monotonic() - started, context._limit)
-                kept = True
-            elif kind is ASYNC_GENERATOR:
-                part.forget(context)
-                step = handle.__anext__()
-                ended = False
-                try:  # driven by hand: most never suspend
-                    signal = step.send(None)
-                    shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
-                    await shield.finish(step, signal, part.closing)
-                except StopAsyncIteration:
-                    ended = True
-                except StopIteration:
-                    pass  # it yielded at once
-                if not ended:
-                    await ASYNC_GENERATOR.refuse_second_yield(handle)
-                kept = True
             else:
-                step = part.end_step(context, handle)
+                step = part.end_step(handle)
                 ended = step.call(None)
                 if step.is_async:
-                    shield = shield or AsyncioShield(context._limit, asyncio, scope, context._home[2])
+                    shield = shield or _shield(context, scope)
                     await shield.run(ended, step.where)
-                kept = kept or handle is not None
+            kept = kept or may_commit
     except BaseException as error:
-        unwinding: Unwinding | None = _surprised(context, status, kept, part, handle, error, may_commit)
-    else:
-        interrupted = shield is not None and shield.interrupted is not None
-        unwinding = None if plain and not interrupted else _surprised(context, status, kept)
+        unwinding = _surprised(context, status, kept, part, handle, error, may_commit)
+    finally:
+        leave_unwinding(token)
+    if unwinding is None and not is_plain(context):
+        unwinding = _surprised(context, status, kept)
+    return await _rest(context, status, kept, shield, unwinding, scope)
+
+
+async def _rest(
+    context: Any,
+    status: int | None,
+    kept: bool,
+    shield: AsyncioShield | None,
+    unwinding: Unwinding | None,
+    scope: Any = None,
+) -> Outcome:
+    """Go on, by the policy if there is an unwinding of it already, or if a cancel came meanwhile."""
+    if unwinding is None and shield is not None and shield.interrupted is not None:
+        unwinding = _surprised(context, status, kept)
     if unwinding is not None:
         return await aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
-    outcome = COMMITTED
-    if status is not None:
-        outcome = context._outcome = committed_with(status)
-    context._state = CLOSED
-    if context._closers_waiting is not None:
-        context._wake_closers()
-    return outcome
+    ending: Any = close_clean(context, status, kept, scope, shield)
+    return ending if type(ending) is Outcome else await ending
+
+
+def _shield(context: Any, scope: Any) -> AsyncioShield:
+    return AsyncioShield(context._limit, sys.modules["asyncio"], scope, context._home[2])

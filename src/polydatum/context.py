@@ -14,7 +14,7 @@ from .callables import is_coroutine_function, name_of
 from .errors import AsyncResourceError, ConfigurationError, ContextError, ContextReusedError, MiddlewareSetupError
 from .kinds import GENERATOR, NOTHING
 from .meta import Meta, own_facts
-from .opening import CLOSED, CLOSING, CREATED, OPEN, Opening
+from .opening import CLOSED, CLOSING, CREATED, OPEN, UnderWay
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
 from .savepoints import Nested
@@ -58,7 +58,7 @@ class Context(ResourceOwner):
 
     # Of the manager: set on the subclass that it generates.
     _var: ContextVar[Any]
-    _under_way: dict[Opening, Any]
+    _under_way: UnderWay
     _data_manager: Any = None
     _limit: float = 5.0
     _rollback_on: RollbackRule | None = None
@@ -88,7 +88,7 @@ class Context(ResourceOwner):
         self._read_only = read_only
         if rollback_on is not None:
             self._rollback_on = rollback_on
-            self._settles = True
+            self._plain, self._settles = False, True
         if teardown_timeout is not None:
             check_timeout(teardown_timeout)
             self._limit = teardown_timeout
@@ -166,6 +166,7 @@ class Context(ResourceOwner):
             self._admit(wanted)
         with self._mutex:  # threads may wish at once
             if self._wishes is None:
+                self._plain = False
                 self._wishes = Wishes()
             return self._wishes
 
@@ -249,43 +250,45 @@ class Context(ResourceOwner):
             BaseException: whatever a middleware raises; those already set up have then been unwound.
         """
         self._drop_stale()
-        Context.__enter__(self)
+        self._begin(None)
+        if self._sets_up:
+            self._set_up()
         return self
 
     async def aopen(self) -> Self:
         """The async twin of `open`; sync and async middleware and resources may be mixed in it."""
         self._drop_stale()
-        await Context.__aenter__(self)
+        self._begin(home_of_running_task())
+        if self._sets_up:
+            await self._aset_up()
         return self
 
     def _drop_stale(self) -> None:
         """A closed context that was kept current and never left would be held by our token for ever."""
-        if self._state is not CREATED:
-            raise ContextReusedError(self._state)
         current = self._var.get()
-        if current is not None and current._state is CLOSED:
+        if current is not None and current._state is CLOSED and current is not self:
             outer = current._token.old_value
             if not isinstance(outer, Context) or outer._state is CLOSED:  # else late use would reach an open outer one
                 current.leave()
 
     def __enter__(self) -> Self:
-        if self._state is not CREATED:
-            raise ContextReusedError(self._state)
-        self._state = OPEN
-        self._token = self._var.set(self)
+        self._begin(None)
         if self._sets_up:
             self._set_up()
         return self
 
     async def __aenter__(self) -> Self:
-        if self._state is not CREATED:
-            raise ContextReusedError(self._state)
-        self._state = OPEN
-        self._home = home_of_running_task()
-        self._token = self._var.set(self)
+        self._begin(home_of_running_task())
         if self._sets_up:
             await self._aset_up()
         return self
+
+    def _begin(self, home: tuple[int, Any, int] | None) -> None:
+        if self._state is not CREATED:
+            raise ContextReusedError(self._state)
+        self._state = OPEN
+        self._home = home
+        self._token = self._var.set(self)
 
     def _set_up(self) -> None:
         frames: list[Any] = []
@@ -370,6 +373,9 @@ class Context(ResourceOwner):
         if late_hint:
             self._late_hint = late_hint
         try:
+            if self._state is OPEN:
+                self._state = CLOSING  # `_claim_close`, spelled out
+                return closing.close(self, exc, status)
             return self._close(exc, status) or self._outcome
         finally:
             if not keep_current:
@@ -406,6 +412,10 @@ class Context(ResourceOwner):
         if late_hint:
             self._late_hint = late_hint
         try:
+            if self._state is OPEN:
+                self._state = CLOSING  # `_claim_close`, spelled out
+                ending: Any = closing.aclose(self, exc, status, in_thread)
+                return ending if type(ending) is Outcome else await ending
             return await self._aclose(exc, status, in_thread) or self._outcome
         finally:
             if not keep_current:
@@ -441,9 +451,11 @@ class Context(ResourceOwner):
 
     def _claim_close(self) -> bool:
         """Whether the caller is the one to close; the state is then set to closing."""
-        # Under the GIL the next line is atomic: nothing in it calls. Of any number of closers one sees it open.
-        claimed, self._state = (True, CLOSING) if self._state is OPEN else (False, self._state)
-        return claimed
+        # Under the GIL no other thread comes between the look and the change: nothing is called, nothing allocated.
+        if self._state is not OPEN:
+            return False
+        self._state = CLOSING
+        return True
 
     def _must_wait(self) -> bool:
         """Whether a second closer has to wait for the first.
@@ -478,7 +490,8 @@ class Context(ResourceOwner):
 
     async def _aclose(self, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome | None:
         if self._claim_close():
-            return await closing.aclose(self, exc, status, in_thread)
+            ending: Any = closing.aclose(self, exc, status, in_thread)
+            return ending if type(ending) is Outcome else await ending
         if self._must_wait():
             waiter = async_waiter()
             if self._enlist(waiter):

@@ -36,17 +36,25 @@ class ContextTypes:
         self._sets_up = self._settles = False
         self._types: dict[type, type[Context]] = {}
         self.context: Any = self.of(context_class)
-        self.dal_context: Any = self._add(context_class, (_GivesDal, self.context), {})
+        giving_dal = self._blocks(context_class, members["dal"])
+        self.dal_context: Any = self._add(
+            context_class, (_GivesDal, self.context), {name: giving_dal[name] for name in giving_dal if "enter" in name}
+        )
 
     def of(self, context_class: type[Context]) -> type[Context]:
         """The generated subclass of a context class."""
         generated = self._types.get(context_class)
         if generated is None:
-            members = dict(self._members)
-            fast = {"__init__": _fast_init, **block_methods(members["_var"], members["_under_way"])}
-            members |= {name: fast[name] for name in fast if getattr(context_class, name) is getattr(Context, name)}
+            members = {**self._members, **self._blocks(context_class)}
+            if context_class.__init__ is Context.__init__:
+                members["__init__"] = _fast_init
             generated = self._types[context_class] = self._add(context_class, (context_class,), members)
         return generated
+
+    def _blocks(self, context_class: type[Context], dal: Any = None) -> dict[str, Any]:
+        """The fast methods, but for those that the context class overrides."""
+        fast = block_methods(self._members["_var"], self._members["_under_way"], dal)
+        return {name: fast[name] for name in fast if getattr(context_class, name) is getattr(Context, name)}
 
     def _add(self, context_class: type[Context], bases: tuple[type, ...], members: Mapping[str, Any]) -> Any:
         names = {"__module__": context_class.__module__, "__qualname__": context_class.__qualname__}
@@ -80,6 +88,7 @@ class ContextTypes:
         }
         generated._sets_up = self._sets_up or hooked["_setup_hook"]
         generated._settles = self._settles or hooked["_teardown_hook"] or hooked["_final_hook"]
+        generated._plain = not (generated._sets_up or generated._settles)
 
     def refuse_after_fork(self, mutex: Any) -> None:
         """In a forked child: contexts made before belong to the parent, and are closed here without being touched."""

@@ -28,7 +28,7 @@ from .inspection import Problem, describe, problems
 from .layer import DataAccessLayer, DynamicDAL
 from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
-from .opening import CLOSED
+from .opening import CLOSED, UnderWay
 from .resources import RegisteredResource
 from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
@@ -152,7 +152,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
         self._current: Callable[[], Any] = self._var.get
         self._mutex = threading.RLock()
-        self._under_way: dict[Any, Any] = {}  # Opening -> owner: the openings under way, of all contexts
+        self._under_way: UnderWay = {}
         self._rollback_on = rollback_on
         self._limit = teardown_timeout
         self._commit_order = tuple(commit_order)
@@ -611,10 +611,6 @@ class DataManager(Generic[DalT, ContextT]):
         for types in list(self._all_types):
             types.refuse_after_fork(self._mutex)
         self._under_way.clear()  # these belong to threads that did not survive
-        for resource in self._resources.values():
-            resource.claims.clear()
-        for backed in self._backed().values():
-            backed.client.claims.clear()
         self._app.forget_after_fork()
         self._apply_overrides()
 

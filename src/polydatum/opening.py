@@ -1,7 +1,7 @@
 """At most one successful open per owner and resource, under threads, ``asyncio.gather`` and trio tasks.
 
 An *owner* is a Context or the app scope. Whoever touches a resource first claims it, by one atomic ``dict.setdefault``
-on the resource's claims; the others wait for that `Opening` and look again. No lock is held while user code runs, so a
+on the openings under way; the others wait for that `Opening` and look again. No lock is held while user code runs, so a
 failed or cancelled open leaves nothing behind, and the next one in line opens anew.
 
 An opener claims first and looks at the owner's state then; a closer sets the state first and looks for openings then.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from .errors import ResourceCycleError
 from .waiting import ThreadWaiter, Waiter, async_waiter
@@ -29,8 +29,7 @@ class Openable(Protocol):
     """A registered resource, as far as opening it goes."""
 
     name: str
-    claims: dict[Any, Opening]  # by owner
-    under_way: dict[Opening, Any]  # the owners of all openings under way, of all resources of the manager
+    under_way: UnderWay
 
 
 class Owner(Protocol):
@@ -47,20 +46,11 @@ class Owner(Protocol):
         ...
 
 
-class Opening:
-    """One opening under way. It has no constructor, as it is hot: whoever makes one sets the attributes."""
+Opening: TypeAlias = "list[Any]"
+"""One opening under way: its resource (None when it is over) and the opening it runs in. A list, as it is hot."""
 
-    __slots__ = ("parent", "resource", "waiters")
-
-    resource: Openable
-    parent: Opening | None
-    waiters: list[Waiter] | None
-
-    def wake_waiters(self) -> None:
-        """Let all who wait look again."""
-        for waiter in self.waiters or ():
-            waiter.wake()
-
+UnderWay: TypeAlias = "dict[tuple[Openable, Owner], Opening]"
+"""The openings under way of all contexts of a manager."""
 
 _chain: ContextVar[Opening | None] = ContextVar("polydatum_opening", default=None)
 current_opening = _chain.get  # bound once: they are hot
@@ -68,7 +58,7 @@ enter_opening = _chain.set
 leave_opening = _chain.reset
 
 _waits_lock = threading.Lock()
-_waits: list[tuple[list[Opening], Opening]] = []  # who (and everything it runs in) waits for whom
+waits: list[tuple[list[Opening], Opening, Waiter]] = []  # who (and everything it runs in) waits for whom
 
 
 def claim(owner: Owner, mine: Opening) -> Opening | None:
@@ -76,11 +66,10 @@ def claim(owner: Owner, mine: Opening) -> Opening | None:
 
     Returns ``mine`` itself when the resource turned out to be open already.
     """
-    resource = mine.resource
-    other = resource.claims.setdefault(owner, mine)
+    resource = mine[0]
+    other: Opening = resource.under_way.setdefault((resource, owner), mine)
     if other is not mine:
         return other
-    resource.under_way[mine] = owner
     try:
         if owner._opened is not None and resource in owner._opened:
             release(owner, mine)
@@ -94,104 +83,112 @@ def claim(owner: Owner, mine: Opening) -> Opening | None:
 
 def complete(owner: Owner, mine: Opening, value: Any, handle: Any, transaction: Any = None) -> bool:
     """Hand what was opened to the owner, and let the others look again; False if the owner had closed without us."""
-    kept = owner._keep(mine.resource, value, handle, transaction)
+    kept = owner._keep(mine[0], value, handle, transaction)
     release(owner, mine)
     return kept
 
 
 def release(owner: Owner, mine: Opening) -> None:
     """Give a claim back, after an open or instead of it: the others look again."""
-    resource = mine.resource
-    del resource.claims[owner]
-    del resource.under_way[mine]
-    if mine.waiters is not None:
-        mine.wake_waiters()
+    resource = mine[0]
+    del resource.under_way[resource, owner]
+    mine[0] = None
+    if waits:
+        wake_waiters(mine)
 
 
-def opening_of(under_way: dict[Opening, Any], owner: Any) -> Opening | None:
-    """An opening that is under way for an owner, or None."""
-    for opening, whose in list(under_way.items()):
+def wake_waiters(over: Opening) -> None:
+    """Let all who wait for an opening look again."""
+    for _, awaited, waiter in waits.copy():
+        if awaited is over:
+            waiter.wake()
+
+
+def opening_of(under_way: UnderWay, owner: Any) -> tuple[Openable, Opening] | None:
+    """A resource that is being opened for an owner, with the opening; or None."""
+    for (resource, whose), opening in list(under_way.items()):
         if whose is owner:
-            return opening
+            return resource, opening
     return None
 
 
-def wait(owner: Owner, other: Opening) -> None:
+def wait(other: Opening) -> None:
     """Block until another opening ended, well or badly."""
     waiter = ThreadWaiter()
-    entry = _enlist(owner, other, waiter)
+    entry = _enlist(other, waiter)
     try:
-        if _is_under_way(owner, other):
+        if other[0] is not None:  # asked only now, so that an opening which ends meanwhile finds the waiter
             waiter.wait()
     finally:
         _unlist(entry)
 
 
-async def await_(owner: Owner, other: Opening) -> None:
+async def await_(other: Opening) -> None:
     """Suspend until another opening ended, well or badly."""
     waiter = async_waiter()
-    entry = _enlist(owner, other, waiter)
+    entry = _enlist(other, waiter)
     try:
-        if _is_under_way(owner, other):
+        if other[0] is not None:  # likewise
             await waiter.wait()
     finally:
         _unlist(entry)
 
 
-def _is_under_way(owner: Owner, other: Opening) -> bool:
-    """Asked once the waiter is on the list, so that an opening which ends just now finds it there."""
-    return other.resource.claims.get(owner) is other
-
-
-def _enlist(owner: Owner, other: Opening, waiter: Waiter) -> tuple[list[Opening], Opening]:
+def _enlist(other: Opening, waiter: Waiter) -> tuple[list[Opening], Opening, Waiter]:
     """Register a waiter for an opening.
 
     Raises:
         ResourceCycleError: if the opening waits, over any number of hops, for one that we run in.
     """
     ours = _ancestry(current_opening())
-    entry = (ours, other)
+    entry = (ours, other, waiter)
     with _waits_lock:
         loop = _path(other, ours, [])
         if loop is not None:
-            loop.append(other)
-            raise ResourceCycleError(opening.resource.name for opening in loop)
-        _waits.append(entry)
-        if other.waiters is None:
-            other.waiters = []
-        other.waiters.append(waiter)
+            resources = [opening[0] for opening in [*loop, other]]
+            if None not in resources:  # else one of them ended just now, and it is no loop any more
+                raise ResourceCycleError(resource.name for resource in resources)
+        waits.append(entry)
     return entry
 
 
-def _unlist(entry: tuple[list[Opening], Opening]) -> None:
+def _unlist(entry: tuple[list[Opening], Opening, Waiter]) -> None:
     with _waits_lock:
-        _waits.remove(entry)
+        waits.remove(entry)
 
 
 def _ancestry(opening: Opening | None) -> list[Opening]:
+    """An opening under way and those it runs in; a child task may have outlived some."""
     found: list[Opening] = []
     while opening is not None:
-        found.append(opening)
-        opening = opening.parent
+        if opening[0] is not None:
+            found.append(opening)
+        opening = opening[1]
     return found
 
 
 def _path(target: Opening, ours: list[Opening], seen: list[Opening]) -> list[Opening] | None:
     """The loop from ``target`` over one of ours and back, following who waits for whom; None if there is none."""
-    if target in ours:
-        return [target, *reversed(ours[: ours.index(target)])]
-    for waiting, awaited in _waits:
-        if target in waiting and awaited not in seen:
+    place = _place(target, ours)
+    if place is not None:
+        return [target, *reversed(ours[:place])]
+    for waiting, awaited, _ in waits:
+        if _place(target, waiting) is not None and _place(awaited, seen) is None:
             rest = _path(awaited, ours, [*seen, awaited])
             if rest is not None:
                 return [target, *rest]
     return None
 
 
+def _place(opening: Opening, among: list[Opening]) -> int | None:
+    """Where an opening is in a list of them; not by ``==``, which looks at what they contain."""
+    return next((place for place, one in enumerate(among) if one is opening), None)
+
+
 def _forget_after_fork() -> None:
     global _waits_lock
     _waits_lock = threading.Lock()  # a thread that did not survive may have held it
-    _waits.clear()
+    waits.clear()
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)

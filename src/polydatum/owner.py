@@ -33,6 +33,7 @@ class ResourceOwner:
     _opened: list[Any] | None  # in order of opening, flat to be small: resource, handle, resource, handle, ...
     _home: tuple[int, Any, int] | None  # of an async context: its loop's thread, its asyncio task, how often cancelled
 
+    _plain = True  # nothing but resources takes part in the end: no middleware, wish, transaction or rule
     _transactions: list[tuple[str, Any]] | None = None
     _sealed = False  # the first prepare is over: nothing may open any more
     _parked: dict[str, Any] | None = None
@@ -87,6 +88,7 @@ class ResourceOwner:
         self._append(resource, handle)
         if transaction is not None:
             with self._mutex:
+                self._plain = False
                 self._transactions = [*(self._transactions or ()), (resource.name, transaction)]
         is_async = resource.is_async(handle)
         if not is_async and self._is_elsewhere():

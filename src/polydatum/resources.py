@@ -31,6 +31,7 @@ from .kinds import (
 from .opening import (
     OPEN,
     Opening,
+    UnderWay,
     await_,
     claim,
     complete,
@@ -39,6 +40,8 @@ from .opening import (
     leave_opening,
     release,
     wait,
+    waits,
+    wake_waiters,
 )
 from .transactions import value_of
 from .unwinding import Step
@@ -89,9 +92,9 @@ class RegisteredResource:
     touch and after the close.
     """
 
-    __slots__ = ("claims", "closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
+    __slots__ = ("closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
 
-    def __init__(self, name: str, factory: Any, under_way: dict[Opening, Any], kind: Kind | None = None) -> None:
+    def __init__(self, name: str, factory: Any, under_way: UnderWay, kind: Kind | None = None) -> None:
         kind = kind or (VALUE if type(factory) is ValueResource else kind_of(factory))
         if kind is None:
             raise InvalidResourceError(
@@ -107,7 +110,6 @@ class RegisteredResource:
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
         self.judged_async = False  # what the callable makes has turned out to need await, in async contexts
-        self.claims: dict[Any, Opening] = {}
         self.under_way = under_way
         self.closing = f"closing resource {name!r}"
         self.slot = f"_async_{name}"  # where an opened async value is kept: its name always gives an awaitable
@@ -120,22 +122,21 @@ class RegisteredResource:
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self
-        kind = self.kind
-        if kind is not GENERATOR or owner._state is not OPEN:
+        if self.kind is not GENERATOR:
             home = owner._home
-            if kind is ASYNC_GENERATOR and owner._state is OPEN and home is not None and home[0] == get_ident():
-                return AsyncTouch(self, owner, owner)  # `async_touch`, spelled out for the usual case
+            if self.kind is ASYNC_GENERATOR and owner._state is OPEN and home is not None and home[0] == get_ident():
+                touch = AsyncTouch()  # `async_touch`, spelled out for the usual case
+                set_touched(touch, (self, owner, owner, NOTHING))
+                return touch
             if self.kind.is_async or (self.judged_async and owner._is_async):
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
         # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
-        mine = Opening()
-        mine.resource = self
-        mine.parent = current_opening()
-        mine.waiters = None
-        if self.claims.setdefault(owner, mine) is not mine:
+        mine: Opening = [self, current_opening()]
+        key = (self, owner)
+        under_way = self.under_way
+        if under_way.setdefault(key, mine) is not mine:
             return self.open(owner, owner)
-        self.under_way[mine] = owner
         opened = owner._opened
         if owner._state is not OPEN or (opened is not None and self in opened):
             release(owner, mine)
@@ -151,25 +152,23 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
+        try:
+            rare = hasattr(value, "kind")  # it may be transactional
+        except Exception:
+            rare = False  # of the value's own, for an attribute it does not have
         home = owner._home
-        rare = owner._state is not OPEN or (home is not None and home[0] != get_ident())
-        if not rare:
-            try:
-                rare = hasattr(value, "kind")  # it may be transactional
-            except Exception:
-                pass  # of the value's own, for an attribute it does not have
-        if rare:
+        if rare or owner._state is not OPEN or (home is not None and home[0] != get_ident()):
             return self._completed(owner, mine, value, handle)
         entry = [self, handle]
         opened = owner._opened = owner._opened or entry  # see ResourceOwner._append
         if opened is not entry:
             opened += entry
         setattr(owner, self.name, value)
-        del self.claims[owner]
-        del self.under_way[mine]
-        if mine.waiters is not None:
-            mine.wake_waiters()
-        return value if owner._state is OPEN else owner._value_of(self)
+        del under_way[key]
+        mine[0] = None
+        if waits:
+            wake_waiters(mine)
+        return value
 
     # --- Sync ---------------------------------------------------------------------------------------------------------
 
@@ -179,14 +178,11 @@ class RegisteredResource:
             found = owner._touched_while_not_open(self)
             if found is not NOTHING:
                 return found
-        mine = Opening()
-        mine.resource = self
-        mine.parent = current_opening()
-        mine.waiters = None
+        mine: Opening = [self, current_opening()]
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
-            wait(owner, other)
+            wait(other)
         token = enter_opening(mine)
         try:
             kind = self.kind
@@ -206,7 +202,7 @@ class RegisteredResource:
             leave_opening(token)
         if handle is _AWAITED:
             release(owner, mine)
-            return AsyncTouch(self, owner, subject, value)
+            return touch_of(self, owner, subject, value)
         return self._completed(owner, mine, value, handle)
 
     def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
@@ -258,7 +254,7 @@ class RegisteredResource:
         if owner._state is not OPEN:
             owner._touched_while_not_open(self)
         self._refuse_unless_awaitable(owner)
-        return AsyncTouch(self, owner, subject)
+        return touch_of(self, owner, subject)
 
     def _refuse_unless_awaitable(self, owner: Any) -> None:
         """An async resource cannot be opened where nothing can be awaited; said before it runs."""
@@ -274,73 +270,71 @@ class RegisteredResource:
                 "make the endpoint async, or register a sync resource",
             )
 
-    async def aopen(self, owner: Any, subject: Any, made: Any) -> Any:
-        """The value, opened now unless another task is faster. ``made``: what a callable has made already."""
-        mine = Opening()
-        mine.resource = self
-        mine.parent = current_opening()
-        mine.waiters = None
-        if owner._opened is None and owner._state is OPEN and self.claims.setdefault(owner, mine) is mine:
-            self.under_way[mine] = owner  # `claim`, spelled out for the first resource of a context
-            if owner._state is not OPEN:
+    def aopen(self, owner: Any, subject: Any, made: Any) -> Generator[Any, Any, Any]:
+        """Await the value, opened now unless another task is faster. ``made``: what a callable has made already.
+
+        A generator for ``__await__``: a coroutine would cost a second object.
+        """
+        mine: Opening = [self, current_opening()]
+        key = (self, owner)
+        if owner._opened is None and owner._state is OPEN and self.under_way.setdefault(key, mine) is mine:
+            if owner._state is not OPEN:  # `claim`, spelled out for the first resource of a context
                 release(owner, mine)
                 raise owner._closed_error(self.name)
         else:
             while (other := claim(owner, mine)) is not None:
                 if other is mine:
                     return owner._value_of(self)
-                await await_(owner, other)
+                yield from await_(other).__await__()
         token = enter_opening(mine)
         try:
             kind = self.kind
             if kind is ASYNC_GENERATOR:
                 handle = self.factory(subject)
                 try:
-                    value = await handle.__anext__()
+                    value = yield from handle.__anext__()
                 except StopAsyncIteration:
                     raise ResourceSetupError(self.name) from None
             else:
                 if made is NOTHING:
                     made = self.factory(subject)
                 if kind is ASYNC_BACKEND:
-                    made = await made
+                    made = yield from made.__await__()
                 judged = judge(made, in_async=True)
                 if judged is None or not judged.is_async:
                     raise InvalidResourceError(
                         self.name, f"it returned an async context manager before, now a {type(made).__name__}"
                     )
-                value, inner = await judged.open(lambda _: made, None)
+                value, inner = yield from judged.open(lambda _: made, None).__await__()
                 handle = Judged(judged, inner)
         except BaseException:
             release(owner, mine)
             raise
         finally:
             leave_opening(token)
-        transaction = None
-        if kind is not ASYNC_GENERATOR or looks_transactional(value):
-            transaction = transaction_of(value, handle)
-            if transaction is not None:
-                refused = self._refused_transaction(owner, transaction)
-                if refused is not None:
-                    try:
-                        await self.end_step(owner, handle).call(refused)
-                    finally:
-                        release(owner, mine)
-                    raise refused
-                value = value_of(transaction)
-        elif owner is subject and owner._state is OPEN:
+        if kind is ASYNC_GENERATOR and owner is subject and owner._state is OPEN and not looks_transactional(value):
             entry = [self, handle]  # `complete`, spelled out
             opened = owner._opened = owner._opened or entry
             if opened is not entry:
                 opened += entry
             setattr(owner, self.slot, value)
-            del self.claims[owner]
-            del self.under_way[mine]
-            if mine.waiters is not None:
-                mine.wake_waiters()
+            del self.under_way[key]
+            mine[0] = None
+            if waits:
+                wake_waiters(mine)
             return value
+        transaction = transaction_of(value, handle)
+        if transaction is not None:
+            refused = self._refused_transaction(owner, transaction)
+            if refused is not None:
+                try:
+                    yield from self.end_step(owner, handle).call(refused).__await__()
+                finally:
+                    release(owner, mine)
+                raise refused
+            value = value_of(transaction)
         if not complete(owner, mine, value, handle, transaction):
-            await self.end_step(owner, handle).call(owner._closed_error(self.name))
+            yield from self.end_step(owner, handle).call(owner._closed_error(self.name)).__await__()
         return value if owner._state is OPEN else owner._value_of(self)
 
     # --- Closing ------------------------------------------------------------------------------------------------------
@@ -382,15 +376,12 @@ class AsyncTouch:
 
     __slots__ = ("_touch",)
 
-    _touch: tuple[RegisteredResource, Any, Any, Any]
-
-    def __init__(self, resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> None:
-        object.__setattr__(self, "_touch", (resource, owner, subject, made))
+    _touch: tuple[RegisteredResource, Any, Any, Any]  # the resource, its owner, the factory's argument, what it made
 
     def owned_by(self, owner: Any) -> AsyncTouch:
         """The same touch, of another owner."""
         resource, _, subject, made = self._touch
-        return AsyncTouch(resource, owner, subject, made)
+        return touch_of(resource, owner, subject, made)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         resource, owner, subject, made = self._touch
@@ -398,7 +389,7 @@ class AsyncTouch:
             value = getattr(owner, resource.slot, NOTHING)
             if value is not NOTHING:
                 return _ready(value)
-        return resource.aopen(owner, subject, made).__await__()
+        return resource.aopen(owner, subject, made)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AsyncResourceError(
@@ -415,6 +406,16 @@ class AsyncTouch:
 
     def __repr__(self) -> str:
         return f"<async resource {self._touch[0].name!r}: await it>"
+
+
+set_touched = AsyncTouch.__dict__["_touch"].__set__  # past the ``__setattr__`` that refuses
+
+
+def touch_of(resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> AsyncTouch:
+    """A touch of an async resource."""
+    touch = AsyncTouch()
+    set_touched(touch, (resource, owner, subject, made))
+    return touch
 
 
 def _ready(value: Any) -> Generator[Any, Any, Any]:

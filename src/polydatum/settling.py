@@ -14,7 +14,7 @@ from typing import Any
 
 from . import workers
 from .errors import AsyncResourceError
-from .opening import CLOSED, await_, opening_of, wait
+from .opening import CLOSED, Opening, await_, opening_of, wait
 from .outcome import CANCELLATION, Outcome, is_cancellation
 from .owner import enter_unwinding, leave_unwinding
 from .reporting import log_error
@@ -182,7 +182,8 @@ def shield_for(limit: float, asyncio: Any) -> Shield:
     """A shield for steps of the running task, which may take that many seconds together."""
     if asyncio is None:
         return TrioShield(limit, sys.modules["trio"])
-    return AsyncioShield(limit, asyncio, current_anyio_scope(asyncio), asyncio.current_task().cancelling())
+    task = asyncio.current_task()
+    return AsyncioShield(limit, asyncio, current_anyio_scope(task), task.cancelling())
 
 
 async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException | None:
@@ -198,7 +199,7 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
     asyncio = sys.modules["asyncio"]
     if sys.version_info < (3, 13) and isinstance(unwinding.given, BaseExceptionGroup):
         return None  # a TaskGroup that failed leaves the task's count of cancels raised; it rolls back anyway
-    if is_cancelled(current_anyio_scope(asyncio)):  # first: a scope catches its own cancel only
+    if is_cancelled(current_anyio_scope(asyncio.current_task())):  # first: a scope catches its own cancel only
         return await raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
     if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:
         return asyncio.CancelledError()  # type: ignore[no-any-return]
@@ -211,23 +212,24 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
 def _opening_steps(context: Any) -> Iterator[Step]:
     """Wait for openers under way, in other threads or tasks, before the list of what is open is read."""
     failed = None
-    while (other := opening_of(context._under_way, context)) is not None:
+    while (found := opening_of(context._under_way, context)) is not None:
+        resource, other = found
         if other is failed:
             return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
         failed = other
-        where = f"waiting for resource {other.resource.name!r} to open"
+        where = f"waiting for resource {resource.name!r} to open"
         if context._home is None:
-            yield Step(where, partial(_wait, context, other))
+            yield Step(where, partial(_wait, other))
         else:
-            yield Step(where, partial(_await, context, other), is_async=True)
+            yield Step(where, partial(_await, other), is_async=True)
 
 
-def _wait(context: Any, other: Any, cause: BaseException | None) -> None:
-    wait(context, other)
+def _wait(other: Opening, cause: BaseException | None) -> None:
+    wait(other)
 
 
-async def _await(context: Any, other: Any, cause: BaseException | None) -> None:
-    await await_(context, other)
+async def _await(other: Opening, cause: BaseException | None) -> None:
+    await await_(other)
 
 
 def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:

@@ -151,7 +151,7 @@ class AsyncioShield:
     def _sort(self, cancel: BaseException) -> BaseException | None:
         """Remember a cancel from outside; return one that belongs to the step."""
         outer = self._own_scope or self._scope
-        scopes = _scopes_below(outer, current_anyio_scope(self._asyncio))
+        scopes = _scopes_below(outer, current_anyio_scope(self._task))
         for scope in scopes:
             if scope.cancel_called:
                 return cancel
@@ -227,7 +227,7 @@ async def raised_by(checkpoint: Callable[[], Awaitable[Any]]) -> BaseException |
     return None
 
 
-def current_anyio_scope(asyncio: Any) -> Any:
+def current_anyio_scope(task: Any) -> Any:
     """The innermost anyio cancel scope of the running asyncio task, or None.
 
     anyio has no public name for it. Where the private one is missing, scopes are not seen, and their cancels count as
@@ -239,7 +239,7 @@ def current_anyio_scope(asyncio: Any) -> Any:
     states = getattr(backend, "_task_states", None)
     if not states:
         return None
-    state = states.get(asyncio.current_task())
+    state = states.get(task)
     return None if state is None else state.cancel_scope
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from polydatum import Context, DataManager, ValueResource
 
@@ -33,6 +36,42 @@ def test_resources_are_descriptors_of_the_class() -> None:
     cls: Any = type(dm.context())
     assert cls.rate.name == "rate"
     assert cls.engine.name == "engine"
+
+
+class CountingContext(Context):
+    """Has blocks of its own, so that the manager's fast ones do not stand in for them."""
+
+    entered = 0
+
+    def __enter__(self) -> Any:
+        self.entered += 1
+        return super().__enter__()
+
+    async def __aenter__(self) -> Any:
+        self.entered += 1
+        return await super().__aenter__()
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+async def test_blocks_that_a_context_class_overrides(drive: Any, middleware: bool) -> None:
+    """They run, also where entering gives the DAL; and set up what there is."""
+    log: list[str] = []
+
+    def logged(context: Any) -> Iterator[None]:
+        log.append("set up")
+        yield
+
+    dm = DataManager(context_class=CountingContext)
+    if middleware:
+        dm.register_context_middleware(logged)
+    block: Any = dm.context()
+    async with drive.block(block) as ctx:
+        assert ctx is block
+    giving: Any = dm.dal()
+    async with drive.block(giving) as dal:
+        assert dal is dm.get_dal()
+    assert block.entered == giving.entered == 1
+    assert log == ["set up"] * (2 * middleware)
 
 
 def test_contexts_keep_the_class_they_were_made_of() -> None:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 
-from polydatum import ContextClosedError, DataManager, ValueResource
-from polydatum.opening import Opening, await_, claim, release, wait
-
-
-def claimed(dm: DataManager[Any, Any], ctx: Any, name: str) -> Opening:
-    """An opening of a resource, not claimed yet."""
-    opening = Opening()
-    opening.resource = type(ctx).__dict__[name]
-    opening.parent = None
-    opening.waiters = None
-    return opening
+from polydatum import ContextClosedError, DataManager, ResourceCycleError, ValueResource
+from polydatum.opening import Opening, await_, claim, enter_opening, release, wait, waits
 
 
 def test_waiting_for_an_opening_that_has_just_ended() -> None:
@@ -26,11 +18,11 @@ def test_waiting_for_an_opening_that_has_just_ended() -> None:
     dm = DataManager()
     dm.register_resources(value=ValueResource(1))
     with dm.context() as ctx:
-        opening = claimed(dm, ctx, "value")
+        opening: Opening = [type(ctx).__dict__["value"], None]
         assert claim(ctx, opening) is None
         release(ctx, opening)
-        wait(ctx, opening)
-        asyncio.run(await_(ctx, opening))
+        wait(opening)
+        asyncio.run(await_(opening))
         assert ctx.value == 1
 
 
@@ -38,9 +30,9 @@ async def test_a_context_that_closes_while_its_first_resource_is_claimed(drive: 
     """Opener and closer: at least one of the two sees the other, and the opener gives up."""
 
     class Claims(dict[Any, Any]):
-        def setdefault(self, owner: Any, mine: Any) -> Any:
-            owner._state = "closing"
-            return super().setdefault(owner, mine)
+        def setdefault(self, claim: Any, mine: Any) -> Any:
+            claim[1]._state = "closing"
+            return super().setdefault(claim, mine)
 
     def db(context: Any) -> Iterator[int]:
         yield 1
@@ -49,10 +41,53 @@ async def test_a_context_that_closes_while_its_first_resource_is_claimed(drive: 
     dm.register_resources(db=drive.part(db))
     async with drive.block(dm.context()) as ctx:
         resource = type(ctx).__dict__["db"]
-        resource.claims, former = Claims(), resource.claims
+        resource.under_way, former = Claims(), resource.under_way
         with pytest.raises(ContextClosedError, match="its context is closing"):
             await drive.value(ctx.db)
-        assert resource.claims == dm._under_way == {}
-        resource.claims = former
+        assert resource.under_way == dm._under_way == {}
+        resource.under_way = former
         ctx._state = "open"
         assert await drive.value(ctx.db) == 1
+
+
+def test_an_opening_that_is_over_is_looked_through() -> None:
+    """What a task inherits from an opening that has ended counts no more; what that one ran in still does."""
+    dm = DataManager()
+    dm.register_resources(outer=ValueResource(1), inner=ValueResource(2))
+    with dm.context() as ctx:
+        outer: Opening = [type(ctx).__dict__["outer"], None]
+        inner: Opening = [type(ctx).__dict__["inner"], outer]
+        assert claim(ctx, outer) is claim(ctx, inner) is None
+        release(ctx, inner)
+
+        def inside() -> None:
+            enter_opening(inner)
+            assert ctx.outer == 1
+
+        with pytest.raises(ResourceCycleError, match="outer -> outer"):
+            copy_context().run(inside)
+        release(ctx, outer)
+        copy_context().run(inside)
+        assert ctx.outer == 1
+
+
+def test_a_loop_that_ended_just_now_is_none() -> None:
+    """Between the look at who waits for whom and the error, one of them ends: nothing stands in the way."""
+
+    class Ending(list[Any]):
+        """An opening that is over once it was looked at."""
+
+        def __getitem__(self, place: Any) -> Any:
+            if place == 0:
+                return next(looks)
+            return super().__getitem__(place)
+
+    looks = iter([object(), None, None, None])
+    mine: Opening = Ending([object(), None])
+
+    def inside() -> None:
+        enter_opening(mine)
+        wait(mine)
+
+    copy_context().run(inside)
+    assert waits == []

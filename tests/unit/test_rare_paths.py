@@ -77,12 +77,12 @@ def test_another_thread_opens_it_just_before_the_claim() -> None:
         def setdefault(self, key: Any, default: Any = None) -> Any:
             if not self.raced:
                 self.raced = True
-                thread = threading.Thread(target=lambda: key.db)
+                thread = threading.Thread(target=lambda: key[1].db)
                 thread.start()
                 thread.join(10)
             return super().setdefault(key, default)
 
-    dm._resources["db"].claims = Raced()
+    dm._resources["db"].under_way = Raced()
     with dm.context() as ctx:
         assert ctx.db == 1
     assert len(opened) == 1
@@ -351,7 +351,7 @@ def test_a_service_cannot_be_called_dal() -> None:
 def test_no_scope_is_seen_without_anyio(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shield looks anyio up, and does without."""
     monkeypatch.delitem(sys.modules, "anyio._backends._asyncio", raising=False)
-    assert current_anyio_scope(asyncio) is None
+    assert current_anyio_scope(object()) is None
 
 
 def test_a_native_cancel_inside_a_shielded_scope_of_a_step() -> None:

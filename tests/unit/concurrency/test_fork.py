@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from polydatum import ContextClosedError, DataManager, NoActiveContextError, Service, opening
+from polydatum import ContextClosedError, DataManager, NoActiveContextError, Service, opening, resources
 
 Manager = DataManager[Any, Any]
 
@@ -232,7 +232,9 @@ def test_a_fork_while_a_thread_is_about_to_wait(monkeypatch: pytest.MonkeyPatch)
             assert os.getpid() != parent or go.wait(10)
 
     parent = os.getpid()
-    monkeypatch.setattr(opening, "_waits", Waits())
+    waits = Waits()
+    monkeypatch.setattr(opening, "waits", waits)
+    monkeypatch.setattr(resources, "waits", waits)
     inside, released = threading.Event(), threading.Event()
 
     def slow(owner: Any) -> Iterator[str]:

@@ -421,7 +421,7 @@ def test_waiting_closers_and_openers_are_let_go() -> None:
 
             await asyncio.gather(*(touch() for _ in range(10)))
         await asyncio.gather(*(ctx.aclose() for _ in range(10)))
-        assert opening._waits == []
+        assert opening.waits == []
 
     asyncio.run(main())
 
