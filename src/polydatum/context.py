@@ -14,7 +14,19 @@ from .callables import is_coroutine_function, name_of
 from .errors import AsyncResourceError, ConfigurationError, ContextError, ContextReusedError, MiddlewareSetupError
 from .kinds import GENERATOR, NOTHING
 from .meta import Meta, own_facts
-from .opening import CLOSED, CLOSING, CREATED, OPEN, UnderWay
+from .opening import (
+    CLOSED,
+    CLOSING,
+    CREATED,
+    OPEN,
+    Opening,
+    SetUp,
+    UnderWay,
+    current_opening,
+    enter_opening,
+    leave_opening,
+    release,
+)
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
 from .savepoints import Nested
@@ -235,6 +247,8 @@ class Context(ResourceOwner):
                 self._sets_up = True  # it turns out at the open whether the context is sync
             elif self._home is None:
                 self._refuse_hook(hook)
+        elif self._is_elsewhere():
+            self._elsewhere = True  # it may block, or need its thread, as what registered it did
         return hook
 
     def _refuse_hook(self, hook: Callable[[], Any]) -> NoReturn:
@@ -294,6 +308,7 @@ class Context(ResourceOwner):
         frames: list[Any] = []
         self._frames = frames
         name = None
+        mine, token = self._begin_set_up()
         try:
             self._setup_hook()
             if self._wishes is not None:
@@ -311,18 +326,21 @@ class Context(ResourceOwner):
                 else:
                     value, handle = middleware.open(self)
                 frames += (middleware, handle, value is not None or self._opened is not before)
+            self._admit("the context")  # somebody else may have closed it meanwhile
         except BaseException as error:
-            self._claim_close()
             try:
-                settling.close_by_policy(self, Unwinding.of_failed_open(self, error, name), decided=True)
+                if self._set_up_failed(mine, token):
+                    settling.close_by_policy(self, Unwinding.of_failed_open(self, error, name), decided=True)
             finally:
                 self.leave()
             raise  # whatever the others made of it: a context that did not open is always an error
+        self._end_set_up(mine, token)
 
     async def _aset_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
         name = None
+        mine, token = self._begin_set_up()
         try:
             self._setup_hook()
             for middleware in self._data_manager._middleware_for(self):
@@ -333,13 +351,36 @@ class Context(ResourceOwner):
                 else:
                     value, handle = await middleware.aopen(self)
                 frames += (middleware, handle, value is not None or self._opened is not before)
+            self._admit("the context")
         except BaseException as error:
-            self._claim_close()
             try:
-                await settling.aclose_by_policy(self, Unwinding.of_failed_open(self, error, name), None, decided=True)
+                if self._set_up_failed(mine, token):
+                    unwinding = Unwinding.of_failed_open(self, error, name)
+                    await settling.aclose_by_policy(self, unwinding, None, decided=True)
             finally:
                 self.leave()
             raise
+        self._end_set_up(mine, token)
+
+    def _begin_set_up(self) -> tuple[Opening, Any]:
+        """Whoever closes the context from now on waits until its middleware is set up, and then unwinds it."""
+        mine: Opening = [SetUp(self._under_way), current_opening()]
+        self._under_way[mine[0], self] = mine
+        return mine, enter_opening(mine)
+
+    def _end_set_up(self, mine: Opening, token: Any) -> None:
+        leave_opening(token)
+        release(self, mine)
+
+    def _set_up_failed(self, mine: Opening, token: Any) -> bool:
+        """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
+        is_ours = self._claim_close() or self._state is CLOSED  # who closed it did not wait that long
+        if not is_ours:
+            with self._mutex:
+                self._wishes = self._wishes or Wishes()
+                self._wishes.rollback_only = "the context was closed while its middleware was set up"
+        self._end_set_up(mine, token)
+        return is_ours
 
     # --- Close --------------------------------------------------------------------------------------------------------
 

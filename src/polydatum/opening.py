@@ -57,6 +57,16 @@ current_opening = _chain.get  # bound once: they are hot
 enter_opening = _chain.set
 leave_opening = _chain.reset
 
+
+class SetUp:
+    """What stands for a context's middleware in an opening: whoever closes the context meanwhile waits for it."""
+
+    name = "context middleware"
+
+    def __init__(self, under_way: UnderWay) -> None:
+        self.under_way = under_way
+
+
 _waits_lock = threading.Lock()
 waits: list[tuple[list[Opening], Opening, Waiter]] = []  # who (and everything it runs in) waits for whom
 

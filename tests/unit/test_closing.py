@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polydatum import DataManager
+from polydatum import ContextClosedError, DataManager, ResourceCycleError
 from polydatum import context as context_module
 
 
@@ -139,3 +139,134 @@ async def test_a_value_that_is_not_kept(drive: Any, recorder: Any, how: str) -> 
     assert recorder[0] == "db opens"
     assert recorder[-1] == "db ends"
     assert len(recorder) == 3
+
+
+# --- A close while middleware is set up -------------------------------------------------------------------------------
+
+
+def test_a_close_in_another_thread_waits_for_the_set_up(recorder: Any) -> None:
+    """What was set up is unwound, the work does not begin, and nothing is kept."""
+    acquiring, go_on = threading.Event(), threading.Event()
+
+    def slow(context: Any) -> Iterator[None]:
+        recorder("acquires")
+        acquiring.set()
+        assert go_on.wait(10)
+        try:
+            yield
+        except BaseException as error:
+            recorder(f"sees {type(error).__name__}")
+            raise
+        finally:
+            recorder("releases")
+
+    dm = DataManager()
+    dm.register_context_middleware(slow)
+    ctx = dm.context()
+
+    def work() -> None:
+        try:
+            ctx.open()
+        except ContextClosedError:
+            recorder("does not open")
+
+    opener = threading.Thread(target=work)
+    opener.start()
+    assert acquiring.wait(10)
+    outcomes: list[Any] = []
+    closer = threading.Thread(target=lambda: outcomes.append(ctx.close()))
+    closer.start()
+    while ctx.state != "closing":
+        pass
+    go_on.set()
+    opener.join()
+    closer.join()
+    assert outcomes == ["rolled_back"]
+    assert sorted(recorder) == sorted(["acquires", "does not open", "sees RolledBack", "releases"])
+
+
+def test_a_close_in_another_task_waits_for_the_set_up(recorder: Any) -> None:
+    async def scenario() -> None:
+        acquiring, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(context: Any) -> AsyncIterator[None]:
+            acquiring.set()
+            await go_on.wait()
+            try:
+                yield
+            finally:
+                recorder("releases")
+
+        dm = DataManager()
+        dm.register_context_middleware(slow)
+        ctx = dm.context()
+        opener = asyncio.create_task(ctx.aopen())
+        await acquiring.wait()
+        closer = asyncio.create_task(ctx.aclose())
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(ContextClosedError):
+            await opener
+        assert await closer == "rolled_back"
+
+    asyncio.run(scenario())
+    assert recorder == ["releases"]
+
+
+def test_a_set_up_that_outlasts_the_close_is_unwound_by_itself(recorder: Any) -> None:
+    """The closer gives up at the teardown limit."""
+
+    async def scenario() -> None:
+        acquiring, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(context: Any) -> AsyncIterator[None]:
+            acquiring.set()
+            await go_on.wait()
+            try:
+                yield
+            finally:
+                recorder("releases")
+
+        dm = DataManager(teardown_timeout=0.01)
+        dm.register_context_middleware(slow)
+        ctx = dm.context()
+        opener = asyncio.create_task(ctx.aopen())
+        await acquiring.wait()
+        with pytest.raises(TimeoutError):
+            await ctx.aclose()
+        assert recorder == []
+        go_on.set()
+        with pytest.raises(ContextClosedError):
+            await opener
+
+    asyncio.run(scenario())
+    assert recorder == ["releases"]
+
+
+def test_a_close_in_its_own_set_up_does_not_wait_for_itself() -> None:
+    def closing(context: Any) -> Iterator[None]:
+        context.close()
+        yield
+
+    dm = DataManager()
+    dm.register_context_middleware(closing)
+    with pytest.raises(ResourceCycleError, match="context middleware"):
+        dm.context().open()
+
+
+def test_a_hook_of_a_sync_endpoint_runs_off_the_event_loop() -> None:
+    """It may block, as the endpoint may, also where no resource was opened there."""
+
+    async def scenario() -> None:
+        threads: list[int] = []
+
+        def endpoint() -> None:
+            ctx.before_commit(lambda: threads.append(threading.get_ident()))
+            ctx.on_commit(lambda: threads.append(threading.get_ident()))
+
+        async with DataManager().context() as ctx:
+            await asyncio.to_thread(endpoint)
+        assert len(threads) == 2
+        assert threading.get_ident() not in threads
+
+    asyncio.run(scenario())
