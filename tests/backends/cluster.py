@@ -42,12 +42,18 @@ class Cluster:
     def kill_backends(self) -> None:
         """``kill -9`` the processes that serve connections, as the kernel does when memory runs out.
 
-        The server then ends all others, and recovers from its log.
+        The server then ends all others, and recovers from its log; from the return on it lets nobody in until it has.
         """
-        for (pid,) in self.execute(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        ):
-            os.kill(int(str(pid)), signal.SIGKILL)
+        processes = [
+            int(str(pid))
+            for (pid,) in self.execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+        ]
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        while any(Path(f"/proc/{process}").exists() for process in processes):
+            pass  # until the server has taken note of it
 
 
 @contextlib.contextmanager
