@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.management.base import BaseCommand
+
 from django_polydatum.configuration import Configuration
+from polydatum import ConfigurationError
 
 
 class ContextCommand:
@@ -15,7 +18,8 @@ class ContextCommand:
     exit roll back. If the commit fails, so does the command.
 
     Raises:
-        ConfigurationError: when the command runs, if the setting ``POLYDATUM`` cannot be used.
+        ConfigurationError: when the class is made, if it stands behind BaseCommand; when the command runs, if the setting
+            ``POLYDATUM`` cannot be used.
 
     Example::
 
@@ -28,6 +32,13 @@ class ContextCommand:
 
     context: Any
     """The Context, while the command runs."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a class in which BaseCommand would run the command, and not this."""
+        super().__init_subclass__(**options)
+        order = cls.__mro__
+        if BaseCommand in order and order.index(BaseCommand) < order.index(ContextCommand):
+            raise ConfigurationError(f"class {cls.__qualname__}: put ContextCommand before BaseCommand")
 
     @property
     def dal(self) -> Any:

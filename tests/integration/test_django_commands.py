@@ -323,3 +323,20 @@ def test_04_the_rules_of_the_setting_hold_for_commands(shop: Shop, django_settin
 def test_a_command_without_a_manager_says_so(django_settings: None) -> None:
     with override_settings(POLYDATUM={}), pytest.raises(ConfigurationError, match="DATA_MANAGER"):
         call_command(Command())
+
+
+def test_a_command_that_has_base_command_first_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="class .*Wrong: put ContextCommand before BaseCommand"):
+
+        class Wrong(BaseCommand, ContextCommand):  # type: ignore[misc]
+            pass
+
+
+def test_a_mixin_of_ones_own_may_build_on_it() -> None:
+    class Mixin(ContextCommand):
+        pass
+
+    class Right(Mixin, BaseCommand):
+        pass
+
+    assert Right.execute is ContextCommand.execute
