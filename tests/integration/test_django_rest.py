@@ -230,6 +230,16 @@ def test_attach_gives_a_request_of_drfs_factory_its_dal(shop: Shop, style: str) 
     assert shop.names == ["tea"]
 
 
+def test_attach_unwraps_a_request_of_drf(shop: Shop) -> None:
+    from rest_framework.request import Request
+    from rest_framework.test import APIRequestFactory
+
+    request = Request(APIRequestFactory().get("/"))
+    with attach(request, shop.dm):
+        request.dal.items.add("tea")
+    assert shop.names == ["tea"]
+
+
 # --- django-ninja ---------------------------------------------------------------------------------------------------
 
 

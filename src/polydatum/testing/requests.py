@@ -19,7 +19,8 @@ def attach(request: Any, data_manager: DataManager[Any, Any]) -> Context:
     of 400 or more does not roll back here: nobody sees it.
 
     Args:
-        request: of Django's ``RequestFactory``, a Starlette ``Request``, a Flask request (``flask.request`` will do).
+        request: of Django's ``RequestFactory``, a Starlette ``Request``, a Flask request (``flask.request`` will do),
+            a ``Request`` of the Django REST framework.
         data_manager: the DataManager.
 
     Raises:
@@ -31,6 +32,7 @@ def attach(request: Any, data_manager: DataManager[Any, Any]) -> Context:
         with attach(request, dm):
             response = show_item(request, 1)
     """
+    request = getattr(request, "_request", request)  # the Django REST framework wraps Django's
     request_class = request.__class__  # not ``type``: ``flask.request`` stands for a request
     door = inspect.getattr_static(request_class, "dal", None)
     if not isinstance(door, RequestDal):
