@@ -139,8 +139,9 @@ def scope_of(connection: Any) -> Scope:
 
 
 _FIX = (
-    "PolydatumMiddleware did not see this request; add it: "
-    "app.add_middleware(PolydatumMiddleware, data_manager=dm), or app = PolydatumMiddleware(app, data_manager=dm)"
+    "PolydatumMiddleware did not see this request, or not yet; add it: "
+    "app.add_middleware(PolydatumMiddleware, data_manager=dm), or app = PolydatumMiddleware(app, data_manager=dm), "
+    "and outside of every middleware that uses request.dal, which in Starlette means after it"
 )
 _WEBSOCKET = (
     "a WebSocket has no context of its own, it would hold a connection for hours; "

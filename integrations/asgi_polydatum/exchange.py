@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from asgi_polydatum.connection import STREAM_HINT, ScopeFacts
 from asgi_polydatum.frameworks import UNHANDLED_KEY, has_no_handler
 from asgi_polydatum.protocol import ASGIApp, Message, Receive, Scope, Send
 from polydatum import Context, ContextClosedError, ServiceError
-from polydatum.adapting import ServiceAnswer, answer_for, failures_logged, refuse_success
+from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, failures_logged
 
 CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
 
@@ -36,6 +37,7 @@ class Exchange:
         "_receive",
         "_scope",
         "_send",
+        "_session",
         "has_started",
     )
 
@@ -50,6 +52,8 @@ class Exchange:
         self._outside = sys.exception()
         self._failure: BaseException | None = None
         self._answered = False  # by us, in place of the application
+        session = scope.get("session")
+        self._session = None if session is None else SessionBefore(session)
         self.has_started = False
 
     async def send(self, message: Message) -> None:
@@ -73,7 +77,7 @@ class Exchange:
             await self._send(message)
 
     async def _commit_failed(self, failure: BaseException) -> None:
-        self._failure = failure
+        self._fail(failure)
         if isinstance(failure, Exception):
             await self._answer_commit_error(failure)
 
@@ -108,8 +112,14 @@ class Exchange:
         try:
             await self._context.aclose(error, status=status, keep_current=True, late_hint=STREAM_HINT)
         except BaseException as failure:
-            self._failure = failure
+            self._fail(failure)
             raise
+
+    def _fail(self, failure: BaseException) -> None:
+        """From now on the application has failed, and a session middleware further out saves nothing of it."""
+        self._failure = failure
+        if self._session is not None:
+            self._session.restore(self._scope)
 
     async def _answer_commit_error(self, failure: Exception) -> None:
         """Let ``on_commit_error`` answer; what it raises, or returns in vain, is logged, and the failure stands."""
@@ -120,19 +130,19 @@ class Exchange:
             if inspect.isawaitable(response):
                 response = await response
             if response is not None:
-                await response(self._scope, self._receive, self._send_instead)
+                await response(self._scope, self._receive, partial(self._send_instead, failure))
 
-    async def _send_instead(self, message: Message) -> None:
+    async def _send_instead(self, failure: Exception, message: Message) -> None:
         """What the response of ``on_commit_error`` gets for ``send``."""
         if message["type"] == "http.response.start":
-            refuse_success(message["status"])
+            admit_answer(message["status"], failure)
             self.has_started = self._answered = True
         await self._send(message)
 
     async def abort(self) -> None:
         """Roll the request back, unless it has come to its end already: the application shuts down."""
         if self._context.state == "open":
-            self._failure = ContextClosedError("the request", hint="the application shut down before it was answered")
+            self._fail(ContextClosedError("the request", hint="the application shut down before it was answered"))
             self._context.set_rollback_only("the application shuts down")
         await self._context.aclose(keep_current=True, late_hint=STREAM_HINT)
 
@@ -175,3 +185,24 @@ class Exchange:
     @property
     def _accept(self) -> str | None:
         return ScopeFacts(self._scope).find_header(self._scope, "accept")
+
+
+class SessionBefore:
+    """What a session held when the request came in: a view whose commit fails has written into it in vain."""
+
+    __slots__ = ("_held", "_modified", "_session")
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._held = dict(session) if isinstance(session, dict) else None
+        self._modified = getattr(session, "modified", None)  # Starlette's sends a cookie if it is set
+
+    def restore(self, scope: Scope) -> None:
+        """Give the scope its session back, as it was. The values in it are the same objects, changed or not."""
+        session = self._session
+        if self._held is not None:
+            session.clear()
+            session.update(self._held)
+            if self._modified is not None:
+                session.modified = self._modified
+        scope["session"] = session

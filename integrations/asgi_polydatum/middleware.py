@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
 from asgi_polydatum.connection import (
@@ -16,18 +18,19 @@ from asgi_polydatum.exchange import CommitErrorHandler, Exchange
 from asgi_polydatum.frameworks import watch_quart
 from asgi_polydatum.lifespan import drain, serve_lifespan
 from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
-from polydatum import Context, DataManager
-from polydatum.adapting import RollbackRule, check_callable, context_factory
+from polydatum import Context, DataAccessLayer, DataManager
+from polydatum.adapting import RequestRules, RollbackRule
 
 DRAIN_LIMIT = 5.0
 """Seconds after which a shutdown begins to roll back no further request, unless ``teardown_timeout`` says otherwise."""
 
 
 class Found(NamedTuple):
-    """A DataManager, and what makes its contexts by the rules of the middleware."""
+    """A DataManager, what makes its contexts by the rules of the middleware, and the rule for failed commits."""
 
     manager: DataManager[Any, Any]
     new_context: ContextFactory
+    on_commit_error: CommitErrorHandler | None
 
 
 class PolydatumMiddleware:
@@ -37,8 +40,9 @@ class PolydatumMiddleware:
     ``app.add_middleware(PolydatumMiddleware, data_manager=dm)``. Any other ASGI application is wrapped:
     ``app = PolydatumMiddleware(app, data_manager=dm)``.
 
-    ``request.dal`` is the DAL wherever there is a Starlette request; without Starlette it is ``scope["state"]["dal"]``, and
-    the context is ``scope["polydatum.context"]``. ``ctx.meta`` has ``request``, ``user`` (of ``scope["user"]``) and ``params``.
+    ``request.dal`` is the DAL in all that runs inside of the middleware until the answer starts; without Starlette it is
+    ``scope["state"]["dal"]``, if the lifespan state has no ``dal`` of its own, and the context is
+    ``scope["polydatum.context"]``. ``ctx.meta`` has ``request``, ``user`` (of ``scope["user"]``), ``params`` and ``request_id``.
 
     What becomes of a request:
 
@@ -48,7 +52,7 @@ class PolydatumMiddleware:
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
     * **The commit fails**: the error is raised out of the application's ``send``. Nothing of its answer goes out, and from
       then on nothing below 500; what the application does not answer itself with a 500 is raised again as the original
-      error, for the 500 handler, the log and the server.
+      error, for the 500 handler, the log and the server. ``scope["session"]`` is again what it was.
     * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and is answered with that status and its text.
     * **Any other exception escapes**: rolls back, and it is raised again, also if a context middleware suppressed it.
     * **Cancelled, or no answer at all**: rolls back.
@@ -56,16 +60,20 @@ class PolydatumMiddleware:
 
     A streamed body runs when the context has ended: see `stream_context`. WebSockets get no context: see `dal_context`. An
     open context of the same DataManager, of an outer PolydatumMiddleware, is used as it is. When the application shuts
-    down, requests that still run are rolled back before its own shutdown code runs.
+    down, requests that still run are rolled back before its own shutdown code runs; the last application of a process that uses
+    the manager then closes the manager's resources of the application's scope. A mounted application never hears of start-up
+    and shutdown.
 
     Args:
         app: the ASGI application.
         data_manager: the DataManager or a dotted path to it. Without it, the lifespan state ``"polydatum"`` is used, or
             ``app.state.data_manager``.
-        rollback_on: ``f(exc, status) -> bool`` for requests, their streams and WebSockets, in place of the DataManager's.
-        on_commit_error: ``f(request, exc)``, called when the commit of a request fails, and the application has not
-            failed before. It may be async. A response that it returns, such as Starlette's, is what the client gets
-            instead of a 500; its status has to be 400 or more. None: as without it. The request has no body.
+        rollback_on: ``f(exc, status) -> bool``, or a dotted path to it, for requests, their streams and WebSockets, in
+            place of the DataManager's.
+        on_commit_error: ``f(request, exc)``, or a dotted path to it, called when the commit of a request fails, and the
+            application has not failed before. It may be async. A response that it returns, such as Starlette's, is what
+            the client gets instead of a 500; its status has to be 400 or more, and the error is logged. None: as without
+            it. The request has no body.
         teardown_timeout: seconds that all async steps of one close may take together, in place of the DataManager's,
             which is 5.0 unless it says otherwise; and for how long a shutdown begins to roll back.
 
@@ -78,8 +86,8 @@ class PolydatumMiddleware:
         app: ASGIApp,
         data_manager: DataManager[Any, Any] | str | None = None,
         *,
-        rollback_on: RollbackRule | None = None,
-        on_commit_error: CommitErrorHandler | None = None,
+        rollback_on: RollbackRule | str | None = None,
+        on_commit_error: CommitErrorHandler | str | None = None,
         teardown_timeout: float | None = None,
     ) -> None:
         self.app = app
@@ -87,8 +95,12 @@ class PolydatumMiddleware:
         # the application knew no lifespan; so what is wrong is found out by the lifespan, or by the first request.
         self._given = data_manager
         self._found: Found | None = None
-        self._rules: dict[str, Any] = {"rollback_on": rollback_on, "teardown_timeout": teardown_timeout}
-        self._on_commit_error = on_commit_error
+        self._arguments: dict[str, Any] = {
+            "rollback_on": rollback_on,
+            "teardown_timeout": teardown_timeout,
+            "on_commit_error": on_commit_error,
+        }
+        self._has_warned = False
         self._live: set[Exchange] = set()
         put_dal_on_requests()
         watch_quart()
@@ -107,8 +119,9 @@ class PolydatumMiddleware:
         state = scope.get("state")
         if state is None:
             state = scope["state"] = {}
-        state["dal"] = context.dal
-        exchange = Exchange(context, scope, receive, send, self._on_commit_error)
+        if state.setdefault("dal", dal := context.dal) is not dal:
+            self._replace_dal(state, dal)
+        exchange = Exchange(context, scope, receive, send, found.on_commit_error)
         self._live.add(exchange)
         try:
             await context.aopen()
@@ -125,7 +138,7 @@ class PolydatumMiddleware:
             context.leave()
             if outer is not None:
                 scope[CONTEXT_KEY] = outer
-                scope["state"]["dal"] = outer.dal
+                self._replace_dal(scope["state"], outer.dal)
         if leaving is not None:
             try:
                 raise leaving
@@ -139,9 +152,23 @@ class PolydatumMiddleware:
         if found is None or self._given is None:
             manager = manager_in(scope, self._given, self.app)
             if found is None or found.manager is not manager:
-                check_callable("on_commit_error", self._on_commit_error)
-                found = self._found = Found(manager, context_factory(manager, **self._rules))
+                rules = RequestRules.find(
+                    lambda name: [(f"PolydatumMiddleware(app, {name}=...)", self._arguments[name])]
+                )
+                found = self._found = Found(manager, rules.context_factory(manager), rules.on_commit_error)
         return found
+
+    def _replace_dal(self, state: MutableMapping[str, Any], dal: Any) -> None:
+        """Put the DAL in the place of another one, of an outer PolydatumMiddleware; whatever else is there stays."""
+        if isinstance(state["dal"], DataAccessLayer):
+            state["dal"] = dal
+        elif not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                "the lifespan state has a 'dal' that is not Polydatum's; it stays what it was, and the DAL of a request is "
+                "scope['polydatum.context'].dal",
+                stacklevel=2,
+            )
 
     def _find_manager(self, scope: Scope) -> DataManager[Any, Any]:
         return self._find(scope).manager
@@ -161,4 +188,4 @@ class PolydatumMiddleware:
         await self.app(scope, receive, send)
 
     async def _drain(self) -> None:
-        await drain(self._live, self._rules["teardown_timeout"] or DRAIN_LIMIT)
+        await drain(self._live, self._arguments["teardown_timeout"] or DRAIN_LIMIT)

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
-from django_polydatum.configuration import InvalidValueError, UnknownKeysError, problems
+from django_polydatum.configuration import UnknownKeysError, problems
 from polydatum import ConfigurationError
-from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
+from polydatum.adapting import InvalidManagerError, InvalidRuleError, ManagerNotFoundError
 
 TAG = "polydatum"
 
@@ -23,7 +23,7 @@ ERROR_IDS: dict[type[ConfigurationError], str] = {
     ManagerNotFoundError: "polydatum.E001",
     InvalidManagerError: "polydatum.E002",
     UnknownKeysError: "polydatum.E003",
-    InvalidValueError: "polydatum.E004",
+    InvalidRuleError: "polydatum.E004",
 }
 
 

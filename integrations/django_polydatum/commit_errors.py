@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from polydatum import ConfigurationError
-from polydatum.adapting import failures_logged, refuse_success
+from polydatum.adapting import admit_answer, failures_logged
 
 NAME = "ON_COMMIT_ERROR"
 
@@ -37,7 +37,7 @@ class CommitErrors:
                 if inspect.iscoroutine(given):
                     given.close()
                     raise ConfigurationError("ON_COMMIT_ERROR is async, and PolydatumMiddleware runs sync here")
-                answer = _accepted(given)
+                answer = _accepted(given, failure)
         return answer
 
     async def aanswer(self, request: HttpRequest, failure: BaseException, cause: BaseException | None) -> Any:
@@ -48,14 +48,14 @@ class CommitErrors:
                 handler = self._handler
                 if not iscoroutinefunction(handler):
                     handler = sync_to_async(handler, thread_sensitive=True)
-                answer = _accepted(await handler(request, failure))
+                answer = _accepted(await handler(request, failure), failure)
         return answer
 
 
-def _accepted(answer: Any) -> HttpResponseBase | None:
+def _accepted(answer: Any, failure: Exception) -> HttpResponseBase | None:
     if answer is None:
         return None
     if not isinstance(answer, HttpResponseBase):
         raise ConfigurationError(f"ON_COMMIT_ERROR returned a {type(answer).__name__}; return a response or None")
-    refuse_success(answer.status_code, NAME)
+    admit_answer(answer.status_code, failure, NAME)
     return answer

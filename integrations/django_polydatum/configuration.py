@@ -17,12 +17,11 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.utils.module_loading import import_string
 
-from polydatum import ConfigurationError, Context, DataManager
-from polydatum.adapting import context_factory, find_manager
+from polydatum import ConfigurationError, DataManager
+from polydatum.adapting import RULES, ManagerNotFoundError, RequestRules, find_manager, find_rule
 
-KEYS = ("DATA_MANAGER", "ROLLBACK_ON", "TEARDOWN_TIMEOUT", "ON_COMMIT_ERROR")
+KEYS = ("DATA_MANAGER", *(name.upper() for name in RULES))
 
 
 class UnknownKeysError(ConfigurationError):
@@ -35,18 +34,6 @@ class UnknownKeysError(ConfigurationError):
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys = tuple(keys)
         super().__init__(f"settings.POLYDATUM has unknown keys: {', '.join(self.keys)}; the keys are {', '.join(KEYS)}")
-
-
-class InvalidValueError(ConfigurationError):
-    """A key of the setting has a value that cannot be used.
-
-    Attributes:
-        key: the key.
-    """
-
-    def __init__(self, key: str, problem: str) -> None:
-        self.key = key
-        super().__init__(f"settings.POLYDATUM[{key!r}] {problem}")
 
 
 class Configuration:
@@ -62,16 +49,12 @@ class Configuration:
     """
 
     def __init__(self) -> None:
-        options = _options()
         for problem in problems():
             raise problem
-        self.manager: DataManager[Any, Any] = _find_manager(options)
-        self.on_commit_error: Callable[..., Any] | None = _find_callable(options, "ON_COMMIT_ERROR")
-        self.new_context: Callable[..., Context] = context_factory(
-            self.manager,
-            rollback_on=_find_callable(options, "ROLLBACK_ON"),
-            teardown_timeout=_find_seconds(options, "TEARDOWN_TIMEOUT"),
-        )
+        self.manager: DataManager[Any, Any] = configured_manager()
+        rules = RequestRules.find(_places)
+        self.on_commit_error = rules.on_commit_error
+        self.new_context = rules.context_factory(self.manager)
 
 
 def configured_manager() -> DataManager[Any, Any]:
@@ -81,23 +64,24 @@ def configured_manager() -> DataManager[Any, Any]:
         ManagerNotFoundError: if it names none, or cannot be imported.
         InvalidManagerError: if it names something else.
     """
-    return _find_manager(_options())
+    return find_manager(*_places("data_manager"))
 
 
 def problems() -> Iterator[ConfigurationError]:
     """Everything that is wrong with the setting."""
-    options = _options()
-    unknown = [str(key) for key in options if key not in KEYS]
+    setting = getattr(settings, "POLYDATUM", None)
+    if setting is not None and not isinstance(setting, Mapping):
+        kind = type(setting).__name__
+        yield ManagerNotFoundError(["settings.POLYDATUM"], f"has to be a dict, not an object of {kind}")
+        return
+    unknown = [str(key) for key in _options() if key not in KEYS]
     if unknown:
         yield UnknownKeysError(unknown)
-    for find in (
-        _find_manager,
-        partial(_find_callable, key="ROLLBACK_ON"),
-        partial(_find_seconds, key="TEARDOWN_TIMEOUT"),
-        partial(_find_callable, key="ON_COMMIT_ERROR"),
-    ):
+    finds: list[Callable[[], Any]] = [configured_manager]
+    finds += [partial(find_rule, name, *_places(name)) for name in RULES]
+    for find in finds:
         try:
-            find(options)
+            find()
         except ConfigurationError as error:
             yield error
 
@@ -107,26 +91,7 @@ def _options() -> Mapping[str, Any]:
     return options if isinstance(options, Mapping) else {}
 
 
-def _find_manager(options: Mapping[str, Any]) -> DataManager[Any, Any]:
-    return find_manager(("settings.POLYDATUM['DATA_MANAGER']", options.get("DATA_MANAGER")))
-
-
-def _find_callable(options: Mapping[str, Any], key: str) -> Callable[..., Any] | None:
-    found = options.get(key)
-    if isinstance(found, str):
-        try:
-            found = import_string(found)
-        except ImportError as error:
-            raise InvalidValueError(key, f"cannot be imported: {error}") from error
-    if found is not None and not callable(found):
-        raise InvalidValueError(key, f"has to be a function or a dotted path to one, not {type(found).__name__}")
-    return found
-
-
-def _find_seconds(options: Mapping[str, Any], key: str) -> float | None:
-    found = options.get(key)
-    if found is None:
-        return None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not found > 0:
-        raise InvalidValueError(key, "has to be a number of seconds above 0")
-    return found
+def _places(name: str) -> list[tuple[str, Any]]:
+    """Where the DataManager or a rule may be, in the words of the user's code, and what is there."""
+    key = name.upper()
+    return [(f"settings.POLYDATUM[{key!r}]", _options().get(key))]

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -14,9 +16,8 @@ from django.http.response import HttpResponseBase
 from django_polydatum.commit_errors import CommitErrors
 from django_polydatum.configuration import Configuration
 from django_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, DjangoFacts, put_dal_on_requests
-from django_polydatum.streaming import AsyncStreamedBody
 from polydatum import ConfigurationError, Context, ServiceError
-from polydatum.adapting import StreamedBody, answer_for
+from polydatum.adapting import AsyncStreamedBody, StreamedBody, answer_for
 
 T = TypeVar("T")
 GetResponse = Callable[[HttpRequest], Any]
@@ -28,7 +29,7 @@ class PolydatumMiddleware:
     ``MIDDLEWARE = [..., "django_polydatum.PolydatumMiddleware"]`` after AuthenticationMiddleware, and
     ``POLYDATUM = {"DATA_MANAGER": "shop.data.dm"}``. Works under WSGI and ASGI, with sync and async views.
 
-    ``request.dal`` is the DAL. ``ctx.meta`` has ``request``, ``user`` (``request.user``) and ``params``.
+    ``request.dal`` is the DAL. ``ctx.meta`` has ``request``, ``user`` (``request.user``), ``params`` and ``request_id``.
 
     What becomes of a request:
 
@@ -36,8 +37,8 @@ class PolydatumMiddleware:
     * **Answered with 400 or more**, by the view or by Django's own error page: rolls back, then the answer goes out
       (``POLYDATUM["ROLLBACK_ON"]``, ``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
-    * **The commit fails**: the answer is dropped and the error raised; Django logs it and answers 500, unless
-      ``POLYDATUM["ON_COMMIT_ERROR"]`` has an answer of 400 or more.
+    * **The commit fails**: the answer is dropped, the session is again what the client has sent, and the error raised;
+      Django logs it and answers 500, unless ``POLYDATUM["ON_COMMIT_ERROR"]`` has an answer of 400 or more.
     * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and is answered with that status and its
       text, unless the ``process_exception`` of a middleware further in has answered it.
     * **Any other exception escapes**: Django makes it a 500, or what else it makes of it; rolls back, also if a context
@@ -95,7 +96,7 @@ class PolydatumMiddleware:
             try:
                 context.close(cause, status=status, keep_current=True, late_hint=STREAM_HINT)
             except BaseException as failure:
-                _discard(response)
+                _discard(request, response)
                 response = self._commit_errors.answer(request, failure, cause)
                 if response is None:
                     raise
@@ -107,9 +108,8 @@ class PolydatumMiddleware:
             context.leave()
             raise
         if response.streaming:
-            _leave_after(response, context)
-        else:
-            context.leave()
+            _run_outside(response, context)
+        context.leave()
         facts.end()
         return response  # type: ignore[no-any-return]
 
@@ -135,7 +135,7 @@ class PolydatumMiddleware:
                     cause, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
                 )
             except BaseException as failure:
-                _discard(response)
+                _discard(request, response)
                 response = await self._commit_errors.aanswer(request, failure, cause)
                 if response is None:
                     raise
@@ -147,9 +147,8 @@ class PolydatumMiddleware:
             context.leave()
             raise
         if response.streaming:
-            _leave_after(response, context)
-        else:
-            context.leave()
+            _run_outside(response, context)
+        context.leave()
         facts.end()
         return response  # type: ignore[no-any-return]
 
@@ -168,11 +167,14 @@ async def _in_view_thread(job: Callable[[], T]) -> T:
     return await sync_to_async(job, thread_sensitive=True)()
 
 
-def _discard(response: Any) -> None:
-    """Close what an answer holds that nobody will send. Its own ``close`` would tell Django that the request is over."""
-    for close in response._resource_closers:
+def _discard(request: HttpRequest, response: Any) -> None:
+    """Keep nothing of an answer that nobody will send, nor of what its view has written into the session."""
+    for close in response._resource_closers:  # its own ``close`` would tell Django that the request is over
         with contextlib.suppress(Exception):  # the failure is what has to be told
             close()
+    session = getattr(request, "session", None)
+    if isinstance(session, SessionBase):
+        request.session = type(session)(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
 
 
 def _answer(request: HttpRequest, error: BaseException) -> HttpResponse | None:
@@ -189,12 +191,15 @@ def _answer_or_raise(request: HttpRequest, error: ServiceError, context: Context
     return response
 
 
-def _leave_after(response: Any, context: Context) -> None:
-    """Leave the context at the end of a streamed body, or now: a file's content is no code that could touch it."""
+def _run_outside(response: Any, context: Context) -> None:
+    """Have a streamed body run with the closed context; a file's content is no code that could touch it."""
     if isinstance(response, FileResponse):
-        context.leave()
-    else:
-        body = response._iterator  # `streaming_content` refers back to the response: a cycle
-        response.streaming_content = (
-            AsyncStreamedBody(body, context) if response.is_async else StreamedBody(body, context)
-        )
+        return
+    body = response._iterator  # `streaming_content` refers back to the response: a cycle
+    if response.is_async:
+        response._iterator = AsyncStreamedBody(body, context)
+        return
+    streamed = response._iterator = StreamedBody(body, context)
+    close = getattr(body, "close", None)
+    closers = response._resource_closers  # where Django has put it already
+    response._resource_closers = [streamed.close if closer == close else closer for closer in closers]

@@ -29,7 +29,9 @@ def current_configuration(wanted: str) -> Configuration:
     """
     if not flask.has_app_context():
         raise AdapterMissingError(
-            wanted, "there is no current app here; use it in a request, in a command, or in 'with app.app_context():'"
+            wanted,
+            "there is no current app here; use it in a request, in a command, or in 'with app.app_context():'; "
+            "a thread that a view starts has none either, run polydatum.bind(fn) in it",
         )
     app = flask.current_app
     configuration: Configuration | None = app.extensions.get(EXTENSION)

@@ -1,8 +1,11 @@
 """The context around Flask's dispatch of a request.
 
 ``app.full_dispatch_request`` is wrapped, because its end is the last point where an error still becomes Flask's own 500,
-before ``start_response``: ``after_request`` functions have run and the session is saved, the teardown functions, which run
-after the answer, have not. Signatures are passed through as they are; they differ between versions of Flask.
+before ``start_response``: ``after_request`` functions have run and the session is in a cookie of the answer, the teardown
+functions, which run after the answer, have not. A session that goes into a store instead would be there already: such an
+app gets an ``after_request`` function that is called last, right before Flask saves the session, and ends the context.
+
+Signatures are passed through as they are; they differ between versions of Flask.
 """
 
 from __future__ import annotations
@@ -12,15 +15,20 @@ from collections.abc import Callable
 from typing import Any
 
 import flask
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from flask_polydatum import failing
 from flask_polydatum.configuration import Configuration
-from flask_polydatum.requests import CONTEXT, STREAM_HINT, FlaskFacts, context_of, current_request
+from flask_polydatum.requests import CONTEXT, FAILED_HINT, STREAM_HINT, FlaskFacts, context_of, current_request
 from polydatum import Context, PolydatumError, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
 
 ERROR = "polydatum_error"
 """The attribute of a request that holds the exception that an error handler made into its answer."""
+
+FAILING = "polydatum_failing"
+"""The attribute of a request whose commit has failed: whether it had been failing before."""
 
 
 class Dispatch:
@@ -30,7 +38,8 @@ class Dispatch:
         # The app refers to this: a reference back would keep it from being freed with its last user.
         self._app_ref = weakref.ref(app)
         self._new_context = configuration.new_context
-        self._on_commit_error = configuration.on_commit_error
+        self._on_commit_error = configuration.rules.on_commit_error
+        self._sessions: Any = None  # what was found of the app's session interface
         self._dispatch = _unbound(app, "full_dispatch_request")
         self._handle_user = _unbound(app, "handle_user_exception")
         self._handle = _unbound(app, "handle_exception")
@@ -47,37 +56,47 @@ class Dispatch:
         return self._app_ref()
 
     def _full_dispatch_request(self, *args: Any, **kwargs: Any) -> flask.Response:
+        app = self._app
+        # At the first request, and if an extension has put its own there since.
+        if app.session_interface is not self._sessions:
+            self._watch_sessions(app)
         request = current_request()
         facts = FlaskFacts(request)
         context = self._new_context(facts)
         setattr(request, CONTEXT, context)  # `keep`, without its frame
         try:
-            response = self._answer(context, request, args, kwargs)
-        except BaseException:
+            response = self._answer(app, context, request, args, kwargs)
+            body: Any = response.response
+            # Most bodies are lists, of which `is_streamed` need not be asked.
+            if not isinstance(body, list) and response.is_streamed and not response.direct_passthrough:
+                response.response = StreamedBody(body, context)
+        finally:
             context.leave()
-            raise  # the 500 handler may still read ctx.meta
-        facts.end()
-        body: Any = response.response
-        # Most bodies are lists, of which `is_streamed` need not be asked.
-        if not isinstance(body, list) and response.is_streamed and not response.direct_passthrough:
-            body = response.response = StreamedBody(body, context)
-        else:
-            context.leave()
+        facts.end()  # if it was raised, the 500 handler may still read ctx.meta
         return response
 
-    def _answer(self, context: Context, request: flask.Request, args: Any, kwargs: Any) -> flask.Response:
+    def _answer(self, app: Any, context: Context, request: flask.Request, args: Any, kwargs: Any) -> flask.Response:
         try:
             context.open()
         except ServiceError as error:
             return self._error_response(error, request, args)
         try:
-            response: flask.Response = self._dispatch(self._app_ref(), *args, **kwargs)
+            response: flask.Response = self._dispatch(app, *args, **kwargs)
+            self._close(context, request, response)
         except BaseException as error:
+            if hasattr(request, FAILING):
+                replaced = self._failure_response(error, request, args)
+                if replaced is None:
+                    raise
+                return failing.as_failure(replaced)
             try:
-                context.close(error, keep_current=True, late_hint=STREAM_HINT)
+                context.close(error, keep_current=True, late_hint=FAILED_HINT)
             except ServiceError as replacement:
                 return self._error_response(replacement, request, args)
             raise
+        return response
+
+    def _close(self, context: Context, request: flask.Request, response: flask.Response) -> None:
         status = response.status_code
         was_handled = hasattr(request, ERROR)
         try:
@@ -88,19 +107,30 @@ class Dispatch:
                 keep_current=True,
                 late_hint=STREAM_HINT,
             )
-        except BaseException as failure:
+        except BaseException:
+            context.close(keep_current=True, late_hint=FAILED_HINT)  # it has ended; only the hint is new
             failing.drop(self._app, request, response)
-            replaced = self._failure_response(failure, was_handled and status >= 400, request, args)
-            if replaced is None:
-                raise
-            return failing.as_failure(replaced)
+            setattr(request, FAILING, was_handled and status >= 400)
+            raise
+
+    def _watch_sessions(self, app: flask.Flask) -> None:
+        self._sessions = app.session_interface
+        functions = app.after_request_funcs.setdefault(None, [])
+        if not isinstance(self._sessions, SecureCookieSessionInterface) and self._close_before_saving not in functions:
+            functions.insert(0, self._close_before_saving)  # they are called in reverse
+
+    def _close_before_saving(self, response: flask.Response) -> flask.Response:
+        request = current_request()
+        context = context_of(request)
+        if context is not None and context.state == "open":
+            self._close(context, request, response)
         return response
 
-    def _failure_response(
-        self, failure: BaseException, was_failing: bool, request: flask.Request, args: Any
-    ) -> flask.Response | None:
+    def _failure_response(self, failure: BaseException, request: flask.Request, args: Any) -> flask.Response | None:
         """The answer to a commit that failed, or None if that is left to Flask."""
         app = self._app
+        was_failing = getattr(request, FAILING)
+        delattr(request, FAILING)
         if self._on_commit_error is not None and not was_failing and isinstance(failure, Exception):
             response = failing.asked(app, self._on_commit_error, request, failure)
             if response is not None:
@@ -152,12 +182,21 @@ def _unbound(app: flask.Flask, name: str) -> Callable[..., Any]:
 
 
 def answer_service_error(error: ServiceError) -> Any:
-    """The app's error handler for ServiceError: answers 400 to 499, and is not there for the others."""
+    """The app's error handler for ServiceError: answers 400 to 499, and is not there for the others.
+
+    If the app has a handler for that status, it answers, as it answers ``abort(404, "item 7")``.
+    """
+    app = flask.current_app
     answer = answer_for(error, flask.request.headers.get("Accept"))
     if answer is not None:
-        return flask.current_app.response_class(answer.body, answer.status, answer.headers)
-    handlers = flask.current_app.error_handler_spec[None][None]
+        exception = default_exceptions.get(answer.status, HTTPException)(description=str(error) or None)
+        for name in (*flask.request.blueprints, None):
+            handler = app.error_handler_spec[name][answer.status].get(type(exception))
+            if handler is not None:
+                return app.ensure_sync(handler)(exception)
+        return app.response_class(answer.body, answer.status, answer.headers)
+    handlers = app.error_handler_spec[None][None]
     for cls in PolydatumError.__mro__:
         if cls in handlers:
-            return flask.current_app.ensure_sync(handlers[cls])(error)
+            return app.ensure_sync(handlers[cls])(error)
     raise error

@@ -8,7 +8,7 @@ from typing import Any
 import flask
 
 from polydatum import ConfigurationError
-from polydatum.adapting import failures_logged, refuse_success
+from polydatum.adapting import admit_answer, failures_logged
 
 
 def drop(app: flask.Flask, request: flask.Request, response: flask.Response) -> None:
@@ -31,7 +31,7 @@ def asked(app: flask.Flask, handler: Any, request: flask.Request, failure: Excep
         if returned is not None:
             made = app.make_response(returned)
             try:
-                refuse_success(made.status_code)
+                admit_answer(made.status_code, failure)
             except ConfigurationError:
                 made.close()
                 raise

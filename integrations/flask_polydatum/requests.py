@@ -22,6 +22,10 @@ STREAM_HINT = (
     "the answer has been decided; in a streamed body or background task open a context of its own: "
     "with flask_polydatum.stream_context(request) as ctx"
 )
+FAILED_HINT = (
+    "the request has failed; the 500 handler, and the after_request functions that its answer goes through, have no data: "
+    "ask dm.get_active_context(), which is None there"
+)
 
 
 class FlaskFacts(RequestFacts[flask.Request]):

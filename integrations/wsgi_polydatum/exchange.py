@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +18,10 @@ from polydatum import Context
 from polydatum.adapting import (
     ServiceAnswer,
     StreamedBody,
+    admit_answer,
     answer_for,
     failures_logged,
     reason_phrase,
-    refuse_success,
 )
 from wsgi_polydatum.environment import STREAM_HINT, Environ, EnvironFacts
 
@@ -107,7 +108,7 @@ class Exchange:
     def begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """The application has returned: start the answer, unless ``write()`` has, and give the body to send."""
         try:
-            pulled = None if isinstance(body, (list, tuple)) else PulledBody(body)
+            pulled = None if isinstance(body, (list, tuple)) else PulledBody(StreamedBody(body, self._context))
             if pulled is not None:
                 # An application that is a generator calls start_response when it is read, at the latest for its first
                 # bytes.
@@ -117,11 +118,9 @@ class Exchange:
                 self._start()
         except BaseException:
             with contextlib.suppress(Exception):  # what went wrong before is what has to be told
-                close_body(body)
+                getattr(body, "close", lambda: None)()
             raise
-        if pulled is None or self._is_file(body):
-            return body
-        return StreamedBody(pulled, self._context)
+        return body if pulled is None or self._is_file(body) else pulled.rest()
 
     def _is_file(self, body: Iterable[bytes]) -> bool:
         """Whether the server knows a body by its class; no code of the application's runs in it."""
@@ -167,11 +166,13 @@ class Exchange:
         with failures_logged():
             response = on_commit_error(self._environ, failure)
             if response is not None:
-                body = response(self._environ, self._start_instead)
+                body = response(self._environ, partial(self._start_instead, failure))
         return body
 
-    def _start_instead(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
-        refuse_success(status_code(status))
+    def _start_instead(
+        self, failure: Exception, status: str, headers: Headers, exc_info: ExcInfo | None = None
+    ) -> Write:
+        admit_answer(status_code(status), failure)
         self._write = self._server(status, headers)
         return self._write
 
@@ -179,36 +180,35 @@ class Exchange:
 class PulledBody:
     """The body of an application, of which the first pieces have been read already."""
 
-    def __init__(self, body: Iterable[bytes]) -> None:
+    def __init__(self, body: StreamedBody) -> None:
         self._body = body
-        self._rest = iter(body)
         self._pulled: list[bytes] = []
 
     def pull(self) -> bytes | None:
         """Read one more piece ahead, and tell it; None if there is none."""
-        for piece in self._rest:
+        for piece in self._body:
             self._pulled.append(piece)
-            return piece
+            return piece  # type: ignore[no-any-return]
         return None
+
+    def rest(self) -> Iterable[bytes]:
+        """All that is to be sent; without this in between if nothing has been read ahead."""
+        return self if self._pulled else self._body
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        return self._pulled.pop(0) if self._pulled else next(self._rest)
+        return self._pulled.pop(0) if self._pulled else next(self._body)
 
     def close(self) -> None:
         """Close the application's body, if it can be closed."""
-        close_body(self._body)
+        self._body.close()
 
 
 def status_code(status: str) -> int:
-    """The number of a status line."""
-    return int(status[:3])
-
-
-def close_body(body: Iterable[bytes]) -> None:
-    """Close the body of an application, if it can be closed."""
-    close = getattr(body, "close", None)
-    if close is not None:
-        close()
+    """The number of a status line; of one without a number, which the server has to judge, that of an error."""
+    try:
+        return int(status[:3])
+    except ValueError:
+        return 500

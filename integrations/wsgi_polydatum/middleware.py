@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from polydatum import DataManager
-from polydatum.adapting import RollbackRule, StreamedBody, check_callable, context_factory, find_manager
+from polydatum.adapting import RequestRules, RollbackRule, find_manager
 from wsgi_polydatum.environment import CONTEXT_KEY, DAL_KEY, Environ, EnvironFacts
 from wsgi_polydatum.exchange import Exchange, StartResponse, WSGIApp
+
+CommitErrorHandler = Callable[[Environ, Exception], WSGIApp | None]
 
 
 class PolydatumWSGI:
@@ -39,8 +41,9 @@ class PolydatumWSGI:
     Args:
         app: the WSGI application.
         data_manager: the DataManager or a dotted path to it.
-        rollback_on: ``f(exc, status) -> bool`` for requests and their streams, in place of the DataManager's.
-        on_commit_error: ``f(environ, exc)``, called when the commit of a request fails that was not failing before, and
+        rollback_on: ``f(exc, status) -> bool``, or a dotted path to it, for requests and their streams, in place of the
+            DataManager's.
+        on_commit_error: ``f(environ, exc)``, or a dotted path to it, called when the commit of a request fails that was not failing before, and
             the application does not answer that itself. A WSGI application that it returns, such as a response of
             Werkzeug's, is what the client gets; its status has to be 400 or more. None: as without it.
         teardown_timeout: in place of the DataManager's.
@@ -66,15 +69,20 @@ class PolydatumWSGI:
         app: WSGIApp,
         data_manager: DataManager[Any, Any] | str | None = None,
         *,
-        rollback_on: RollbackRule | None = None,
-        on_commit_error: Callable[[Environ, Exception], WSGIApp | None] | None = None,
+        rollback_on: RollbackRule | str | None = None,
+        on_commit_error: CommitErrorHandler | str | None = None,
         teardown_timeout: float | None = None,
     ) -> None:
         self.app = app
         self._manager = find_manager(("PolydatumWSGI(app, data_manager)", data_manager))
-        self._new_context = context_factory(self._manager, rollback_on=rollback_on, teardown_timeout=teardown_timeout)
-        check_callable("on_commit_error", on_commit_error)
-        self._on_commit_error = on_commit_error
+        given = {
+            "rollback_on": rollback_on,
+            "teardown_timeout": teardown_timeout,
+            "on_commit_error": on_commit_error,
+        }
+        rules = RequestRules.find(lambda name: [(f"PolydatumWSGI({name}=...)", given[name])])
+        self._new_context = rules.context_factory(self._manager)
+        self._on_commit_error = rules.on_commit_error
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
@@ -87,15 +95,12 @@ class PolydatumWSGI:
         context = environ[CONTEXT_KEY] = self._new_context(facts)
         environ[DAL_KEY] = context.dal
         exchange = Exchange(context, environ, start_response)
-        is_left = True
         try:
             context.open()
             body = exchange.begin(self.app(environ, exchange.start_response))
-            is_left = not isinstance(body, StreamedBody)  # which leaves when it ends
         except BaseException as error:
             body = exchange.fail(error, self._on_commit_error)
         finally:
-            if is_left:
-                context.leave()
+            context.leave()
         facts.end()
         return body

@@ -45,16 +45,37 @@ class BareAsgiHost(AsgiHost):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
-        return wrapped(app, call)
+        return wrapped(app, call, BareResponse)
 
 
-def wrapped(app: Any, call: Call) -> Any:
+class BareResponse:
+    """A reply as an application of its own."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [(name.lower().encode(), value.encode()) for name, value in self.reply.headers.items()]
+        await send({"type": "http.response.start", "status": self.reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.reply.body})
+
+
+def wrapped(app: Any, call: Call, response: Any) -> Any:
     """An ASGI application in as many middleware as the call says."""
     from asgi_polydatum import PolydatumMiddleware
 
     for _ in range(call.installed if call.manager is not None else 0):
-        app = PolydatumMiddleware(app, data_manager=call.manager)
+        app = PolydatumMiddleware(app, **options(call, response))
     return app
+
+
+def options(call: Call, response: Any) -> dict[str, Any]:
+    """The arguments of the middleware; ``response`` makes a reply into what answers a failed commit."""
+    found: dict[str, Any] = {"data_manager": call.manager}
+    handler = call.on_commit_error
+    if handler is not None:
+        found["on_commit_error"] = lambda request, error: response(handler(request, error))
+    return found
 
 
 class BareRequest:
@@ -109,7 +130,7 @@ class StarletteHost(AsgiHost):
         for kind, handler in call.handlers.items():
             app.add_exception_handler(kind, starlette_handler(handler))
         for _ in range(call.installed if call.manager is not None else 0):
-            app.add_middleware(PolydatumMiddleware, data_manager=call.manager)
+            app.add_middleware(PolydatumMiddleware, **options(call, starlette_response))
         return app
 
 
@@ -171,7 +192,7 @@ class LitestarHost(AsgiHost):
 
         handler.__annotations__ = {"request": Request, "return": Any}
         methods = [HttpMethod.GET, HttpMethod.POST, HttpMethod.HEAD]
-        middleware = DefineMiddleware(PolydatumMiddleware, data_manager=call.manager)
+        middleware = DefineMiddleware(PolydatumMiddleware, **options(call, BareResponse))
         return Litestar(
             [route("/things/{id:int}", http_method=methods)(handler)],
             middleware=[middleware] * (call.installed if call.manager is not None else 0),
@@ -228,7 +249,7 @@ class QuartHost(AsgiHost):
         app.add_url_rule("/things/<int:id>", view_func=view, methods=["GET", "POST"])
         for kind, handler in call.handlers.items():
             app.register_error_handler(kind, quart_handler(handler))
-        app.asgi_app = wrapped(app.asgi_app, call)
+        app.asgi_app = wrapped(app.asgi_app, call, BareResponse)
         return app
 
 

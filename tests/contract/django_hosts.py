@@ -52,7 +52,11 @@ class DjangoHost(Host):
         if call.handlers:
             HandlersMiddleware.handlers = call.handlers
             middleware.append("tests.contract.django_hosts.HandlersMiddleware")
-        settings = {"ROOT_URLCONF": urls, "MIDDLEWARE": middleware, "POLYDATUM": {"DATA_MANAGER": call.manager}}
+        options: dict[str, Any] = {"DATA_MANAGER": call.manager}
+        handler = call.on_commit_error
+        if handler is not None:
+            options["ON_COMMIT_ERROR"] = lambda request, error: django_response(handler(request, error), is_async=False)
+        settings = {"ROOT_URLCONF": urls, "MIDDLEWARE": middleware, "POLYDATUM": options}
         with override_settings(**settings):
             return DjangoApplication(ASGIHandler() if self.over == "asgi" else WSGIHandler(), settings)
 
@@ -101,7 +105,8 @@ class HandlersMiddleware:
         return None
 
 
-def django_response(reply: Reply, *, is_async: bool) -> Any:
+def django_response(reply: Reply | None, *, is_async: bool) -> Any:
+    assert reply is not None
     from django.http import HttpResponse, StreamingHttpResponse
 
     if isinstance(reply.body, bytes):

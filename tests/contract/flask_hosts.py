@@ -45,8 +45,9 @@ class FlaskHost(Host):
         )
         for kind, handler in call.handlers.items():
             app.register_error_handler(kind, flask_handler(handler))
+        on_commit_error = None if call.on_commit_error is None else flask_commit_error(call.on_commit_error)
         for _ in range(call.installed if call.manager is not None else 0):
-            FlaskPolydatum(call.manager).init_app(app)
+            FlaskPolydatum(call.manager, on_commit_error=on_commit_error).init_app(app)
         return app
 
     def request(self, app: Any, call: Call) -> Answer:
@@ -58,6 +59,10 @@ def flask_handler(handler: Handler) -> Any:
         return flask_response(handler(current_flask_request(), error))
 
     return handle
+
+
+def flask_commit_error(handler: Any) -> Any:
+    return lambda request, error: flask_response(handler(request, error))
 
 
 def current_flask_request() -> Any:

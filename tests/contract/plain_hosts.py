@@ -51,6 +51,7 @@ class PlainHost(Host):
         "handlers": "there are no error handlers without a framework",
         "forms": "there are no forms without a framework",
         "twice": "there is nothing to install",
+        "on_commit_error": "there are no options",
     }
 
     def __init__(self, *, is_async: bool) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from polydatum import Context, ContextClosedError, DataManager, NoActiveContextError, NotFound, ServiceError
 from polydatum.adapting import (
+    AsyncStreamedBody,
     InvalidManagerError,
+    InvalidRuleError,
     ManagerNotFoundError,
     RequestDal,
     RequestFacts,
+    RequestRules,
     StreamedBody,
     answer_for,
     find_manager,
@@ -101,6 +105,47 @@ def test_facts_end_with_the_request() -> None:
         unread.meta.user  # noqa: B018
 
 
+def test_64_the_contexts_of_one_request_have_one_id() -> None:
+    request: dict[str, Any] = {"params": []}
+    ids = []
+    for _ in range(2):
+        with DataManager().context(meta=Facts(request)) as context:
+            ids.append(context.meta.request_id)
+    assert ids[0] == ids[1]
+    with DataManager().context(meta=Facts({"params": []})) as context:
+        assert context.meta.request_id not in ids
+
+
+class RoutedLater(Facts):
+    """An adapter's where a router may still find something."""
+
+    def find_params(self, request: dict[str, Any]) -> Iterable[tuple[str, object]]:
+        request["readings"] = request.get("readings", 0) + 1
+        yield from request["params"]
+
+    def is_routed(self, request: dict[str, Any]) -> bool:
+        return "routed" in request
+
+
+def test_63_params_are_read_once_until_a_router_has_more() -> None:
+    request: dict[str, Any] = {"params": [("tag", "a")]}
+    with DataManager().context(meta=RoutedLater(request)) as context:
+        params = context.meta.params
+        assert dict(params) == dict(params) == {"tag": "a"}
+        assert request["readings"] == 1
+        request |= {"params": [("tag", "a"), ("id", 7)], "routed": True}
+        assert dict(params) == dict(params) == {"tag": "a", "id": 7}
+        assert request["readings"] == 2
+
+
+def test_63_params_that_were_read_and_empty_stay_so() -> None:
+    facts = RoutedLater({"params": []})
+    with DataManager().context(meta=facts) as context:
+        assert dict(context.meta.params) == {}
+    facts.end()
+    assert dict(context.meta.params) == {}
+
+
 # --- Answering a ServiceError -----------------------------------------------------------------------------------------
 
 
@@ -168,19 +213,46 @@ class TestStreamedBody:
     @pytest.fixture
     def closed(self, dm: DataManager[Any, Any]) -> Context:
         context: Context = dm.context().open()
-        context.close(keep_current=True)
+        context.close()
         return context
 
-    def test_it_leaves_at_its_end(self, dm: DataManager[Any, Any], closed: Context) -> None:
+    def test_16_17_it_runs_with_the_closed_context_and_its_reader_does_not(
+        self, dm: DataManager[Any, Any], closed: Context
+    ) -> None:
+        ended: list[bool] = []
+
         def body() -> Iterator[int]:
-            yield 1
+            try:
+                for number in range(3):
+                    with pytest.raises(ContextClosedError):
+                        dm.require_active_context()
+                    yield number
+            finally:
+                with pytest.raises(ContextClosedError):
+                    dm.require_active_context()
+                ended.append(True)
+
+        with dm.context() as outer:
+            streamed = StreamedBody(body(), closed)
+            for _ in streamed:
+                assert dm.require_active_context() is outer
+                break
+            streamed.close()
+            assert ended == [True]
+            assert dm.require_active_context() is outer
+        assert list(StreamedBody(body(), closed)) == [0, 1, 2]
+
+    def test_18_what_it_opens_is_current_in_it_until_it_ends(self, dm: DataManager[Any, Any], closed: Context) -> None:
+        def body() -> Iterator[int]:
+            with dm.context() as own:
+                yield 1
+                assert dm.require_active_context() is own
+                yield 2
             with pytest.raises(ContextClosedError):
                 dm.require_active_context()
-            yield 2
 
-        assert list(StreamedBody(body(), closed)) == [1, 2]
-        with pytest.raises(NoActiveContextError):
-            dm.require_active_context()
+        for _ in StreamedBody(body(), closed):
+            assert dm.get_active_context() is None
 
     def test_it_leaves_when_it_fails(self, dm: DataManager[Any, Any], closed: Context) -> None:
         def body() -> Iterator[int]:
@@ -192,19 +264,70 @@ class TestStreamedBody:
         with pytest.raises(NoActiveContextError):
             dm.require_active_context()
 
-    @pytest.mark.parametrize("closable", [False, True])
-    def test_it_leaves_when_it_is_closed(self, dm: DataManager[Any, Any], closed: Context, closable: bool) -> None:
-        ended: list[bool] = []
-
-        def body() -> Iterator[int]:
-            try:
-                yield 1
-            finally:
-                ended.append(True)
-
-        streamed = StreamedBody(body() if closable else [1], closed)
+    def test_a_body_that_cannot_be_closed_is_left_alone(self, closed: Context) -> None:
+        streamed = StreamedBody([1], closed)
         assert next(streamed) == 1
         streamed.close()
-        assert ended == ([True] if closable else [])
-        with pytest.raises(NoActiveContextError):
-            dm.require_active_context()
+
+    def test_16_17_an_async_one_does_the_same(self, dm: DataManager[Any, Any], closed: Context) -> None:
+        async def body() -> AsyncIterator[int]:
+            async with dm.context() as own:
+                yield 1
+                assert dm.require_active_context() is own
+            with pytest.raises(ContextClosedError):
+                dm.require_active_context()
+            yield 2
+
+        async def read() -> list[int]:
+            async with dm.context() as outer:
+                found = []
+                async for number in AsyncStreamedBody(body(), closed):
+                    assert dm.require_active_context() is outer
+                    found.append(number)
+                return found
+
+        assert asyncio.run(read()) == [1, 2]
+
+
+# --- Rules ------------------------------------------------------------------------------------------------------------
+
+
+def sometimes(error: BaseException | None, status: int | None) -> bool:
+    return True
+
+
+def find_rules(**given: Any) -> RequestRules:
+    return RequestRules.find(lambda name: [(f"option {name}", given.get(name))])
+
+
+def test_04_a_rule_may_be_a_dotted_path() -> None:
+    assert find_rules(rollback_on=f"{__name__}:sometimes", teardown_timeout=1) == RequestRules(sometimes, 1)
+    assert find_rules() == RequestRules()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("rollback_on", 7, "a function, or a dotted path to one, is needed, not an object of int"),
+        ("rollback_on", "sometimes", "'sometimes' is no dotted path"),
+        ("on_commit_error", "no_such_package.rule", "cannot import 'no_such_package.rule'"),
+        ("on_commit_error", "sys.no_such_function", "module 'sys' has no 'no_such_function'"),
+        ("teardown_timeout", 0, "a number of seconds above 0 is needed"),
+        ("teardown_timeout", float("nan"), "a number of seconds above 0 is needed"),
+        ("teardown_timeout", "5", "a number of seconds is needed, not an object of str"),
+        ("teardown_timeout", True, "a number of seconds is needed, not an object of bool"),
+    ],
+)
+def test_20_a_rule_of_another_kind_is_refused(name: str, value: Any, problem: str) -> None:
+    with pytest.raises(InvalidRuleError, match=f"option {name}: {problem}") as raised:
+        find_rules(**{name: value})
+    assert raised.value.place == f"option {name}"
+
+
+def test_04_the_contexts_of_an_adapter_are_made_by_its_rules() -> None:
+    manager = DataManager()
+    assert find_rules().context_factory(manager) == manager.context
+    context = find_rules(rollback_on=sometimes).context_factory(manager)({"user": "ann"})
+    with context:
+        assert context.meta.user == "ann"
+    assert context.outcome == "rolled_back"

@@ -24,7 +24,9 @@ class WsgiHost(Host):
 
         app = self.bare(call)
         for _ in range(call.installed if call.manager is not None else 0):
-            app = PolydatumWSGI(app, call.manager)
+            app = PolydatumWSGI(
+                app, call.manager, on_commit_error=None if call.on_commit_error is None else commit_error(call)
+            )
         return app
 
     def bare(self, call: Call) -> Any:
@@ -32,6 +34,22 @@ class WsgiHost(Host):
 
     def request(self, app: Any, call: Call) -> Answer:
         return over_wsgi(app, call)
+
+
+def commit_error(call: Call) -> Any:
+    """What answers a failed commit, as an application of its own."""
+
+    def handle(environ: Any, error: Exception) -> Any:
+        assert call.on_commit_error is not None
+        reply: Any = call.on_commit_error(BareRequest(environ), error)
+
+        def answer(environ: Any, start_response: Any) -> Any:
+            start_response(status_line(reply.status), [*reply.headers.items()])
+            return [reply.body]
+
+        return answer
+
+    return handle
 
 
 def status_line(status: int) -> str:

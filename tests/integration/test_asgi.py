@@ -31,13 +31,13 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from asgi_polydatum import PolydatumMiddleware, stream_context
+from asgi_polydatum import PolydatumMiddleware, dal_context, stream_context
 from polydatum import AsyncResourceError, Context, ContextClosedError, DataManager, NoActiveContextError, NotFound
 from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
 from polydatum.testing import Answer, Call, Reply
 from polydatum.testing.shop import Shop
 from polydatum.testing.wire import over_asgi, over_asgi_async, scope_of
-from tests.contract.asgi_hosts import BareRequest
+from tests.contract.asgi_hosts import BareRequest, BareResponse
 
 Endpoint = Callable[[Request], Any]
 
@@ -201,18 +201,31 @@ def test_20_a_bare_application_without_a_manager_does_not_start(kind: str) -> No
     assert isinstance(error, ManagerNotFoundError)
 
 
-@pytest.mark.parametrize(
-    ("kind", "messages", "raised"),
-    [
-        ("returns", [], type(None)),
-        ("raises", [], NotImplementedError),
-        ("serves", ["lifespan.startup.complete", "lifespan.shutdown.complete"], type(None)),
-    ],
-)
-def test_20_a_bare_application_with_one_has_its_own_lifespan(shop: Shop, kind: str, messages: Any, raised: Any) -> None:
-    sent, error = asyncio.run(run_lifespan(PolydatumMiddleware(lifespan_app(kind), data_manager=shop.dm)))
-    assert [message["type"] for message in sent] == messages
-    assert isinstance(error, raised)
+@pytest.mark.parametrize("kind", ["returns", "raises", "serves"])
+def test_20_an_application_that_knows_no_lifespan_has_one_all_the_same(shop: Shop, kind: str) -> None:
+    closed: list[str] = []
+
+    def engine(manager: Any) -> Iterator[str]:
+        yield "engine"
+        closed.append("engine")
+
+    shop.dm.register_app_resources(engine=engine)
+    assert shop.dm.engine == "engine"
+    app = PolydatumMiddleware(PolydatumMiddleware(lifespan_app(kind), data_manager=shop.dm), data_manager=shop.dm)
+    sent, error = asyncio.run(run_lifespan(app))
+    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert error is None
+    assert closed == ["engine"]
+
+
+def test_20_an_application_that_fails_in_its_lifespan_has_failed(shop: Shop) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise OSError("no disk")
+
+    sent, error = asyncio.run(run_lifespan(PolydatumMiddleware(app, data_manager=shop.dm)))
+    assert sent == []
+    assert isinstance(error, OSError)
 
 
 def test_20_an_application_that_cannot_start_says_so_itself(shop: Shop) -> None:
@@ -287,6 +300,19 @@ def test_the_shutdown_closes_resources_of_the_application_scope(shop: Shop) -> N
             assert shop.log == []
         assert sorted(shop.log) == ["engine closed", "pool closed"]
         shop.log.clear()
+
+
+def test_the_last_application_of_a_manager_closes_them(shop: Shop) -> None:
+    def engine(manager: Any) -> Iterator[str]:
+        yield "engine"
+        shop.log.append("engine closed")
+
+    shop.dm.register_app_resources(engine=engine)
+    with TestClient(starlette(shop, seven)):
+        with TestClient(starlette(shop, seven)):
+            assert shop.dm.engine == "engine"
+        assert shop.log == []
+    assert shop.log == ["engine closed"]
 
 
 def test_a_failure_to_close_them_fails_the_shutdown(shop: Shop) -> None:
@@ -384,6 +410,29 @@ def test_13_state_holds_the_dal_too(shop: Shop) -> None:
         return PlainTextResponse("ok")
 
     assert TestClient(starlette(shop, endpoint)).get("/things/7").text == "ok"
+
+
+def test_13_a_dal_of_the_lifespan_state_is_not_replaced(shop: Shop) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((scope["state"]["dal"], scope["polydatum.context"].dal))
+        await BareResponse(Reply())(scope, receive, send)
+
+    served = PolydatumMiddleware(app, data_manager=shop.dm)
+
+    async def serve() -> None:
+        scope = {**scope_of(Call(lambda request: Reply(), None)), "state": {"dal": "the user's"}}
+        await served(scope, None, unheard)  # type: ignore[arg-type]
+
+    with pytest.warns(UserWarning, match="the lifespan state has a 'dal' that is not Polydatum's"):
+        asyncio.run(serve())
+    asyncio.run(serve())  # warns once
+    assert seen == [("the user's", shop.dm.get_dal())] * 2
+
+
+async def unheard(message: Any) -> None:
+    pass
 
 
 def test_27_a_background_task_finds_the_context_closed(shop: Shop) -> None:
@@ -791,6 +840,48 @@ def test_18_a_stream_has_a_context_of_its_own(shop: Shop) -> None:
     assert get(starlette(shop, endpoint), shop).body == b"tea"
     assert shop.names == ["streamed", "tea"]
     assert shop.outcomes == ["committed"]
+
+
+def test_64_a_request_and_its_streams_have_one_id(shop: Shop) -> None:
+    async def endpoint(request: Request) -> Response:
+        async def rows() -> AsyncIterator[str]:
+            for _ in range(2):
+                async with stream_context(request) as ctx:
+                    yield f"{ctx.meta.request_id} "
+
+        return StreamingResponse(rows(), headers={"X-Id": shop.here().meta.request_id})
+
+    answer = get(starlette(shop, endpoint), shop)
+    assert answer.body.decode().split() == [answer.header("X-Id")] * 2
+
+
+def test_38_64_the_messages_of_a_websocket_have_one_id(shop: Shop) -> None:
+    async def chat(websocket: WebSocket) -> None:
+        await websocket.accept()
+        ids = []
+        for _ in range(2):
+            async with dal_context(websocket):
+                ids.append(shop.here().meta.request_id)
+        await websocket.send_json(ids)
+
+    app = Starlette(routes=[WebSocketRoute("/", chat)])
+    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm)
+    with TestClient(app).websocket_connect("/") as websocket:
+        ids = websocket.receive_json()
+    assert ids[0] == ids[1]
+
+
+def test_13_a_middleware_further_out_is_told_where_it_belongs(shop: Shop) -> None:
+    class Early(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            request.dal  # type: ignore[attr-defined]  # noqa: B018
+            raise AssertionError
+
+    app = starlette(shop, seven)
+    app.add_middleware(Early)
+    answer = get(app, shop)
+    assert isinstance(answer.raised, NoActiveContextError)
+    assert "outside of every middleware that uses request.dal" in str(answer.raised)
 
 
 def test_18_the_stream_helper_needs_the_middleware() -> None:

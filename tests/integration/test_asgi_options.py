@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from asgi_polydatum import PolydatumMiddleware, stream_context
 from polydatum import ConfigurationError, Context, ContextClosedError
@@ -168,6 +170,60 @@ def test_23_it_cannot_say_that_all_is_well(
     answer, _ = with_handler(shop, lambda request, error: Response(status_code=status))
     assert (answer.status, answer.raised) == (500, failing)
     assert f"a response with status {status}" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [lambda request, error: PlainTextResponse("busy", 409), None])
+@pytest.mark.parametrize("sent", [{}, {"seen": 1}])
+def test_01_23_the_session_is_what_it_was_before_the_view(shop: Shop, answer: Any, sent: dict[str, Any]) -> None:
+    async def log_in(request: Request) -> Response:
+        request.session["user"] = "ann"
+        request.session.pop("seen", None)
+        request.dal.items.add("tea")  # type: ignore[attr-defined]
+        return PlainTextResponse("welcome")
+
+    async def sorry(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(sorted(request.session)), 503)
+
+    async def visit(request: Request) -> Response:
+        request.session.update(sent)
+        return PlainTextResponse(str(dict(request.session)))
+
+    app = Starlette(routes=[Route("/", visit), Route("/log_in", log_in)])
+    if answer is None:  # the application's own answer to the failure
+        app = Starlette(routes=app.routes, exception_handlers={RuntimeError: sorry})
+    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm, on_commit_error=answer)
+    app.add_middleware(SessionMiddleware, secret_key="for tests only")
+    client = TestClient(app, raise_server_exceptions=False)
+    client.get("/")
+    shop.fail("db commit", RuntimeError("disk full"))
+
+    failed = client.get("/log_in")
+
+    assert failed.status_code == (409 if answer else 500)
+    assert "Set-Cookie" not in failed.headers
+    assert client.get("/").text == str(sent)
+
+
+def test_01_a_session_that_is_no_dict_is_left_alone(shop: Shop) -> None:
+    shop.fail("db commit", RuntimeError("disk full"))
+    session = object()
+
+    class Sessions:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scope["session"] = session
+            await self.app(scope, receive, send)
+            assert scope["session"] is session
+
+    async def view(request: Request) -> Response:
+        request.dal.items.add("tea")  # type: ignore[attr-defined]
+        return PlainTextResponse("added")
+
+    app = served(shop, view, on_commit_error=lambda request, error: PlainTextResponse("busy", 503))
+    app.add_middleware(Sessions)
+    assert get(app, shop).status == 503
 
 
 def test_23_an_application_that_answers_the_error_itself_is_not_heard_twice(shop: Shop, failing: BaseException) -> None:

@@ -13,9 +13,10 @@ import pytest
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse, StreamingHttpResponse
+from django.test import AsyncClient, Client
 
 from django_polydatum import stream_context
-from polydatum import AsyncResourceError, Context
+from polydatum import AsyncResourceError, Context, ContextClosedError
 from polydatum.testing import Call, Reply
 from polydatum.testing.shop import Shop
 from polydatum.testing.wire import environ_of, scope_of
@@ -152,3 +153,93 @@ def test_37_a_stream_under_wsgi_cannot_have_async_resources(shop: Shop) -> None:
     with serving(shop.dm, view) as send:
         assert send().body == b"done"
     assert len(errors) == 1
+
+
+class Body:
+    """A body that counts how often it is closed."""
+
+    def __init__(self) -> None:
+        self.pieces = iter(["one ", "two"])
+        self.closed = 0
+
+    def __iter__(self) -> Body:
+        return self
+
+    def __next__(self) -> str:
+        return next(self.pieces)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_60_a_body_is_closed_once(shop: Shop) -> None:
+    body = Body()
+    with serving(shop.dm, lambda request: StreamingHttpResponse(body)) as send:
+        assert send().body == b"one two"
+    assert body.closed == 1
+
+
+def endless(request: Any) -> StreamingHttpResponse:
+    dal = request.dal
+
+    def body() -> Iterator[str]:
+        while True:
+            with pytest.raises(ContextClosedError):
+                dal.items.names()
+            yield "more"
+
+    return StreamingHttpResponse(body())
+
+
+def two(request: Any) -> StreamingHttpResponse:
+    return StreamingHttpResponse(iter(["one ", "two"]))
+
+
+async def two_async(request: Any) -> StreamingHttpResponse:
+    async def body() -> AsyncIterator[str]:
+        yield "one "
+        yield "two"
+
+    return StreamingHttpResponse(body())
+
+
+def test_16_a_stream_that_is_not_read_to_its_end_leaves_nothing_behind(shop: Shop) -> None:
+    with serving(shop.dm, endless), shop.dm.context() as outer:
+        response: Any = Client().get("/")
+        assert next(iter(response)) == b"more"
+        assert shop.dm.require_active_context() is outer
+        response.close()
+        assert shop.dm.require_active_context() is outer
+        assert outer.dal.items.names() == []
+    assert shop.is_left
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize("view", [two, two_async])
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous iterators")
+def test_16_nor_does_one_of_the_async_client(shop: Shop, view: Any, is_read: bool) -> None:
+    async def nested() -> None:
+        async with shop.dm.context() as outer:
+            response: Any = await AsyncClient().get("/")
+            if is_read:
+                assert [piece async for piece in response] == [b"one ", b"two"]
+            response.close()
+            assert shop.dm.require_active_context() is outer
+        assert shop.is_left
+
+    with serving(shop.dm, view):
+        asyncio.run(nested())
+
+
+def test_64_a_request_and_its_streams_have_one_id(shop: Shop) -> None:
+    def view(request: Any) -> StreamingHttpResponse:
+        def body() -> Iterator[str]:
+            for _ in range(2):
+                with stream_context(request) as ctx:
+                    yield f"{ctx.meta.request_id} "
+
+        return StreamingHttpResponse(body(), headers={"X-Id": shop.here().meta.request_id})
+
+    with serving(shop.dm, view) as send:
+        answer = send()
+    assert answer.body.decode().split() == [answer.header("X-Id")] * 2

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI
+from fastapi.sse import EventSourceResponse
 from starlette.testclient import TestClient
 
-from asgi_polydatum import PolydatumMiddleware
+from asgi_polydatum import PolydatumMiddleware, stream_context
 from asgi_polydatum.starlette import Request, get_dal
 from polydatum import ContextClosedError, NoActiveContextError
 from polydatum.testing.shop import Shop, ShopDAL
@@ -46,6 +48,34 @@ def dependency(shop: Shop, seen: list[str]) -> Any:
                 seen.append("closed")
 
     return depend
+
+
+def test_17_a_generator_endpoint_is_a_stream(shop: Shop, app: FastAPI, client: TestClient) -> None:
+    @app.get("/own", response_class=EventSourceResponse)
+    async def own(request: Request[ShopDAL]) -> AsyncIterable[str]:
+        async with stream_context(request) as ctx:
+            for name in ("coffee", "tea"):
+                ctx.dal.items.add(name)
+                yield name
+
+    started = asyncio.Event()
+
+    @app.get("/late", response_class=EventSourceResponse)
+    async def late(request: Request[ShopDAL]) -> AsyncIterable[str]:
+        shop.here().on_commit(started.set)  # FastAPI reads ahead of the answer's start
+        yield "one"
+        await started.wait()
+        request.dal.items.add("late")
+
+    answer = client.get("/own")
+    assert answer.text.split() == ["data:", '"coffee"', "data:", '"tea"']
+    with pytest.raises(Exception) as raised:  # in as many groups as there are task groups
+        TestClient(app).get("/late")
+    error: Any = raised.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, ContextClosedError)
+    assert shop.names == ["coffee", "tea"]
 
 
 @pytest.mark.parametrize(("scope", "state"), [("function", "open"), ("request", "closed")])

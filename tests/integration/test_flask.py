@@ -16,8 +16,10 @@ from typing import Any
 
 import flask
 import pytest
+from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.exceptions import InternalServerError
 from werkzeug.test import run_wsgi_app
+from werkzeug.wrappers import Request
 
 import flask_polydatum
 from flask_polydatum import FlaskPolydatum, stream_context
@@ -401,6 +403,101 @@ def test_42_session_and_after_request_functions_come_before_the_close(
     assert shop.names == ["after", "tea"]
 
 
+class StoredSession(dict[str, Any], SessionMixin):
+    modified = True
+
+
+class StoredSessions(SessionInterface):
+    """Sessions that are kept by the server, as those of Flask-Session."""
+
+    def __init__(self) -> None:
+        self.store: dict[str, Any] = {}
+
+    def open_session(self, app: flask.Flask, request: flask.Request) -> StoredSession:
+        return StoredSession(self.store)
+
+    def save_session(self, app: flask.Flask, session: Any, response: flask.Response) -> None:
+        if session.modified:
+            self.store = dict(session)
+
+
+@pytest.mark.parametrize("installed", ["before", "after"])
+def test_01_a_session_in_a_store_is_saved_when_the_commit_has_succeeded(shop: Shop, installed: str) -> None:
+    app = flask.Flask("shop")
+    sessions = StoredSessions()
+    if installed == "before":
+        app.session_interface = sessions
+    flask_polydatum.init_app(app, shop.dm, on_commit_error=lambda request, error: request.args.get("answer"))
+    app.session_interface = sessions
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        if shop.dm.get_active_context() is not None:
+            current_flask_request().dal.items.add("after")
+        response.headers["X-After"] = "ran"
+        return response
+
+    @app.get("/log_in/<user>")
+    def log_in(user: str) -> Any:
+        flask.session["user"] = user
+        return "", int(flask.request.args.get("status", 200))
+
+    client = app.test_client()
+    assert client.get("/log_in/ann").status_code == 200
+    assert sessions.store == {"user": "ann"}
+    shop.fail("db commit", RuntimeError("disk full"))
+    assert client.get("/log_in/bob").status_code == 500
+    assert sessions.store == {"user": "ann"}
+    answer = client.get("/log_in/bob?answer=busy")
+    assert (answer.status_code, answer.headers["X-After"]) == (500, "ran")  # 200 is no answer to a failed commit
+    assert sessions.store == {"user": "ann"}
+    assert client.get("/log_in/bob?status=401").status_code == 401  # rolled back, and the session is the view's own
+    assert sessions.store == {"user": "bob"}
+    assert shop.names == ["after"]
+    assert shop.is_left
+
+
+def test_01_a_commit_error_handler_answers_for_a_session_in_a_store_too(shop: Shop) -> None:
+    app = flask.Flask("shop")
+    app.session_interface = sessions = StoredSessions()
+    flask_polydatum.init_app(app, shop.dm, on_commit_error=lambda request, error: ("busy", 503))
+
+    @app.get("/")
+    def log_in() -> str:
+        flask.session["user"] = "ann"
+        current_flask_request().dal.items.add("tea")
+        return "welcome"
+
+    shop.fail("db commit", RuntimeError("disk full"))
+    answer = app.test_client().get("/")
+    assert (answer.status_code, answer.text) == (503, "busy")
+    assert sessions.store == {}
+
+
+@pytest.mark.parametrize("path", ["/broken", "/add"])
+def test_41_the_error_in_after_request_functions_of_a_500_says_why(
+    shop: Shop, app: flask.Flask, client: Any, path: str
+) -> None:
+    errors: list[Exception] = []
+
+    @app.after_request
+    def after(response: flask.Response) -> flask.Response:
+        if response.status_code == 500:
+            with pytest.raises(ContextClosedError) as raised:
+                current_flask_request().dal  # noqa: B018
+            errors.append(raised.value)
+        return response
+
+    @app.get("/broken")
+    def broken() -> str:
+        raise ZeroDivisionError("no")
+
+    shop.fail("db commit", RuntimeError("disk full"))
+    assert client.get(path).status_code == 500
+    (error,) = errors
+    assert "the request has failed" in str(error)
+
+
 @pytest.mark.parametrize("registered", ["before", "after"])
 @pytest.mark.parametrize("status", [200, 401])
 def test_43_an_early_answer_closes_normally(shop: Shop, registered: str, status: int) -> None:
@@ -528,6 +625,30 @@ def test_12_200_requests_at_once_do_not_see_each_other(shop: Shop, app: flask.Fl
 
 
 # --- ServiceError ---------------------------------------------------------------------------------------------------
+
+
+def test_61_a_handler_of_the_status_answers(app: flask.Flask, client: Any) -> None:
+    blueprint = flask.Blueprint("things", __name__, url_prefix="/things")
+
+    @app.get("/missing")
+    @blueprint.get("/missing")
+    def missing() -> str:
+        raise NotFound("item 7")
+
+    @app.get("/odd")
+    def odd() -> str:
+        raise ServiceError("odd", code=499)
+
+    async def page(error: Exception) -> Any:
+        return f"no such page: {error.description}", 404  # type: ignore[attr-defined]
+
+    app.register_error_handler(404, page)
+    blueprint.register_error_handler(404, lambda error: (f"no such thing: {error.description}", 404))
+    app.register_blueprint(blueprint)
+
+    assert client.get("/missing").text == "no such page: item 7"
+    assert client.get("/things/missing").text == "no such thing: item 7"
+    assert client.get("/odd").status_code == 499
 
 
 def test_61_after_request_functions_and_session_are_kept(shop: Shop, app: flask.Flask, client: Any) -> None:
@@ -765,3 +886,44 @@ def test_a_request_leaves_no_more_cyclic_garbage_than_flask(shop: Shop, path: st
     flask_polydatum.init_app(app, shop.dm)
     ours = garbage(app, has_dal=True)
     assert ours <= garbage(flask.Flask("bare"), has_dal=False)
+
+
+def test_16_a_stream_that_is_not_read_to_its_end_leaves_nothing_behind(shop: Shop, app: flask.Flask) -> None:
+    @app.get("/stream")
+    def stream() -> Any:
+        dal = current_flask_request().dal
+
+        def body() -> Iterator[str]:
+            for _ in range(2):
+                with pytest.raises(ContextClosedError):
+                    dal.items.names()
+                yield "chunk"
+
+        return flask.Response(body())
+
+    with shop.dm.context() as outer:
+        pieces, _, _ = run_wsgi_app(app, Request.from_values("/stream").environ, buffered=False)
+        assert next(iter(pieces)) == b"chunk"
+        assert shop.dm.require_active_context() is outer
+        assert outer.dal.items.names() == []
+    assert shop.is_left
+
+
+def test_64_a_stream_has_the_request_id_of_its_request(shop: Shop, app: flask.Flask, client: Any) -> None:
+    @app.get("/stream")
+    def stream() -> Any:
+        request = current_flask_request()
+        id = shop.here().meta.request_id
+
+        def body() -> Iterator[str]:
+            with stream_context(request) as ctx:
+                yield f"{ctx.meta.request_id == id}"
+
+        return flask.Response(body())
+
+    assert client.get("/stream").text == "True"
+
+
+def test_a_thread_without_an_app_is_told_to_bind(app: flask.Flask) -> None:
+    with pytest.raises(NoActiveContextError, match=r"polydatum\.bind\(fn\)"):
+        flask_polydatum.dal.items  # noqa: B018

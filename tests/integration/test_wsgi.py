@@ -544,3 +544,61 @@ def test_a_request_leaves_no_cyclic_garbage(shop: Shop, status: str) -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_16_a_stream_that_is_not_read_to_its_end_leaves_nothing_behind(shop: Shop) -> None:
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        dal = environ["polydatum.dal"]
+        start_response("200 OK", [])
+        yield b"one"
+        with pytest.raises(ContextClosedError):
+            dal.items.names()
+        with stream_context(environ) as ctx:
+            yield b"two"
+            assert shop.dm.require_active_context() is ctx
+            yield b"three"
+
+    with shop.dm.context() as outer:
+        environ = environ_of(Call(lambda request: Reply(), None))
+        body = iter(PolydatumWSGI(application, shop.dm)(environ, lambda status, headers: lambda data: None))
+        for expected in (b"one", b"two", b"three"):
+            assert next(body) == expected
+            assert shop.dm.require_active_context() is outer
+        assert outer.dal.items.names() == []
+    assert shop.is_left
+
+
+def test_18_a_context_that_a_body_opens_before_its_first_bytes_is_current_in_it(shop: Shop) -> None:
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        with shop.dm.context() as own:
+            start_response("200 OK", [])
+            for _ in range(2):
+                yield str(shop.dm.get_active_context() is own).encode()
+
+    assert get(PolydatumWSGI(application, shop.dm), shop).body == b"TrueTrue"
+    assert shop.is_left
+
+
+def test_64_a_request_and_its_streams_have_one_id(shop: Shop) -> None:
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("X-Id", shop.here().meta.request_id)])
+        for _ in range(2):
+            with stream_context(environ) as ctx:
+                yield f"{ctx.meta.request_id} ".encode()
+
+    answer = get(PolydatumWSGI(application, shop.dm), shop)
+    assert answer.body.decode().split() == [answer.header("X-Id")] * 2
+
+
+def test_65_a_status_line_without_a_number_is_for_the_server(shop: Shop) -> None:
+    lines: list[str] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        environ["polydatum.dal"].items.add("tea")
+        start_response("OK", [])
+        return [b"done"]
+
+    app = PolydatumWSGI(application, shop.dm)
+    assert app(environ_of(Call(lambda request: Reply(), None)), lambda line, headers: lines.append(line)) == [b"done"]
+    assert lines == ["OK"]
+    assert shop.names == []  # as nobody can know what it says

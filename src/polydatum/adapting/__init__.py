@@ -1,9 +1,9 @@
 """What every adapter would write again: for the authors of adapters, ours and yours.
 
-Nothing here knows a framework. An adapter finds its `DataManager` with `find_manager`, makes contexts with a
-`context_factory` if it takes rules of its own, describes the request to ``ctx.meta``
-with a `RequestFacts`, puts a `RequestDal` on the framework's request class, answers a `ServiceError` with `answer_for`,
-and keeps a streamed body outside of the context with `StreamedBody`. What it owes its users beyond that:
+Nothing here knows a framework. An adapter finds its `DataManager` with `find_manager`, and with `RequestRules.find` the
+rules that make its contexts. It describes the request to ``ctx.meta`` with a `RequestFacts`, puts a `RequestDal` on the
+framework's request class, answers a `ServiceError` with `answer_for`, and keeps a streamed body outside of the context
+with `StreamedBody`. What it owes its users beyond that:
 
 * one context per request, closed before the first byte of the answer, with the final status and, if one escaped or the
   framework made it a status of 400 or more, the exception;
@@ -16,37 +16,40 @@ from polydatum.unwinding import RollbackRule
 
 from .answers import (
     ServiceAnswer,
-    StreamedBody,
+    admit_answer,
     answer_for,
     failures_logged,
     prefers_json,
     reason_phrase,
-    refuse_success,
 )
 from .health import HealthAnswer, health_answer
 from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
 from .requests import AdapterMissingError, Params, RequestDal, RequestFacts
-from .rules import check_callable, context_factory
+from .rules import RULES, InvalidRuleError, RequestRules, find_rule
+from .streaming import AsyncStreamedBody, StreamedBody
 
 __all__ = [
+    "RULES",
     "AdapterMissingError",
+    "AsyncStreamedBody",
     "HealthAnswer",
     "InvalidManagerError",
+    "InvalidRuleError",
     "ManagerNotFoundError",
     "Params",
     "RequestDal",
     "RequestFacts",
+    "RequestRules",
     "RollbackRule",
     "ServiceAnswer",
     "StreamedBody",
+    "admit_answer",
     "answer_for",
-    "check_callable",
-    "context_factory",
     "failures_logged",
     "find_manager",
+    "find_rule",
     "health_answer",
     "prefers_json",
     "reason_phrase",
-    "refuse_success",
     "tree",
 ]

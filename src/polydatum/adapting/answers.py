@@ -1,4 +1,4 @@
-"""What reaches the client: a ServiceError as an HTTP answer, and the body of a streamed one."""
+"""What reaches the client instead of what the view has answered: a ServiceError, a failed commit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import http
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
-from polydatum.context import Context
 from polydatum.errors import ConfigurationError, ServiceError
 from polydatum.reporting import log_error
 
@@ -46,26 +45,30 @@ def answer_for(error: BaseException, accept: str | None = None) -> ServiceAnswer
     return ServiceAnswer(int(status), headers, detail.encode("utf-8", "replace"))
 
 
-def refuse_success(status: int, handler: str = "on_commit_error") -> None:
-    """Refuse what a handler of failed commits answers with a status below 400.
+def admit_answer(status: int, failure: BaseException, handler: str = "on_commit_error") -> None:
+    """Admit what a handler of failed commits answers, if its status is 400 or more, and log the failure.
+
+    To be called before the answer goes out. The log is the only place that tells of the failure: it is not raised.
 
     Args:
         status: of the answer.
+        failure: what the commit raised.
         handler: the name of the handler, in the words of the user's code.
 
     Raises:
-        ConfigurationError: if it is below 400.
+        ConfigurationError: if the status is below 400.
     """
     if status < 400:
         raise ConfigurationError(
             f"{handler} returned a response with status {status}: nothing was kept, and the client has to be told with a "
             "status of 400 or more"
         )
+    log_error("the commit failed, and was answered by %s with %d", handler, status, error=failure)
 
 
 @contextmanager
 def failures_logged(handler: str = "on_commit_error") -> Iterator[None]:
-    """Log what a handler of failed commits raises, or what `refuse_success` does; the commit's own error stands."""
+    """Log what a handler of failed commits raises, or what `admit_answer` does; the commit's own error stands."""
     try:
         yield
     except Exception as error:
@@ -112,35 +115,3 @@ def _quality(options: Iterable[str]) -> float:
             except ValueError:
                 return 0.0
     return 1.0
-
-
-class StreamedBody:
-    """The body of a streamed answer: runs with the request's closed context current, and leaves that at its end.
-
-    So that what the body does with a DAL it was handed raises `ContextClosedError`, and never reaches an outer context.
-    The context has to be closed with ``keep_current=True``.
-    """
-
-    def __init__(self, body: Iterable[Any], context: Context) -> None:
-        self._body = body
-        self._iterator = iter(body)
-        self._context = context
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return next(self._iterator)
-        except BaseException:
-            self._context.leave()
-            raise
-
-    def close(self) -> None:
-        """Close the body, if it can be closed; the server calls this however the answer ends."""
-        try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
-        finally:
-            self._context.leave()

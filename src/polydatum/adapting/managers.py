@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from polydatum.errors import ConfigurationError, shown
@@ -54,20 +55,29 @@ def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
     for place, found in places:
         if found is None:
             continue
-        manager = _imported(place, found) if isinstance(found, str) else found
+        manager = import_path(found, partial(ManagerNotFoundError, [place])) if isinstance(found, str) else found
         if not isinstance(manager, DataManager):
             raise InvalidManagerError(place, manager)
         return manager
     raise ManagerNotFoundError([place for place, _ in places])
 
 
-def _imported(place: str, path: str) -> object:
+def import_path(path: str, refusal: Callable[[str], Exception]) -> object:
+    """What a dotted path such as ``"shop.data.dm"`` leads to.
+
+    Args:
+        path: the path; a colon may stand before the attribute.
+        refusal: makes the error to raise of what is wrong with it.
+
+    Raises:
+        Exception: what ``refusal`` made, if the path leads nowhere.
+    """
     module_name, _, attribute = path.replace(":", ".").rpartition(".")
     if not module_name:
-        raise ManagerNotFoundError([place], f"{shown(path)} is no dotted path such as 'shop.data.dm'")
+        raise refusal(f"{shown(path)} is no dotted path such as 'shop.data.dm'")
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
-        raise ManagerNotFoundError([place], f"cannot import {shown(path)}: {error}") from error
+        raise refusal(f"cannot import {shown(path)}: {error}") from error
     except AttributeError as error:
-        raise ManagerNotFoundError([place], f"module {shown(module_name)} has no {shown(attribute)}") from error
+        raise refusal(f"module {shown(module_name)} has no {shown(attribute)}") from error

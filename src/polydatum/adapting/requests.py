@@ -6,7 +6,7 @@ import re
 import uuid
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -69,7 +69,9 @@ class RequestDal(Generic[RequestT]):
             raise AdapterMissingError("request.dal", self._fix)
         if context._state is CLOSED:  # not by the property `outcome`: every DAL call of a view comes through here
             outcome = context._outcome
-            raise ContextClosedError("request.dal", outcome=outcome, status=outcome.http_status, hint=self._stream)
+            raise ContextClosedError(
+                "request.dal", outcome=outcome, status=outcome.http_status, hint=context._late_hint or self._stream
+            )
         return context.dal
 
     def put_on(self, request_class: type) -> None:
@@ -110,7 +112,7 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
     over: facts that nobody has read by then are gone, and with them a reference cycle between request and context.
 
     ``request_id`` is the ``X-Request-Id`` of the request if it consists of 1 to 64 letters, digits, dots, underscores and
-    hyphens of ASCII, else a random one: it ends up in logs.
+    hyphens of ASCII, else a random one, the same in all contexts of the request: it ends up in logs.
     """
 
     __slots__ = ("_request",)
@@ -138,6 +140,10 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
         """Whether the path parameters are known."""
         return True
 
+    def notes_of(self, request: RequestT) -> MutableMapping[str, Any]:
+        """Where a request keeps what is found out once: the request itself if it is a mapping, else its attributes."""
+        return request if isinstance(request, MutableMapping) else vars(request)
+
     def end(self) -> None:
         """Let go of the request."""
         self._request = None
@@ -160,7 +166,10 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
     def _look_up(self, key: str) -> object:
         request = self.request_for(key)
         if key == "request_id":
-            return request_id(self.find_header(request, "x-request-id"))
+            notes = self.notes_of(request)
+            if _ID not in notes:
+                notes[_ID] = request_id(self.find_header(request, "x-request-id"))
+            return notes[_ID]
         return self.find_user(request) if key == "user" else self.find_request(request)
 
     def __getitem__(self, key: str) -> Any:
@@ -178,6 +187,7 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
 
 
 _LOOKED_UP = ("request", "user", "request_id")
+_ID = "polydatum.request_id"
 
 
 def request_id(given: str | None) -> str:
@@ -193,6 +203,9 @@ def request_id(given: str | None) -> str:
 _HARMLESS_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
+_UNREAD: dict[str, list[Any]] = {}
+
+
 class Params(Mapping[str, Any]):
     """The parameters of a request, read-only: query, form fields where the framework has parsed them, and path.
 
@@ -204,20 +217,22 @@ class Params(Mapping[str, Any]):
 
     def __init__(self, facts: RequestFacts[Any]) -> None:
         self._facts: RequestFacts[Any] | None = facts
-        self._values: dict[str, list[Any]] = {}
+        self._values = _UNREAD
 
     def _read(self) -> dict[str, list[Any]]:
         facts = self._facts
-        if facts is None or (self._values and facts.has_ended):
+        if facts is None or (self._values is not _UNREAD and facts.has_ended):
             return self._values
         request = facts.request_for("params")
-        values: dict[str, list[Any]] = {}
-        for key, value in facts.find_params(request):
-            values.setdefault(key, []).append(value)
-        self._values = values
-        if facts.is_routed(request):
+        is_routed = facts.is_routed(request)
+        if is_routed or self._values is _UNREAD:
+            values: dict[str, list[Any]] = {}
+            for key, value in facts.find_params(request):
+                values.setdefault(key, []).append(value)
+            self._values = values
+        if is_routed:
             self._facts = None
-        return values
+        return self._values
 
     def getlist(self, key: str) -> list[Any]:
         """All values of a key, in order: those of the query, of the form, of the path; empty if there are none."""

@@ -2,48 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
-from polydatum.context import Context, check_timeout
+from polydatum.context import Context
 from polydatum.errors import ConfigurationError
 from polydatum.manager import DataManager
 from polydatum.unwinding import RollbackRule
 
+from .managers import import_path
 
-def context_factory(
-    manager: DataManager[Any, Any],
-    *,
-    rollback_on: RollbackRule | None = None,
-    teardown_timeout: float | None = None,
-) -> Callable[..., Context]:
-    """What makes the contexts of an adapter: ``manager.context``, with those of its rules that are not None.
 
-    Raises:
-        ConfigurationError: if ``rollback_on`` is not callable, or ``teardown_timeout`` not above 0.
+class InvalidRuleError(ConfigurationError):
+    """A rule that an adapter was given is none of its kind, or a dotted path to it leads nowhere.
 
-    Example:
-        >>> context_factory(DataManager(), teardown_timeout=1.5)({"user": "ann"}).meta.user
-        'ann'
+    Attributes:
+        place: where it was given, in the words of the user's code.
     """
-    check_callable("rollback_on", rollback_on)
-    if teardown_timeout is not None:
-        check_timeout(teardown_timeout)
-    rules: dict[str, Any] = {"rollback_on": rollback_on, "teardown_timeout": teardown_timeout}
-    given = {name: rule for name, rule in rules.items() if rule is not None}
-    return partial(manager.context, **given) if given else manager.context
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place = place
+        super().__init__(f"{place}: {problem}")
 
 
-def check_callable(name: str, value: object) -> None:
-    """Refuse what cannot be called; None is no value.
+@dataclass(frozen=True)
+class RequestRules:
+    """What an adapter may be told about its requests; None: as the DataManager has it.
+
+    Attributes:
+        rollback_on: ``f(exc, status) -> bool``, for requests and all else that the adapter makes contexts for.
+        teardown_timeout: seconds that the close of one of these contexts may take.
+        on_commit_error: answers a request whose commit failed; what it is called with is the adapter's.
+    """
+
+    rollback_on: RollbackRule | None = None
+    teardown_timeout: float | None = None
+    on_commit_error: Callable[..., Any] | None = None
+
+    @classmethod
+    def find(cls, places: Callable[[str], Iterable[tuple[str, object]]]) -> Self:
+        """The rules that an adapter was given. To be called when the application starts, as `find_manager`.
+
+        Args:
+            places: for the name of a rule the places where it may be, as `find_rule` takes them.
+
+        Raises:
+            InvalidRuleError: the first that cannot be used.
+
+        Example:
+            >>> given = {"teardown_timeout": 1.5}
+            >>> RequestRules.find(lambda name: [(f"MyAdapter({name}=...)", given.get(name))])
+            RequestRules(rollback_on=None, teardown_timeout=1.5, on_commit_error=None)
+        """
+        return cls(**{name: find_rule(name, *places(name)) for name in RULES})
+
+    def context_factory(self, manager: DataManager[Any, Any]) -> Callable[..., Context]:
+        """What makes the contexts of an adapter: ``manager.context``, with those of its rules that are not None."""
+        rules: dict[str, Any] = {"rollback_on": self.rollback_on, "teardown_timeout": self.teardown_timeout}
+        given = {name: rule for name, rule in rules.items() if rule is not None}
+        return partial(manager.context, **given) if given else manager.context
+
+
+RULES = tuple(RequestRules.__dataclass_fields__)
+"""The names of the rules."""
+
+
+def find_rule(name: str, *places: tuple[str, object]) -> Any:
+    """The rule in the first place that holds anything: a number of seconds, or a function or a dotted path to one.
 
     Args:
-        name: of the argument, in the words of the user's code.
-        value: what was given for it.
+        name: one of `RULES`.
+        places: pairs of a place, in the words of the user's code, and what was found there; None for nothing.
 
     Raises:
-        ConfigurationError: if it is not callable.
+        InvalidRuleError: if it cannot be used.
     """
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"{name} has to be a function, not an object of {type(value).__name__}")
+    for place, found in places:
+        if found is not None:
+            return _seconds(place, found) if name == "teardown_timeout" else _function(place, found)
+    return None
+
+
+def _function(place: str, value: object) -> Any:
+    if isinstance(value, str):
+        value = import_path(value, partial(InvalidRuleError, place))
+    if not callable(value):
+        raise InvalidRuleError(place, f"a function, or a dotted path to one, is needed, not {_kind(value)}")
+    return value
+
+
+def _seconds(place: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRuleError(place, f"a number of seconds is needed, not {_kind(value)}")
+    if not value > 0:
+        raise InvalidRuleError(place, "a number of seconds above 0 is needed")
+    return value
+
+
+def _kind(value: object) -> str:
+    return f"an object of {type(value).__name__}"

@@ -566,6 +566,43 @@ class AdapterContract:
         assert shop.names == []
         assert shop.outcomes != ["committed"]
 
+    # --- 23: a commit that failed may have an answer -----------------------------------------------------------------
+
+    def test_23_a_failed_commit_may_be_answered_and_is_logged(self, shop: Shop) -> None:
+        self.needs("on_commit_error")
+        failure = shop.fail("db commit", RuntimeError("disk full"))
+        asked: list[Exception] = []
+
+        def view(request: Any) -> Reply:
+            request.dal.items.add("tea")
+            return Reply(200, b"added", {"Set-Cookie": "seen=1"})
+
+        def busy(request: Any, error: Exception) -> Reply:
+            asked.append(error)
+            return Reply(503, b"busy", {"Retry-After": "1"})
+
+        answer = self.call(shop, view, on_commit_error=busy)
+
+        assert (answer.status, answer.body, answer.header("Retry-After")) == (503, b"busy", "1")
+        assert answer.header("Set-Cookie") is None
+        assert asked == answer.logged == [failure]
+        assert answer.raised is None
+        assert shop.names == []
+
+    def test_23_an_answer_cannot_say_that_all_is_well(self, shop: Shop) -> None:
+        self.needs("on_commit_error")
+        failure = shop.fail("db commit", RuntimeError("disk full"))
+
+        def view(request: Any) -> Reply:
+            request.dal.items.add("tea")
+            return Reply()
+
+        answer = self.call(shop, view, on_commit_error=lambda request, error: Reply(200, b"all is well"))
+
+        assert answer.status == 500
+        assert b"well" not in answer.body
+        assert failure in answer.reported
+
     # --- 63: ctx.meta ---------------------------------------------------------------------------------------------
 
     def test_63_params_hold_query_and_path_with_repeated_keys(self, shop: Shop) -> None:

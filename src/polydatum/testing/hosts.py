@@ -14,6 +14,7 @@ from polydatum.manager import DataManager
 
 View = Callable[[Any], "Reply"]
 Handler = Callable[[Any, Exception], "Reply"]
+CommitErrorHandler = Callable[[Any, Exception], "Reply | None"]
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Call:
         log: where `request` has to note ``start <status>`` when the answer starts.
         handlers: error handlers of the application's own.
         installed: how many times to install the adapter.
+        on_commit_error: the adapter's option of that name, or what goes by another name there.
     """
 
     view: View
@@ -47,6 +49,7 @@ class Call:
     body: bytes = b""
     handlers: Mapping[type[Exception], Handler] = field(default_factory=dict)
     installed: int = 1
+    on_commit_error: CommitErrorHandler | None = None
 
     @property
     def header_pairs(self) -> list[tuple[str, str]]:
@@ -94,8 +97,9 @@ class Host(ABC):
         fix: what the error for a missing adapter has to name.
         abort_statuses: the statuses that a view can raise with the framework's own exceptions, see `abort`.
         absent: what the framework does not have, with the reason, which the skipped tests tell: ``"handlers"`` for its
-            exceptions, ``"causes"``: raised errors that can be told from returned ones, ``"forms"`` parsed synchronously, ``"request"`` objects with a ``dal``, ``"exits"``: a SystemExit
-            of the view that reaches the server, ``"nesting"``: a request made by a view, ``"twice"``: to be installed twice.
+            exceptions, ``"causes"``: raised errors that can be told from returned ones, ``"forms"`` parsed
+            synchronously, ``"request"`` objects with a ``dal``, ``"exits"``: a SystemExit of the view that reaches the server, ``"nesting"``: a request made by a view, ``"twice"``: to be installed twice,
+            ``"on_commit_error"``: an option for the answer to a commit that failed.
     """
 
     name: str
