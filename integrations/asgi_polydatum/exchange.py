@@ -19,6 +19,7 @@ from polydatum import Context, ContextClosedError, ServiceError
 from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, failures_logged
 
 CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
+"""What ``on_commit_error`` is: it is given the request and the error, and may return a response."""
 
 
 class Exchange:

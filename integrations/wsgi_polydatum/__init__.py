@@ -2,6 +2,6 @@
 
 from wsgi_polydatum.environment import stream_context
 from wsgi_polydatum.health import health
-from wsgi_polydatum.middleware import PolydatumWSGI
+from wsgi_polydatum.middleware import CommitErrorHandler, PolydatumWSGI
 
-__all__ = ["PolydatumWSGI", "health", "stream_context"]
+__all__ = ["CommitErrorHandler", "PolydatumWSGI", "health", "stream_context"]

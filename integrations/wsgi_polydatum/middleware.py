@@ -11,6 +11,7 @@ from wsgi_polydatum.environment import CONTEXT_KEY, DAL_KEY, Environ, EnvironFac
 from wsgi_polydatum.exchange import Exchange, StartResponse, WSGIApp
 
 CommitErrorHandler = Callable[[Environ, Exception], WSGIApp | None]
+"""What ``on_commit_error`` is: it is given the environ and the error, and may return an application that answers."""
 
 
 class PolydatumWSGI:
