@@ -102,7 +102,7 @@ class NoActiveContextError(ContextError, RuntimeError):
         self.wanted = wanted
         super().__init__(
             f"no active context while using {wanted}. Open one with 'with dm.context():' or 'with dm.dal() as dal:'; "
-            "in a web request or task, check that the Polydatum adapter is installed"
+            "in a web request or task, check that the Polydatum adapter is installed, with the manager of this DAL"
         )
 
 

@@ -239,18 +239,18 @@ class DataManager(Generic[DalT, ContextT]):
             >>> dm.run(lambda dal: "done")
             'done'
         """
-        result: Any = None  # stays so if a middleware suppresses what was raised
-        for pause in (*pauses(attempts), None):
+        waits = iter(pauses(attempts))
+        while True:
+            result: Any = None  # stays so if a middleware suppresses what was raised
             try:
                 with self.dal(meta, read_only=read_only) as dal:
                     result = fn(dal)
+                return result  # type: ignore[no-any-return]
             except Exception as error:
+                pause = next(waits, None)
                 if pause is None or not is_transient(error):
                     raise
-                sleep(pause)
-            else:
-                break
-        return result  # type: ignore[no-any-return]
+            sleep(pause)
 
     async def arun(
         self,
@@ -261,18 +261,18 @@ class DataManager(Generic[DalT, ContextT]):
         read_only: bool = False,
     ) -> T:
         """The async twin of `run`: ``fn(dal)`` is awaited in an async context."""
-        result: Any = None
-        for pause in (*pauses(attempts), None):
+        waits = iter(pauses(attempts))
+        while True:
+            result: Any = None
             try:
                 async with self.dal(meta, read_only=read_only) as dal:
                     result = await fn(dal)
+                return result  # type: ignore[no-any-return]
             except Exception as error:
+                pause = next(waits, None)
                 if pause is None or not is_transient(error):
                     raise
-                await asleep(pause)
-            else:
-                break
-        return result  # type: ignore[no-any-return]
+            await asleep(pause)
 
     def get_dal(self) -> DalT:
         """The DAL. It is shared by all contexts: a call runs in the context that is current."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from .errors import CommitOutcomeUnknown, ConfigurationError
@@ -22,8 +21,8 @@ SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 MONGO_LABEL = "TransientTransactionError"
 
 
-def pauses(attempts: int) -> Iterator[float]:
-    """For each attempt but the last, how many seconds to wait if it fails.
+def pauses(attempts: int) -> list[float]:
+    """How many seconds to wait after each attempt but the last, if it fails.
 
     Exponential back-off with full jitter, so that those who collided do not meet again.
     """
@@ -31,8 +30,7 @@ def pauses(attempts: int) -> Iterator[float]:
         raise ConfigurationError("attempts is a number of 1 or more")
     import random  # here: it costs as much as half of polydatum
 
-    for attempt in range(attempts - 1):
-        yield random.uniform(0, FIRST_PAUSE * 2**attempt)
+    return [random.uniform(0, FIRST_PAUSE * 2**attempt) for attempt in range(attempts - 1)]
 
 
 sleep = time.sleep
