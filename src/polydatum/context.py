@@ -364,13 +364,15 @@ class Context(ResourceOwner):
 
     def _begin_set_up(self) -> tuple[Opening, Any]:
         """Whoever closes the context from now on waits until its middleware is set up, and then unwinds it."""
+        owner: Any = self
         mine: Opening = [SetUp(self._under_way), current_opening()]
-        self._under_way[mine[0], self] = mine
+        self._under_way[mine[0], owner] = mine
         return mine, enter_opening(mine)
 
     def _end_set_up(self, mine: Opening, token: Any) -> None:
+        owner: Any = self
         leave_opening(token)
-        release(self, mine)
+        release(owner, mine)
 
     def _set_up_failed(self, mine: Opening, token: Any) -> bool:
         """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
