@@ -1,0 +1,6 @@
+"""Polydatum for Celery."""
+
+from celery_polydatum.configuration import Configuration
+from celery_polydatum.task import PolydatumTask
+
+__all__ = ["Configuration", "PolydatumTask"]

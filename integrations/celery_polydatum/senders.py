@@ -1,0 +1,83 @@
+"""Who sends a task: a user id in a header of the message, an identity and nothing more.
+
+Whoever can write to the broker can claim to be anybody. What a user may do is up to the user that the id is loaded as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import celery
+from celery.signals import before_task_publish
+
+from celery_polydatum.configuration import Configuration, UserId
+from polydatum import ConfigurationError, Context, lazy
+
+HEADER = "polydatum"
+"""The header of a task's message: ``{"user_id": ...}``."""
+
+
+def sent_by(request: Any) -> UserId | None:
+    """The user id that came with a task; None if none did, or something else did."""
+    header = (request.headers or {}).get(HEADER)
+    found = header.get("user_id") if isinstance(header, Mapping) else None
+    return found if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def with_sender(headers: Mapping[str, Any] | None, configuration: Configuration) -> dict[str, Any] | None:
+    """The headers of a message that is sent now, with the id of the user who asks, if there is one and none is in them."""
+    if headers is not None and HEADER in headers:
+        return dict(headers)
+    sender = _sender(configuration)
+    if sender is None:
+        return None if headers is None else dict(headers)
+    return {**(headers or {}), HEADER: {"user_id": sender}}
+
+
+def _sender(configuration: Configuration) -> UserId | None:
+    context = configuration.data_manager.get_active_context()
+    if context is not None:
+        return _user_id(context, configuration)
+    task: Any = celery.current_task  # the next step of a chain is sent when the context of the one before has ended
+    return sent_by(task.request) if task else None
+
+
+def _user_id(context: Context, configuration: Configuration) -> UserId | None:
+    meta = context.meta
+    if "user_id" in meta:  # that of a task, whose user need not be loaded for it
+        found = meta["user_id"]
+    elif configuration.load_user is not None and meta.user is not None:
+        found = configuration.user_id(meta.user)
+    else:
+        return None
+    return found if found is None or isinstance(found, str | int) else str(found)
+
+
+@before_task_publish.connect
+def add_sender(headers: dict[str, Any], **_: Any) -> None:
+    """Add it to what ``app.send_task`` sends by name; there only Celery's current app can tell how."""
+    if HEADER in headers:
+        return
+    try:
+        configuration = Configuration.read(celery.current_app)
+    except ConfigurationError:
+        return  # that app does not use Polydatum, or its tasks have DataManagers of their own
+    headers.update(with_sender(headers, configuration) or {})
+
+
+def task_facts(task: Any, configuration: Configuration) -> dict[str, Any]:
+    """The ``meta`` of a task's context: which task it is, and who asks."""
+    request = task.request
+    user_id = sent_by(request)
+    load = configuration.load_user
+    return {
+        "task_id": request.id,
+        "task_name": task.name,
+        "retries": request.retries,
+        "root_id": request.root_id,
+        "parent_id": request.parent_id,
+        "user_id": user_id,
+        "user": None if load is None or user_id is None else lazy(partial(load, user_id)),
+    }

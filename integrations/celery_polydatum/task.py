@@ -1,0 +1,161 @@
+"""The base class of tasks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+
+from celery_polydatum.configuration import CheckConfiguration, Configuration
+from celery_polydatum.running import ContextRun, current_run
+from celery_polydatum.senders import with_sender
+from polydatum import DataManager, NoActiveContextError
+from polydatum.adapting import AdapterMissingError
+
+if TYPE_CHECKING:  # generic for type checkers alone in some versions of Celery
+    CeleryTask = Task[..., Any]
+else:
+    CeleryTask = Task
+
+
+class PolydatumTask(CeleryTask):
+    """Gives every run of a task a Context of its own, which ends before Celery sees the result.
+
+    For all tasks of an app, ``app.Task = PolydatumTask`` before the first one is defined, or for some, with
+    ``@app.task(base=PolydatumTask)``, ``@shared_task(base=...)`` or as the base of a class. The DataManager is the
+    attribute ``data_manager`` of the task, which ``@app.task(data_manager=dm)`` sets, too, or else
+    ``app.conf.polydatum_data_manager``; both may be a dotted path to it. A worker that finds none does not start.
+
+    What becomes of a task:
+
+    * **It returns**: commits, then Celery stores the result and sends what follows (``link``, chains).
+    * **The commit fails**: the task fails with that error, which ``autoretry_for`` may name; nothing follows.
+    * **An exception escapes**, ``SoftTimeLimitExceeded`` too: rolls back, and the task fails with it, also if a context
+      middleware suppressed it (``rollback_on`` and ``ctx.commit_on_error()`` may decide otherwise).
+    * **Retry, Ignore, Reject, replace()**: rolls back, then Celery does what they mean. The message of a retry or a
+      replacement is sent when the context has ended.
+    * **Called as a function**, ``task(1)``: takes part in the context that is open, or else has one of its own.
+    * **Eager**, by ``apply()`` or ``task_always_eager``: as in a worker; a context around it is left alone.
+
+    ``ctx.meta`` has ``task_id``, ``task_name``, ``retries``, ``root_id``, ``parent_id``, ``user_id``, the id of who sent it,
+    and ``user``, loaded when it is read by what ``app.conf.polydatum_load_user`` names.
+
+    Attributes:
+        data_manager: the DataManager or a dotted path to it.
+
+    Example:
+        >>> app = Celery("shop", set_as_current=False)
+        >>> app.Task = PolydatumTask
+        >>> app.conf.polydatum_data_manager = DataManager()
+        >>> @app.task(bind=True, name="shop.which")
+        ... def which(self):
+        ...     return self.name
+        >>> which.apply().get()
+        'shop.which'
+    """
+
+    abstract = True
+    data_manager: DataManager[Any, Any] | str | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        run = inspect.getattr_static(cls, "run")
+        if run is not inspect.getattr_static(Task, "run") and not isinstance(run, ContextRun):
+            cls.run = ContextRun(run)  # type: ignore[method-assign, assignment]
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Let the workers of the app look whether there is a DataManager when they start."""
+        super().on_bound(app)
+        app.steps["worker"].add(CheckConfiguration)
+
+    @cached_property
+    def polydatum_configuration(self) -> Configuration:
+        """How Polydatum is set up for this task, found at the first use.
+
+        Raises:
+            ManagerNotFoundError: if nothing names a DataManager.
+            InvalidManagerError: if what names it is something else.
+            InvalidRuleError: if another setting is none of its kind.
+        """
+        return Configuration.read(self.app, self.data_manager)
+
+    @property
+    def dal(self) -> Any:
+        """The DAL of the context that is current.
+
+        Raises:
+            AdapterMissingError: if none is.
+            ContextClosedError: if it has closed.
+        """
+        try:
+            return self.polydatum_configuration.data_manager.require_active_context().dal
+        except NoActiveContextError:
+            raise AdapterMissingError(
+                f"{self.name}.dal",
+                "use it while the task runs; a thread that the task starts has no context, run polydatum.bind(fn) in it",
+            ) from None
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *more: Any, **options: Any
+    ) -> Any:
+        """Send the task, as Celery does, with the id of the user of the current context."""
+        options["headers"] = with_sender(options.get("headers"), self.polydatum_configuration)
+        send = partial(super().apply_async, args, kwargs, task_id, *more, **options)
+        run = current_run(self)
+        if run is None or task_id is None or task_id != self.request.id:
+            return send()
+        run.send_retry = send
+        return self.AsyncResult(task_id)
+
+    def apply(self, *args: Any, **options: Any) -> Any:
+        """Run the task here and now, as Celery does, in a context of its own, for the user of the current context."""
+        options["headers"] = with_sender(options.get("headers"), self.polydatum_configuration)
+        return super().apply(*args, **options)
+
+    def on_replace(self, sig: Any) -> Any:
+        """Replace the task once its context has ended."""
+        replace = partial(super().on_replace, sig)
+        run = current_run(self)
+        if run is None:
+            return replace()
+        run.replace = replace
+        raise Ignore("Replaced by new task")
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """Send the task when the current context has committed; see `apply_async_on_commit`."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Send the task when the current context has committed, and not at all if it rolls back.
+
+        Without a context it is sent at once, as Celery's ``DjangoTask`` does. The message is lost if the process dies
+        right after the commit, or if the broker is not there then: that is logged, and changes neither the outcome nor the
+        answer.
+
+        Args:
+            args: positional arguments for the task.
+            kwargs: keyword arguments for the task.
+            options: as `apply_async` takes them.
+
+        Raises:
+            TypeError: if the arguments do not fit the task.
+            ContextClosedError: if the current context has closed.
+        """
+        check_arguments = getattr(self, "__header__", None)
+        if self.typing and check_arguments is not None:
+            check_arguments(*(args or ()), **(kwargs or {}))
+        options["headers"] = with_sender(options.get("headers"), self.polydatum_configuration)
+        send = partial(self.apply_async, args, kwargs, **options)
+        try:
+            context = self.polydatum_configuration.data_manager.require_active_context()
+        except NoActiveContextError:
+            send()
+        else:
+            context.on_commit(send)
