@@ -45,7 +45,7 @@ test: $(READY) ## Run the suite and measure the coverage of the core
 
 test-all: test-others test ## Run the suite on every supported Python found on this machine
 
-test-others: $(READY) # on all but the Python that `make test` uses; real servers are started by that one alone
+test-others: $(READY) # on all but the Python that `make test` uses; real servers and workers are started by that one alone
 	@own=$$($(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(SUPPORTED); do \
 	    [ "$$version" != "$$own" ] || continue; \
@@ -54,7 +54,7 @@ test-others: $(READY) # on all but the Python that `make test` uses; real server
 	    fi; \
 	    echo "Python $$version: $$python"; \
 	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
-	        ARGS="$(PARALLEL) --ignore=tests/servers" \
+	        ARGS="$(PARALLEL) --ignore=tests/servers --ignore=tests/workers" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done
 

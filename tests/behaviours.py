@@ -14,8 +14,13 @@ from typing import Any, NamedTuple
 
 LIST = Path(__file__).parent.parent / "docs" / "reference" / "adapter-behaviours.md"
 ADAPTERS = {"A": "ASGI", "W": "WSGI", "F": "Flask", "D": "Django", "C": "Celery"}
-WORDS = {"A": ("asgi", "starlette", "fastapi", "litestar", "quart"), "W": ("wsgi",), "F": ("flask",), "D": ("django",)}
-WITHOUT_ADAPTER = {"C"}
+WORDS = {
+    "A": ("asgi", "starlette", "fastapi", "litestar", "quart"),
+    "W": ("wsgi",),
+    "F": ("flask",),
+    "D": ("django",),
+    "C": ("celery",),
+}
 PROPERTY = "behaviours"
 
 
@@ -41,7 +46,7 @@ def adapter_of(item: Any) -> str | None:
     host = getattr(item.cls, "host", None)
     where = host.adapter if host is not None else item.path.stem + " " + item.name.partition("[")[2]
     # The longest word first: "wsgi" stands in the names of Django's and Flask's parameters, too.
-    for letter in ("F", "D", "A", "W"):
+    for letter in ("C", "F", "D", "A", "W"):
         if any(word in where.lower() for word in WORDS[letter]):
             return letter
     return None
@@ -94,8 +99,6 @@ class Behaviours:
         return self.passed[adapter] - self.failed[adapter]
 
     def missing(self, adapter: str) -> set[int]:
-        if adapter in WITHOUT_ADAPTER:
-            return set()
         return {line.number for line in self.lines if adapter in line.adapters} - self.covered(adapter)
 
     def pytest_sessionfinish(self, session: Any) -> None:
@@ -107,9 +110,6 @@ class Behaviours:
             return
         terminalreporter.section("behaviours of adapters with a passing test")
         for letter, name in ADAPTERS.items():
-            if letter in WITHOUT_ADAPTER:
-                terminalreporter.line(f"{name:7} none: its adapter is still to come")
-                continue
             terminalreporter.line(f"{name:7} {spans(self.covered(letter)) or 'none'}")
             if self.complete and self.missing(letter):
                 terminalreporter.line(f"        MISSING {spans(self.missing(letter))}", red=True)
@@ -128,5 +128,6 @@ REASONS = {
     "Django": "of Django's own API",
     "Celery": "of tasks, not of requests",
     "ASGI, Flask, Django": "of frameworks with requests, users or a start-up of their own",
+    "ASGI, WSGI, Flask, Django": "of requests and their answers",
     "ASGI, Flask, Django, Celery": "of frameworks that know who asks, or what a task is",
 }

@@ -1,7 +1,7 @@
 """The servers that tests talk to: where they are, and what happens where they are not.
 
-A URL is read from the environment (``POLYDATUM_TEST_POSTGRES``, ``..._MARIADB``, ``..._REDIS``); without one the usual
-loopback address is tried. Where nothing answers, tests are skipped with that reason, or fail if ``POLYDATUM_SERVICES`` is
+A URL is read from the environment (``POLYDATUM_TEST_POSTGRES``, ``..._MARIADB``, ``..._REDIS``, ``..._RABBITMQ``); without one
+the usual loopback address is tried. Where nothing answers, tests are skipped with that reason, or fail if ``POLYDATUM_SERVICES`` is
 ``required``, as it is in CI.
 """
 
@@ -17,6 +17,7 @@ USUAL = {
     "postgres": "postgresql://postgres@127.0.0.1:5432/test",
     "mariadb": "mysql://root@127.0.0.1:3306/test",
     "redis": "redis://127.0.0.1:6379/0",
+    "rabbitmq": "amqp://guest:guest@127.0.0.1:5672//",
 }
 
 

@@ -1,0 +1,76 @@
+"""How workers are run: which pool, over which broker; and what a worker and those who send to it agree on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A pool of workers over a broker; the results are always in Redis."""
+
+    pool: str
+    broker: str
+
+    def __str__(self) -> str:
+        return f"{self.pool}-{self.broker}"
+
+    @property
+    def command(self) -> list[str]:
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        return ["worker", f"--pool={self.pool}", "--concurrency=3", "--loglevel=INFO", *quiet]
+
+
+ALL = [
+    Deployment("prefork", "rabbitmq"),
+    Deployment("prefork", "redis"),
+    Deployment("threads", "redis"),
+    Deployment("gevent", "redis"),
+    Deployment("solo", "redis"),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker and those who send to it meet.
+
+    Attributes:
+        name: of the queue, and what the keys in Redis begin with.
+    """
+
+    broker: str
+    results: str
+    name: str
+
+    @classmethod
+    def read(cls) -> Place:
+        """From the environment, in a worker."""
+        return cls(*(os.environ[name] for name in VARIABLES))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(zip(VARIABLES, (self.broker, self.results, self.name), strict=True))
+
+    def configure(self, app: Celery) -> None:
+        """Let an app meet the others there."""
+        prefix: dict[str, Any] = {"global_keyprefix": f"{self.name}:"}
+        app.conf.update(
+            broker_url=self.broker,
+            broker_connection_retry_on_startup=True,
+            broker_transport_options=prefix if self.broker.startswith("redis") else {},
+            result_backend=self.results,
+            result_backend_transport_options=prefix,
+            task_queues=[Queue(self.name, Exchange(self.name))],
+            task_default_queue=self.name,
+            task_publish_retry=False,
+            worker_enable_remote_control=False,
+            worker_prefetch_multiplier=1,
+        )
+
+
+VARIABLES = ("WORKERS_BROKER", "WORKERS_RESULTS", "WORKERS_NAME")
