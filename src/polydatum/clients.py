@@ -35,9 +35,11 @@ class Ping(NamedTuple):
 class _Given(Generic[ClientT]):
     """What both kinds of backend know of a client that the user made."""
 
+    _given: ClientT | None = None  # also where a subclass forgets to call us
+    _process: int | None = None  # which used the given client last
+
     def __init__(self, client: ClientT | None = None) -> None:
         self._given = client
-        self._process: int | None = None  # which used the given client last
 
     def _is_inherited(self) -> bool:
         """Whether the given client was used in a process that this one was forked from."""

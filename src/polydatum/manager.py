@@ -224,6 +224,8 @@ class DataManager(Generic[DalT, ContextT]):
         1213 and 1020, SQLite busy, MongoDB's transient transactions), with a growing random pause between; every other error,
         `CommitOutcomeUnknown` included, is raised at once. Work outside of transactions happens as often as it is tried.
 
+        Nothing is tried again of which something may have been kept.
+
         Args:
             fn: the unit of work; its result is returned once it has committed.
             attempts: how often it is tried at most, the first time included.
@@ -243,12 +245,13 @@ class DataManager(Generic[DalT, ContextT]):
         while True:
             result: Any = None  # stays so if a middleware suppresses what was raised
             try:
-                with self.dal(meta, read_only=read_only) as dal:
+                block: Any = self.dal(meta, read_only=read_only)
+                with block as dal:
                     result = fn(dal)
                 return result  # type: ignore[no-any-return]
             except Exception as error:
                 pause = next(waits, None)
-                if pause is None or not is_transient(error):
+                if pause is None or block.outcome != "rolled_back" or not is_transient(error):
                     raise
             sleep(pause)
 
@@ -265,12 +268,13 @@ class DataManager(Generic[DalT, ContextT]):
         while True:
             result: Any = None
             try:
-                async with self.dal(meta, read_only=read_only) as dal:
+                block: Any = self.dal(meta, read_only=read_only)
+                async with block as dal:
                     result = await fn(dal)
                 return result  # type: ignore[no-any-return]
             except Exception as error:
                 pause = next(waits, None)
-                if pause is None or not is_transient(error):
+                if pause is None or block.outcome != "rolled_back" or not is_transient(error):
                     raise
             await asleep(pause)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from .errors import AsyncResourceError, SavepointNotSupported
+from .errors import AsyncResourceError, RollbackOnlyError, SavepointNotSupported
 from .outcome import add_note, describe_error, is_cancellation
 from .reporting import log_error
 from .settling import shield_for
@@ -49,22 +50,27 @@ class Nested:
         if exc is not None:
             self._roll_back(exc)
             return
+        released: list[str] = []
+        self._put_effects_first()
         while self._savepoints:
             name, savepoint = self._savepoints[-1]
             try:
                 _now(name, savepoint.release)
             except BaseException as error:
-                self._roll_back(error)
+                self._roll_back(error, released)
                 raise
             self._savepoints.pop()
+            released.append(name)
 
-    def _roll_back(self, cause: BaseException) -> None:
+    def _roll_back(self, cause: BaseException, released: Sequence[str] = ()) -> None:
+        kept = [*released]
         for name, undo in self._undoings():
             try:
                 _now(name, undo)
             except Exception as error:
                 self._not_rolled_back(name, error, cause)
-        for hook in self._dropped_hooks():
+                kept.append(name)
+        for hook in self._dropped_hooks(kept, cause):
             try:
                 _now("of a hook", hook)
             except Exception as error:
@@ -95,17 +101,21 @@ class Nested:
         if exc is not None:
             await self._aroll_back(exc)
             return
+        released: list[str] = []
+        self._put_effects_first()
         while self._savepoints:
-            _, savepoint = self._savepoints[-1]
+            name, savepoint = self._savepoints[-1]
             try:
                 await _awaited(savepoint.release)
             except BaseException as error:
-                await self._aroll_back(error)
+                await self._aroll_back(error, released)
                 raise
             self._savepoints.pop()
+            released.append(name)
 
-    async def _aroll_back(self, cause: BaseException) -> None:
+    async def _aroll_back(self, cause: BaseException, released: Sequence[str] = ()) -> None:
         """Completes under any cancel, as the steps at the end of a context do: a timeout around the block is common."""
+        kept = [*released]
         shield = shield_for(self._context._limit, running_asyncio())
         shield.enter()
         try:
@@ -114,7 +124,8 @@ class Nested:
                     await shield.run(_awaited(undo), f"rolling back resource {name!r} to a savepoint")
                 except Exception as error:
                     self._not_rolled_back(name, error, cause)
-            for hook in self._dropped_hooks():
+                    kept.append(name)
+            for hook in self._dropped_hooks(kept, cause):
                 try:
                     await shield.run(_awaited(hook), "running an on_rollback hook")
                 except Exception as error:
@@ -144,23 +155,33 @@ class Nested:
         self._savepoints = []
         return [*reversed(late), *reversed(early)]
 
-    def _dropped_hooks(self) -> list[Callable[[], Any]]:
-        """Take the block's hooks out; gives those for a rollback, which has happened now."""
+    def _put_effects_first(self) -> None:
+        """Savepoints are released from the last on. Only an authority can refuse that; an effect can then be undone still."""
+        kinds = [transaction.kind for transaction in self._opened_before]
+        ordered = sorted(zip(self._savepoints, kinds, strict=True), key=lambda entry: entry[1] == "authority")
+        self._savepoints = [entry for entry, _ in ordered]
+
+    def _dropped_hooks(self, kept: Sequence[str], cause: BaseException) -> list[Callable[[], Any]]:
+        """Take the block's hooks out; gives those for a rollback, which has happened now.
+
+        Where the work of the block may still be in a transaction, nothing of the context may commit, unless a block
+        around this one rolls back, too, and takes that refusal with it.
+        """
         wishes = self._context._wishes
-        if wishes is None:
+        if wishes is None and not kept:
             return []
+        wishes = wishes or self._context._wishing(_WANTED)
         before_commit, on_commit, on_rollback = self._hooks
         del wishes.before_commit[before_commit:], wishes.on_commit[on_commit:]
+        wishes.before_commit += [partial(_refuse, name, cause) for name in kept]
         dropped: list[Callable[[], Any]] = wishes.on_rollback[on_rollback:]
         del wishes.on_rollback[on_rollback:]
         return dropped
 
     def _not_rolled_back(self, name: str, error: Exception, cause: BaseException) -> None:
-        """The block's work may still be in the transaction, so nothing of the context may commit."""
         where = f"rolling back resource {name!r} to a savepoint"
         add_note(cause, f"while {where}: {type(error).__name__}: {describe_error(error)}")
         log_error("error while %s: the context will roll back", where, error=error)
-        self._context.set_rollback_only(f"resource {name!r} could not be rolled back to a savepoint")
 
 
 def _now(name: str, call: Callable[[], Any]) -> Any:
@@ -176,6 +197,10 @@ def _now(name: str, call: Callable[[], Any]) -> Any:
 async def _awaited(call: Callable[[], Any]) -> Any:
     result = call()
     return await result if isinstance(result, Awaitable) else result
+
+
+def _refuse(name: str, cause: BaseException) -> None:
+    raise RollbackOnlyError(name) from cause
 
 
 def _hook_failed(error: Exception) -> None:

@@ -76,6 +76,10 @@ class Step:
         self.commits = commits  # done without a cause, it has committed something, or may have
         self.answer: Any = None  # what `call` returned, once it is done
 
+    def is_cut_by(self, error: BaseException) -> bool:
+        """Whether an error is no answer to this commit of an authority, but has interrupted it on the way."""
+        return self.rank == COMMIT and not self.nests and not self.quiet and not isinstance(error, Exception)
+
     def awaiting(self, result: Any) -> Step:
         """The rest of a step that looked sync and returned an awaitable."""
         return Step(
@@ -106,6 +110,7 @@ class Unwinding:
         self.errors: list[ErrorRecord] = []
         self.kept = False  # something has committed, or may have
         self.unknown = False
+        self._readers: list[tuple[str, Any]] = []  # authorities that have nothing to commit, where there are several
         self.hooks_run = 0
         self.middleware_has_begun = False
         self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
@@ -208,18 +213,21 @@ class Unwinding:
         if len(authorities) > 1 and self.cause is None:
             authorities = yield from self._commit_plan(authorities)
         undone = transactions[:]
+        in_doubt = False
         for name, transaction in authorities:
             if self.cause is not None:
                 break
-            yield transaction_step("committing", name, transaction.commit, rank=COMMIT, commits=True)
+            wrote = (name, transaction) not in self._readers
+            yield transaction_step("committing", name, transaction.commit, rank=COMMIT, commits=wrote)
             if self.cause is None:
                 undone.remove((name, transaction))
+                in_doubt = in_doubt or wrote
         if self.cause is None:
             for name, transaction in effects:
                 # The authority has committed: an effect that fails can no longer change the answer.
                 yield transaction_step("committing", name, transaction.commit, rank=COMMIT, quiet=True, commits=True)
         else:
-            in_doubt = self.unknown or len(undone) < len(transactions)
+            in_doubt = in_doubt or self.unknown
             for name, transaction in reversed(undone):
                 undo = getattr(transaction, "abandon", None) if in_doubt else None
                 yield transaction_step("rolling back", name, undo or transaction.rollback)
@@ -242,6 +250,7 @@ class Unwinding:
                 writers.sort(key=lambda writer: order.index(writer[0]))
             else:
                 self.failed(Step("planning the commit", planned_nothing, rank=COMMIT), MultipleAuthoritiesError(names))
+        self._readers = readers
         return readers + writers
 
     def steps_afterwards(self, outcome: Outcome, final_hook: Callable[..., Any] | None = None) -> Iterator[Step]:
@@ -280,9 +289,9 @@ class Unwinding:
         if not step.nests and step.rank == TEARDOWN:
             self.exit_errors.append(error)
         if isinstance(error, CommitOutcomeUnknown) or (
-            isinstance(error, ResourceTimeoutError) and step.commits and self.cause is None
+            step.commits and self.cause is None and (isinstance(error, ResourceTimeoutError) or step.is_cut_by(error))
         ):
-            self.unknown = True  # also where a commit was given up, over the limit
+            self.unknown = True  # also where a commit was given up, over the limit, or interrupted
         rank = rank_of(error, step.rank)
         if step.quiet and isinstance(error, Exception):
             self._note(error, step.where)

@@ -12,12 +12,19 @@ from typing import Any
 import pymysql
 import pytest
 from sqlalchemy import URL, delete, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
-from polydatum import ConfigurationError, DataManager, MissingClientError, MultipleAuthoritiesError, RollbackOnlyError
+from polydatum import (
+    CommitOutcomeUnknown,
+    ConfigurationError,
+    DataManager,
+    MissingClientError,
+    MultipleAuthoritiesError,
+    RollbackOnlyError,
+)
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 from polydatum.testing import BackendContract
 from polydatum.testing.backend_contract import Bench, Failure, gone, scenario, settled
@@ -612,3 +619,38 @@ def test_without_sqlalchemy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec.loader
     with pytest.raises(MissingClientError, match=r"pip install 'polydatum\[sqlalchemy\]'"):
         spec.loader.exec_module(module_from_spec(spec))
+
+
+def test_an_error_after_the_commit_is_no_rollback() -> None:
+    """A listener of the user's raises when the database has committed: who would call that rolled back?"""
+
+    class Loud(Session):
+        pass
+
+    @event.listens_for(Loud, "after_commit")
+    def after_commit(session: Session) -> None:
+        raise ValueError("no mail today")
+
+    dm = DataManager()
+    engine = SQLAlchemyBackend("sqlite://").connect()
+    dm.register_resources(db=SQLAlchemyBackend(sessionmaker(engine, class_=Loud, expire_on_commit=False)))
+    with pytest.raises(CommitOutcomeUnknown) as unknown:
+        with dm.context() as ctx:
+            ctx.db.execute(text("CREATE TABLE items (name TEXT)"))
+    assert ctx.outcome == "unknown"
+    assert isinstance(unknown.value.__cause__, ValueError)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM items")) == 0
+    engine.dispose()
+
+
+def test_a_session_ends_with_its_context() -> None:
+    """Code that comes late cannot begin again with it, on a connection that nobody would give back."""
+    dm = DataManager()
+    dm.register_resources(db=SQLAlchemyBackend("sqlite://"))
+    with dm.context() as ctx:
+        session = ctx.db
+        session.execute(text("SELECT 1"))
+    with pytest.raises(InvalidRequestError, match="permanently closed"):
+        session.execute(text("SELECT 1"))
+    dm.close()

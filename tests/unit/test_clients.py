@@ -282,6 +282,18 @@ def test_the_async_base_class_says_what_to_define() -> None:
     asyncio.run(scenario())
 
 
+def test_a_subclass_may_forget_the_constructor() -> None:
+    class Forgetful(Ledgers):
+        def __init__(self) -> None:
+            self.made: list[Shelf] = []
+            self.begun: list[tuple[str, bool]] = []
+
+    dm = DataManager()
+    dm.register_resources(db=Forgetful())
+    use(dm)
+    dm.close()
+
+
 # --- Forks ------------------------------------------------------------------------------------------------------------
 
 

@@ -107,6 +107,41 @@ async def test_a_failed_commit_counts(drive: Any) -> None:
     assert kept == ["tea"]
 
 
+def now(coroutine: Any) -> None:
+    """Run what never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        pass
+
+
+async def test_what_may_have_been_kept_is_not_tried_again(drive: Any) -> None:
+    """Of two databases the first has committed when the second refuses; and so it is with `commit_on_error`."""
+    made = AsyncLedger if drive.has_async_parts else Ledger
+    kept: list[str] = []
+    dm: Any = DataManager(commit_order=["first", "second"])
+    dm.register_resources(
+        first=lambda context: made(kept), second=lambda context: made(kept, fails={"commit": Transient()})
+    )
+
+    async def both(dal: Any) -> None:
+        (await drive.value(dm.first)).append("paid")
+        (await drive.value(dm.second)).append("sent")
+
+    async def counted(dal: Any) -> None:
+        (await drive.value(dm.first)).append("counted")
+        dm.require_active_context().commit_on_error()
+        raise Transient
+
+    for unit in (both, counted):
+        with pytest.raises(Transient):
+            if drive.is_async:
+                await dm.arun(unit)
+            else:
+                dm.run(lambda dal, unit=unit: now(unit(dal)))
+    assert kept == ["paid", "counted"]
+
+
 async def test_it_takes_what_a_context_takes(drive: Any) -> None:
     class Facts(Service):
         def facts(self) -> Any:

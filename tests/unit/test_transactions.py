@@ -170,3 +170,33 @@ def test_what_may_be_pointed_at_is_not_undone(recorder: Any, error: Exception, u
         with dm.context() as ctx:
             _ = ctx.db, ctx.blobs
     assert recorder == ["prepare", undone, "close"]
+
+
+async def test_a_reader_leaves_a_failed_commit_a_plain_rollback(drive: Any, recorder: Any) -> None:
+    """It has kept nothing, so nothing is partial or in doubt."""
+    dm = DataManager(commit_order=["db"])
+    dm.register_resources(
+        log=ledger(drive, []),
+        db=ledger(drive, [], fails={"commit": OSError("refused")}),
+        blobs=lambda context: Uploads([], recorder),
+    )
+    with pytest.raises(OSError, match="refused"):
+        async with drive.block(dm.context()) as ctx:
+            await drive.value(ctx.log)
+            (await drive.value(ctx.db)).append("tea")
+            _ = ctx.blobs
+    assert ctx.outcome == "rolled_back"
+    assert recorder == ["prepare", "rollback", "close"]
+
+
+async def test_an_interrupted_commit_is_unknown(drive: Any, recorder: Any) -> None:
+    """It is no answer of the database, which may have committed: what rows may point at stays."""
+    dm = DataManager()
+    dm.register_resources(
+        db=ledger(drive, [], fails={"commit": KeyboardInterrupt()}), blobs=lambda context: Uploads([], recorder)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        async with drive.block(dm.context()) as ctx:
+            _ = await drive.value(ctx.db), ctx.blobs
+    assert ctx.outcome == "unknown"
+    assert recorder == ["prepare", "abandon", "close"]

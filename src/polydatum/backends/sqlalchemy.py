@@ -20,6 +20,9 @@ from polydatum.backends.sqlalchemy_transactions import AsyncSQLAlchemyTransactio
 
 MakerT = TypeVar("MakerT")
 
+OF_ONE_CONTEXT: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
+"""Of the sessions we make: what was read stays usable after the context; the session does not, for code that comes late."""
+
 
 class _Sessions(Generic[MakerT]):
     """What the sync and the async backend are made of: an engine, or how to make it, and how to make sessions on it."""
@@ -150,7 +153,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
 
     def begin(self, context: Any, client: Engine, name: str) -> SQLAlchemyTransaction:
         """A new session and its transaction; nothing connects yet."""
-        session = Session(client, expire_on_commit=False) if self._maker is None else self._maker()
+        session = Session(client, **OF_ONE_CONTEXT) if self._maker is None else self._maker()
         return SQLAlchemyTransaction(session, name, read_only=context.read_only, resolve_unknown=self._resolve_unknown)
 
     def ping(self, client: Engine) -> None:
@@ -213,7 +216,7 @@ class AsyncSQLAlchemyBackend(_Sessions["async_sessionmaker[Any]"], AsyncBackend[
 
     async def begin(self, context: Any, client: AsyncEngine, name: str) -> AsyncSQLAlchemyTransaction:
         """As `SQLAlchemyBackend.begin`."""
-        session = AsyncSession(client, expire_on_commit=False) if self._maker is None else self._maker()
+        session = AsyncSession(client, **OF_ONE_CONTEXT) if self._maker is None else self._maker()
         return AsyncSQLAlchemyTransaction(
             session, name, read_only=context.read_only, resolve_unknown=self._resolve_unknown
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -38,10 +38,12 @@ class SQLAlchemyTransaction(Transaction):
         self._read_only = read_only
         self._resolve_unknown = resolve_unknown
         self._begun = begun = list[Begun]()
+        self._sent = sent = list[Connection]()  # connections that a COMMIT went out on
 
         # A closure over the list, and no method: that would be a cycle of references through the session.
         def note_begun(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
             if not transaction.nested:
+                event.listen(connection, "commit", sent.append)
                 begun.append(DATABASES.get(connection.dialect.name, Begun)(connection))
                 if read_only:
                     begun[-1].refuse_writes()
@@ -87,7 +89,9 @@ class SQLAlchemyTransaction(Transaction):
         try:
             self.value.commit()
         except Exception as error:
-            if not _is_lost(error):
+            # An answer of the database is an error of SQLAlchemy's; any other, of a listener, tells nothing of the COMMIT.
+            was_answered = isinstance(error, SQLAlchemyError) and not _is_lost(error)
+            if not self._sent or (was_answered and len(self._sent) == 1):
                 raise
             committed = self._was_committed() if self._resolve_unknown else None
             if committed is None:

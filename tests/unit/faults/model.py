@@ -213,6 +213,7 @@ class Life:
             if self.cause is None:
                 error = self.passes(f"{part}.commit")
                 self.meets(error, RANK_COMMIT)
+                self.unknown = self.unknown or (error is not None and not error.is_exception)  # interrupted
                 if error is None:
                     self.kept = True
                     to_undo.remove(part)
