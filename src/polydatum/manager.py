@@ -244,8 +244,8 @@ class DataManager(Generic[DalT, ContextT]):
         waits = iter(pauses(attempts))
         while True:
             result: Any = None  # stays so if a middleware suppresses what was raised
+            block: Any = self.dal(meta, read_only=read_only)
             try:
-                block: Any = self.dal(meta, read_only=read_only)
                 with block as dal:
                     result = fn(dal)
                 return result  # type: ignore[no-any-return]
@@ -267,8 +267,8 @@ class DataManager(Generic[DalT, ContextT]):
         waits = iter(pauses(attempts))
         while True:
             result: Any = None
+            block: Any = self.dal(meta, read_only=read_only)
             try:
-                block: Any = self.dal(meta, read_only=read_only)
                 async with block as dal:
                     result = await fn(dal)
                 return result  # type: ignore[no-any-return]
