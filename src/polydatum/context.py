@@ -71,6 +71,7 @@ class Context(ResourceOwner):
     # Of the manager: set on the subclass that it generates.
     _var: ContextVar[Any]
     _under_way: UnderWay
+    _set_up_mark: SetUp
     _data_manager: Any = None
     _limit: float = 5.0
     _rollback_on: RollbackRule | None = None
@@ -176,6 +177,9 @@ class Context(ResourceOwner):
     def _wishing(self, wanted: str) -> Wishes:
         if self._state is not CREATED:
             self._admit(wanted)
+        return self._own_wishes()
+
+    def _own_wishes(self) -> Wishes:
         with self._mutex:  # threads may wish at once
             if self._wishes is None:
                 self._plain = False
@@ -365,7 +369,7 @@ class Context(ResourceOwner):
     def _begin_set_up(self) -> tuple[Opening, Any]:
         """Whoever closes the context from now on waits until its middleware is set up, and then unwinds it."""
         owner: Any = self
-        mine: Opening = [SetUp(self._under_way), current_opening()]
+        mine: Opening = [self._set_up_mark, current_opening()]
         self._under_way[mine[0], owner] = mine
         return mine, enter_opening(mine)
 
@@ -378,9 +382,7 @@ class Context(ResourceOwner):
         """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
         is_ours = self._claim_close() or self._state is CLOSED  # who closed it did not wait that long
         if not is_ours:
-            with self._mutex:
-                self._wishes = self._wishes or Wishes()
-                self._wishes.rollback_only = "the context was closed while its middleware was set up"
+            self._own_wishes().rollback_only = "the context was closed while its middleware was set up"
         self._end_set_up(mine, token)
         return is_ours
 

@@ -28,7 +28,7 @@ from .inspection import Problem, describe, problems
 from .layer import DataAccessLayer, DynamicDAL
 from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
-from .opening import CLOSED, UnderWay
+from .opening import CLOSED, SetUp, UnderWay
 from .resources import RegisteredResource
 from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
@@ -581,6 +581,7 @@ class DataManager(Generic[DalT, ContextT]):
             "_data_manager": self,
             "_mutex": self._mutex,
             "_under_way": self._under_way,
+            "_set_up_mark": SetUp(self._under_way),
             "_var": self._var,
             "_limit": self._limit,
             "_commit_order": self._commit_order,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Generic, TypeVar
 
+from polydatum.backends.sources import refuse_options
 from polydatum.clients import AsyncBackend, Backend
 from polydatum.errors import ConfigurationError, MissingClientError
 
@@ -32,10 +33,8 @@ class _Pools(Generic[PoolT]):
             raise ConfigurationError(
                 f"{type(self).__name__} takes a URL or {kind.__name__}, not a {type(source).__name__}"
             )
-        if self._conninfo is None and options:
-            raise ConfigurationError(
-                f"{type(self).__name__}: {', '.join(sorted(options))} would go to the pool, which is made already"
-            )
+        if self._conninfo is None:
+            refuse_options(self, options, "pool")
         self._shown = conninfo_to_dict(self._conninfo) if self._conninfo is not None else None
         self._options = POOL_DEFAULTS | options
         self._resolve_unknown = resolve_unknown

@@ -17,12 +17,21 @@ def given_client(backend: object, source: Any, options: Mapping[str, Any]) -> An
     """
     if isinstance(source, str):
         return None
+    refuse_options(backend, options, "client")
+    return source
+
+
+def refuse_options(backend: object, options: Mapping[str, Any], what: str) -> None:
+    """Refuse options for a client, by whatever word for it, that is made already.
+
+    Raises:
+        ConfigurationError: if there are any.
+    """
     if options:
         raise ConfigurationError(
-            f"{type(backend).__name__}: {', '.join(sorted(options))} would go to the client, which is made already; "
+            f"{type(backend).__name__}: {', '.join(sorted(options))} would go to the {what}, which is made already; "
             "give it to that one, or the backend a URL"
         )
-    return source
 
 
 def shown_url(url: str) -> str:

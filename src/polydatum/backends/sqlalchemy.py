@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Generic, TypeVar
 
+from polydatum.backends.sources import refuse_options
 from polydatum.clients import AsyncBackend, Backend
 from polydatum.errors import ConfigurationError, MissingClientError
 
@@ -41,10 +42,8 @@ class _Sessions(Generic[MakerT]):
                 f"{type(self).__name__} takes a URL, {kinds[0].__name__} or {kinds[1].__name__}, "
                 f"not a {type(source).__name__}"
             )
-        if self._url is None and options:
-            raise ConfigurationError(
-                f"{type(self).__name__}: {', '.join(sorted(options))} would go to the engine, which is made already"
-            )
+        if self._url is None:
+            refuse_options(self, options, "engine")
         self._maker = maker
         self._options = options
         self._resolve_unknown = resolve_unknown
