@@ -6,17 +6,25 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from polydatum import Context, ContextClosedError, DataAccessLayer, DataManager, NoActiveContextError, Service
 
+# Threads share a context in some tests, and race to open its connection; but one connection serves them in turn.
+_in_turn = Lock()
+
 
 class ItemService(Service[Any]):
     def add(self, name: str) -> None:
-        self._ctx.db.execute("INSERT INTO items VALUES (?)", (name,))
+        connection = self._ctx.db
+        with _in_turn:
+            connection.execute("INSERT INTO items VALUES (?)", (name,))
 
     def names(self) -> list[str]:
-        return [name for (name,) in self._ctx.db.execute("SELECT name FROM items ORDER BY name")]
+        connection = self._ctx.db
+        with _in_turn:
+            return [name for (name,) in connection.execute("SELECT name FROM items ORDER BY name")]
 
 
 class ShopDAL(DataAccessLayer):
