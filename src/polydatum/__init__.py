@@ -2,17 +2,22 @@
 
 from .binding import bind
 from .clients import AsyncBackend, Backend, Ping
+from .commands import Command, command
 from .context import Context
+from .dispatch import CommandQueue, Inbox, Outbox
 from .errors import (
     AlreadyRegisteredError,
     AsyncResourceError,
     CommandError,
+    CommandNotAllowed,
+    CommandRejected,
     CommitOutcomeUnknown,
     ConfigurationError,
     ContextClosedError,
     ContextError,
     ContextReusedError,
     ForkedResourceError,
+    InvalidCommandArguments,
     InvalidCommandPath,
     InvalidMiddlewareError,
     InvalidResourceError,
@@ -44,6 +49,7 @@ from .errors import (
 from .inspection import Problem
 from .layer import DataAccessLayer, DynamicDAL
 from .manager import DataManager
+from .messages import Signer
 from .meta import Meta, lazy
 from .middleware import Call
 from .outcome import ErrorRecord, Outcome
@@ -58,7 +64,11 @@ __all__ = [
     "AsyncTransaction",
     "Backend",
     "Call",
+    "Command",
     "CommandError",
+    "CommandNotAllowed",
+    "CommandQueue",
+    "CommandRejected",
     "CommitOutcomeUnknown",
     "ConfigurationError",
     "Context",
@@ -70,6 +80,8 @@ __all__ = [
     "DynamicDAL",
     "ErrorRecord",
     "ForkedResourceError",
+    "Inbox",
+    "InvalidCommandArguments",
     "InvalidCommandPath",
     "InvalidMiddlewareError",
     "InvalidResourceError",
@@ -84,6 +96,7 @@ __all__ = [
     "MultipleAuthoritiesError",
     "NoActiveContextError",
     "NotFound",
+    "Outbox",
     "Outcome",
     "Ping",
     "PolydatumError",
@@ -101,11 +114,13 @@ __all__ = [
     "Service",
     "ServiceError",
     "SettleError",
+    "Signer",
     "Transaction",
     "UnknownCommand",
     "UnknownResourceError",
     "ValueResource",
     "YieldedTwiceError",
     "bind",
+    "command",
     "lazy",
 ]

@@ -86,6 +86,7 @@ class Context(ResourceOwner):
     _read_only = False
     _frames: list[Any] | None = None  # set up middleware: middleware, handle, may it commit?, ...
     _wishes: Wishes | None = None
+    _listeners: tuple[Callable[[float, float | None], object], ...] = ()
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
 
@@ -242,6 +243,48 @@ class Context(ResourceOwner):
         """
         self._wishing("on_rollback()").on_rollback.append(self._checked(hook))
         return hook
+
+    def enqueue(self, command: Any, *, reliable: bool = False, id: str | None = None, **options: Any) -> str:
+        """Send a `Command` to a worker when this context has committed, and not at all if it rolls back.
+
+        By default at most once: the message is lost if the process dies right after the commit, or if the queue cannot be
+        reached then, which is logged. With ``reliable`` at least once: the command is written by this context's own
+        transaction, and ``polydatum outbox run`` sends it.
+
+        Args:
+            command: what `DataManager.command` makes.
+            reliable: whether to write it into the outbox.
+            id: of the message, by which an inbox tells duplicates; by default a new one.
+            options: for the queue.
+
+        Returns:
+            The id of the message.
+
+        Raises:
+            ConfigurationError: if there is no queue, or no outbox for a reliable one, or the queue cannot take it.
+            ReadOnlyError: if it is to be reliable and the context is read-only.
+            ContextClosedError: if the context has settled already.
+        """
+        return self._data_manager.dispatch.enqueue(self, command, id, options, reliable=reliable)  # type: ignore[no-any-return]
+
+    # --- Progress -----------------------------------------------------------------------------------------------------
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Say how far the work is; whoever listens is told at once, and nobody need. Costs next to nothing then.
+
+        Args:
+            done: how much is done, in any unit.
+            total: how much there is in all, if that is known.
+
+        Raises:
+            BaseException: what a listener raises; with Celery that is how a revoked task ends.
+        """
+        for listener in self._listeners:
+            listener(done, total)
+
+    def on_progress(self, listener: Callable[[float, float | None], object]) -> None:
+        """Call ``listener(done, total)`` at every `progress`, in the thread or task that says it."""
+        self._listeners = (*self._listeners, listener)
 
     def _checked(self, hook: HookT) -> HookT:
         if not callable(hook):

@@ -11,6 +11,8 @@
     ├─ MiddlewareError      MiddlewareSetupError
     ├─ SettleError          RolledBack · RollbackOnlyError · CommitOutcomeUnknown
     ├─ CommandError         InvalidCommandPath(ValueError) · UnknownCommand(LookupError)
+    │                       · CommandNotAllowed(PermissionError) · InvalidCommandArguments(TypeError, ValueError)
+    │                       · CommandRejected(PermissionError)
     ├─ MetaError            MetaReadOnlyError(AttributeError) · MetaKeyError(AttributeError, KeyError, ValueError)
     └─ ServiceError(code)   NotFound(404)   raised by users' services
 
@@ -339,6 +341,29 @@ class UnknownCommand(CommandError, LookupError):
     def __init__(self, path: str, problem: str) -> None:
         self.path = path
         super().__init__(f"no command {shown(path)}: {problem}")
+
+
+class CommandNotAllowed(CommandError, PermissionError):
+    """A command path leads to a method that is not marked as a command."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{shown(path)} may not be run as a command; decorate the method with @command to allow it")
+
+
+class InvalidCommandArguments(CommandError, TypeError, ValueError):
+    """Arguments that do not fit the method of a command, or cannot travel as JSON."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        super().__init__(f"command {shown(path)}: {problem}")
+
+
+class CommandRejected(CommandError, PermissionError):
+    """A message that arrived is no command of ours; nothing of it was run."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"command message refused: {problem}")
 
 
 # --- Meta -------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .app_scope import AppResource
 from .callables import is_coroutine_function, name_of
+from .commands import is_command
 from .errors import InvalidMiddlewareError
 from .kinds import ASYNC_GENERATOR, GENERATOR
 from .middleware import ContextMiddleware, MethodMiddleware, compose
@@ -61,9 +62,10 @@ def _service(service: Service[Any]) -> dict[str, Any]:
             name: {
                 "signature": sources.signature(getattr(service, name)),
                 "async": is_coroutine_function(getattr(service, name)),
+                "command": is_command(function),
                 "doc": sources.first_line(getattr(service, name)),
             }
-            for name in public_methods(service)
+            for name, function in public_methods(service).items()
         },
         "services": {name: _service(nested) for name, nested in nested_services(service)},
     }
@@ -91,7 +93,8 @@ def _branch(services: Mapping[str, Any], indent: str) -> Iterator[str]:
         yield f"{indent}{name}  ({service['class']})"
         for method, facts in service["methods"].items():
             doc = f"  # {facts['doc']}" if facts["doc"] else ""
-            yield f"{indent}  {'async ' if facts['async'] else ''}{method}{facts['signature']}{doc}"
+            marks = ("@command " if facts["command"] else "") + ("async " if facts["async"] else "")
+            yield f"{indent}  {marks}{method}{facts['signature']}{doc}"
         yield from _branch(service["services"], indent + "  ")
 
 

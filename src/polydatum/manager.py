@@ -15,7 +15,9 @@ from weakref import WeakSet
 
 from .app_scope import AppResource, AppScopes
 from .clients import AsyncBackend, BackedResource, Backend, Ping
+from .commands import Command, CommandRegistry
 from .context import Context, check_timeout, managers
+from .dispatch import CommandQueue, Dispatch, Inbox, Outbox
 from .errors import (
     AlreadyRegisteredError,
     ConfigurationError,
@@ -26,6 +28,7 @@ from .errors import (
 from .generated import ContextTypes
 from .inspection import Problem, describe, problems
 from .layer import DataAccessLayer, DynamicDAL
+from .messages import Signer
 from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
 from .opening import CLOSED, SetUp, UnderWay
@@ -162,6 +165,8 @@ class DataManager(Generic[DalT, ContextT]):
         self._context_middleware: list[ContextMiddleware] = []
         self._method_middleware: list[MethodMiddleware] = []
         self._app = AppScopes()
+        self._command_registry: CommandRegistry | None = None
+        self._dispatch: Dispatch | None = None
         self._context_class = context_class
         self._stale = True
         self._asks_for_resources = type(self).get_resource is not DataManager.get_resource
@@ -455,7 +460,68 @@ class DataManager(Generic[DalT, ContextT]):
     def _compose(self) -> None:
         with self._mutex:
             self._dal._compose(self._method_middleware, self._current)
+            self._command_registry = None
             self._stale = False
+
+    # --- Commands -----------------------------------------------------------------------------------------------------
+
+    def command(self, path: str, /, *args: Any, **kwargs: Any) -> Command[Any]:
+        """A call of a service method as a value, to be run elsewhere or later: ``dm.command("reports.rebuild", 5)``.
+
+        The typed spelling is ``command(dal.reports.rebuild, 5)``.
+
+        Args:
+            path: of a method marked with `polydatum.command`.
+            args: its arguments, which have to be JSON: text, numbers, booleans, None, lists and dicts.
+            kwargs: likewise, by name.
+
+        Raises:
+            InvalidCommandPath: if the text is no path.
+            UnknownCommand: if there is no such method.
+            CommandNotAllowed: if the method is not marked.
+            InvalidCommandArguments: if the arguments do not fit the method, are not JSON, or larger than 64 KiB.
+        """
+        return self._commands().find(path).called(self, args, kwargs)
+
+    def register_command_queue(
+        self,
+        queue: CommandQueue,
+        *,
+        outbox: Outbox | None = None,
+        inbox: Inbox | None = None,
+        signer: Signer | None = None,
+    ) -> None:
+        """Say where commands are sent; the same in the processes that send and in the workers. Replaces an earlier one.
+
+        Args:
+            queue: to workers, such as ``celery_polydatum.CeleryQueue(app)``.
+            outbox: keeps what ``ctx.enqueue(command, reliable=True)`` is given, until it has been sent.
+            inbox: lets workers drop what they have done already.
+            signer: signs messages, and lets workers refuse others.
+
+        Raises:
+            ConfigurationError: if one of them is none of its kind.
+        """
+        self._dispatch = Dispatch(self, queue, outbox, inbox, signer)
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """What `register_command_queue` was given, for those that carry messages: workers and relays.
+
+        Raises:
+            ConfigurationError: if nothing was.
+        """
+        if self._dispatch is None:
+            raise ConfigurationError("no queue for commands: dm.register_command_queue(...) says where they are sent")
+        return self._dispatch
+
+    def _commands(self) -> CommandRegistry:
+        if self._stale:
+            self._compose()
+        registry = self._command_registry
+        if registry is None:
+            registry = self._command_registry = CommandRegistry(self._dal)
+        return registry
 
     # --- Tests, start-up, shutdown ------------------------------------------------------------------------------------
 

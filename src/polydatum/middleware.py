@@ -167,6 +167,7 @@ def compose(
         InvalidMiddlewareError: if a middleware of the fast form does not fit the method: sync around async or back.
     """
     is_async = is_coroutine_function(method)
+    wrapped = method
     method = _looked_up(method, path.rpartition(".")[2])
     fitting = COROUTINE if is_async else PLAIN
     link: Link = _call_async(method) if is_async else _call(method)
@@ -182,7 +183,9 @@ def compose(
                 f"a {one.spelling} cannot surround the {kind} method {path!r}; "
                 "write it as a generator 'def mw(call): result = yield; return result', which serves both",
             )
-    return _enter(link, path, current)
+    entered: Any = _enter(link, path, current)
+    entered.__wrapped__ = wrapped  # for `polydatum.command`, and for signatures
+    return entered  # type: ignore[no-any-return]
 
 
 def _looked_up(method: Callable[..., Any], name: str) -> Callable[..., Any]:

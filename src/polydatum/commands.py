@@ -1,0 +1,286 @@
+"""Commands: calls of service methods that can be kept, sent to another process, and run there or here.
+
+Only a method marked with `command` can be one. What a path leads to is looked up in a registry that is built when the
+services are composed; nothing of a message ever reaches ``getattr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from .callables import is_coroutine_function
+from .errors import AsyncResourceError, CommandNotAllowed, ConfigurationError, InvalidCommandArguments, UnknownCommand
+from .messages import arguments_as_json, from_json
+from .paths import split_path
+from .services import Service, nested_services, public_methods
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+T = TypeVar("T")
+P = ParamSpec("P")
+ServiceT = TypeVar("ServiceT", bound=Service[Any])
+Progress = Callable[[float, float | None], object]
+"""Told how far a command is: ``f(done, total)``."""
+
+_MARK = "_polydatum_command"
+
+
+@overload
+def command(method: Callable[Concatenate[ServiceT, P], T], /) -> Callable[Concatenate[ServiceT, P], T]: ...
+@overload
+def command(method: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Command[T]: ...
+def command(method: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Mark a service method as one that may be run as a command; or make the command that calls it.
+
+    As a decorator it leaves the method what it is. With a method of a DAL, as in ``command(dal.reports.rebuild, 5)``, it
+    is the typed spelling of `DataManager.command`. A method of a subclass has to be marked again: what may be run from
+    outside is said where it is written.
+
+    Raises:
+        ConfigurationError: if what is decorated is no plain method, or what is called no method of a registered service.
+        CommandNotAllowed: if the method is not marked.
+        InvalidCommandArguments: if the arguments do not fit the method, or cannot travel as JSON.
+
+    Example:
+        >>> from polydatum import DataAccessLayer, DataManager
+        >>> class Reports(Service):
+        ...     @command
+        ...     def rebuild(self, year: int) -> str:
+        ...         return f"report of {year}"
+        >>> class AppDAL(DataAccessLayer):
+        ...     reports = Reports()
+        >>> dm = DataManager(AppDAL)
+        >>> command(dm.get_dal().reports.rebuild, 2026).run()
+        'report of 2026'
+        >>> dm.command("reports.rebuild", year=2027)
+        <Command reports.rebuild>
+    """
+    bound = method if isinstance(method, MethodType) else getattr(method, "__wrapped__", None)
+    if isinstance(bound, MethodType) and isinstance(bound.__self__, Service):
+        manager = bound.__self__._data_manager
+        if manager is None:
+            raise ConfigurationError(f"{bound.__qualname__} is a method of a service that is not registered yet")
+        return manager._commands().at(bound).called(manager, args, kwargs)
+    if args or kwargs or not isinstance(method, FunctionType):
+        raise ConfigurationError(
+            "command() marks a plain method of a service, or takes one of a registered service with its arguments"
+        )
+    setattr(method, _MARK, True)
+    return method
+
+
+def is_command(method: Any) -> bool:
+    """Whether a method, as its class has it, is marked."""
+    return getattr(method, _MARK, False) is True
+
+
+class Command(Generic[T]):
+    """A call of a service method that has not happened yet: a path and arguments that are JSON.
+
+    Made by `command` or `DataManager.command`, as often run or sent as one likes; it never changes.
+
+    Attributes:
+        path: of the method, such as ``"reports.rebuild"``.
+    """
+
+    __slots__ = ("_arguments", "_data_manager", "path")
+
+    def __init__(self, data_manager: Any, path: str, arguments: str) -> None:
+        self._data_manager = data_manager
+        self.path = path
+        self._arguments = arguments
+
+    @property
+    def args(self) -> list[Any]:
+        """The positional arguments, as they will arrive: tuples have become lists."""
+        args: list[Any] = from_json(self._arguments)[0]
+        return args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The arguments by name."""
+        kwargs: dict[str, Any] = from_json(self._arguments)[1]
+        return kwargs
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its method is a coroutine function."""
+        return self._registered.is_async
+
+    @property
+    def _registered(self) -> RegisteredCommand:
+        found: RegisteredCommand = self._data_manager._commands().find(self.path)
+        return found
+
+    def call(self) -> T:
+        """Call the method in the context that is current, middleware included; an async method gives its coroutine.
+
+        Raises:
+            NoActiveContextError: if the method asks for its context, and there is none.
+        """
+        args, kwargs = from_json(self._arguments)
+        return self._registered.method(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def run(self, *, meta: Mapping[str, Any] | None = None, attempts: int = 3, progress: Progress | None = None) -> T:
+        """Call it here and now, in a fresh context that commits; what may succeed when tried again is, as by `DataManager.run`.
+
+        Args:
+            meta: as for `DataManager.context`.
+            attempts: as for `DataManager.run`.
+            progress: ``f(done, total)``, told what the method says by ``ctx.progress(...)``.
+
+        Raises:
+            AsyncResourceError: if the method is async; await `arun`.
+            BaseException: whatever the method, or the end of the context, raises.
+        """
+        if self.is_async:
+            raise AsyncResourceError(self.path, "is an async method; await the command's arun()")
+        return self._data_manager.run(partial(self._call, progress), attempts=attempts, meta=meta)  # type: ignore[no-any-return]
+
+    async def arun(
+        self, *, meta: Mapping[str, Any] | None = None, attempts: int = 3, progress: Progress | None = None
+    ) -> Any:
+        """The async twin of `run`; gives what an async method returns when it is awaited. A sync method blocks the loop."""
+
+        async def called(dal: Any) -> Any:
+            result = self._call(progress, dal)
+            return await result if self.is_async else result  # type: ignore[misc]
+
+        return await self._data_manager.arun(called, attempts=attempts, meta=meta)
+
+    def _call(self, progress: Progress | None, dal: Any) -> T:
+        if progress is not None:
+            self._data_manager.require_active_context().on_progress(progress)
+        return self.call()
+
+    def send(self, *, id: str | None = None, **options: Any) -> Any:
+        """Send it to a worker at once, whatever becomes of the current context.
+
+        Args:
+            id: of the message, by which an inbox tells duplicates; by default a new one.
+            options: for the queue.
+
+        Returns:
+            What the queue gives for it: with Celery an ``AsyncResult``, whose id is the message's.
+
+        Raises:
+            ConfigurationError: if no queue is registered, or it cannot take this command.
+            Exception: what the queue raises if it cannot be reached.
+        """
+        return self._data_manager.dispatch.send(self, id, options)
+
+    def send_on_commit(self, *, id: str | None = None, **options: Any) -> str:
+        """Send it when the current context has committed, and not at all if it rolls back; without a context, at once.
+
+        The message is lost if the process dies right after the commit, or if the queue cannot be reached then: that is
+        logged, and changes neither the outcome nor the answer. ``ctx.enqueue(command, reliable=True)`` does not lose it.
+
+        Args:
+            id: as in `send`.
+            options: as in `send`.
+
+        Returns:
+            The id of the message.
+
+        Raises:
+            ConfigurationError: if no queue is registered, or it cannot take this command.
+            ContextClosedError: if the current context has closed.
+        """
+        return self._data_manager.dispatch.send_on_commit(self, id, options)  # type: ignore[no-any-return]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Command) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return self._data_manager, self.path, self._arguments
+
+    def __repr__(self) -> str:
+        return f"<Command {self.path}>"  # arguments may be secret
+
+
+class RegisteredCommand:
+    """A marked method at its path, with its middleware."""
+
+    def __init__(self, path: str, method: Callable[..., Any], signature: Signature, is_async: bool) -> None:
+        self.path = path
+        self.method = method
+        self.signature = signature
+        self.is_async = is_async
+
+    def called(self, data_manager: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Command[Any]:
+        """The command with arguments.
+
+        Raises:
+            InvalidCommandArguments: if they do not fit the method, or cannot travel as JSON.
+        """
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError:
+            raise InvalidCommandArguments(self.path, f"its arguments have to fit {self.signature}") from None
+        return Command(data_manager, self.path, arguments_as_json(self.path, args, kwargs))
+
+
+class CommandRegistry:
+    """The commands of a DAL, built once, when its services are composed."""
+
+    def __init__(self, dal: Any) -> None:
+        self._by_path: dict[str, RegisteredCommand] = {}
+        self._by_method: dict[Any, RegisteredCommand] = {}
+        self._others: set[str] = set()
+        self._add(dal, dal, "")
+
+    def _add(self, holder: Any, shown: Any, prefix: str) -> None:
+        """Add what is below a service or DAL; ``shown`` is the same with middleware."""
+        import inspect  # here, not above: it costs more than all of polydatum, and many have no commands
+
+        for name, service in nested_services(holder):
+            for method, function in public_methods(service).items():
+                path = f"{prefix}{name}.{method}"
+                if not is_command(function):
+                    self._others.add(path)
+                    continue
+                bound = getattr(service, method)
+                called = getattr(getattr(shown, name), method)
+                registered = RegisteredCommand(path, called, inspect.signature(bound), is_coroutine_function(bound))
+                self._by_path[path] = self._by_method[bound] = registered
+            self._add(service, getattr(shown, name), f"{prefix}{name}.")
+
+    def at(self, method: Any) -> RegisteredCommand:
+        """The command that is a method of a service.
+
+        Raises:
+            CommandNotAllowed: if it is none.
+        """
+        found = self._by_method.get(method)
+        if found is None:
+            raise CommandNotAllowed(method.__qualname__)
+        return found
+
+    def find(self, path: str, *, hints: bool = True) -> RegisteredCommand:
+        """The command at a path; with ``hints`` an error may name another one, which is nothing for strangers.
+
+        Raises:
+            InvalidCommandPath: if the text is no path.
+            UnknownCommand: if there is nothing there.
+            CommandNotAllowed: if there is a method that is no command.
+        """
+        found = self._by_path.get(path) if type(path) is str else None
+        if found is None:
+            path = ".".join(split_path(path))
+            found = self._by_path.get(path)
+        if found is not None:
+            return found
+        if path in self._others:
+            raise CommandNotAllowed(path)
+        import difflib
+
+        near = difflib.get_close_matches(path, self._by_path, 1) if hints else ()
+        raise UnknownCommand(path, f"did you mean {near[0]!r}?" if near else "there is no such method of a service")

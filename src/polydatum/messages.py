@@ -1,0 +1,222 @@
+"""Messages: commands as plain data on their way to another process, believed only as far as they can be checked.
+
+A message is a JSON object: ``{"version": 1, "id": "…", "path": "reports.rebuild", "args": [5], "kwargs": {}, "user_id": 7,
+"sent": 1790000000.0, "signature": "…"}``. Limits come before all else, so that a hostile one is refused for less than it
+cost to send.
+
+Most applications send none, so what this takes of the standard library is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import time
+from typing import Any, NamedTuple, TypeAlias
+
+from .errors import CommandRejected, ConfigurationError, InvalidCommandArguments, shown
+from .paths import split_path
+
+VERSION = 1
+MAX_BYTES = 64 * 1024
+"""Of the arguments of one command, as JSON."""
+MAX_DEPTH = 20
+MAX_AGE = 24 * 3600.0
+"""Seconds for which a signature holds: as long as an inbox remembers, so that what it has forgotten is too old to come again."""
+CLOCK_SKEW = 60.0
+"""Seconds that the clock of a sender may be ahead."""
+MIN_KEY_BYTES = 16
+
+UserId: TypeAlias = str | int
+"""What travels of the user who asks: an identity, and nothing that it permits."""
+
+_SCALARS = {str, int, float, bool, type(None)}
+_OF_IDS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-")
+_MAX_ID = 200
+_FIELDS = {"version", "id", "path", "args", "kwargs", "user_id", "sent"}
+
+_TOO_LARGE = f"is larger than {MAX_BYTES} bytes"
+
+
+def as_json(value: Any) -> str:
+    """The one JSON text of a value: what is signed and stored."""
+    import json
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str) -> Any:
+    """What `as_json` made the text of."""
+    import json
+
+    return json.loads(text)
+
+
+def fault_of(value: Any, *, depth: int = 1) -> str | None:
+    """What keeps a value from being sent as JSON within our limits, in words that do not show it; None if nothing does.
+
+    Example:
+        >>> fault_of({"days": {1, 2}})
+        'has a set in it, which is not JSON; pass it as text, numbers, lists and dicts'
+    """
+    room = MAX_BYTES
+    waiting: list[tuple[Sequence[Any], int]] = [([value], depth)]
+    while waiting:
+        children, depth = waiting.pop()
+        room -= 2 * len(children)  # the least that they take
+        if room < 0:
+            return _TOO_LARGE
+        kinds = set(map(type, children))  # by C: there may be tens of thousands
+        if str in kinds:
+            room -= sum(len(child) for child in children if type(child) is str)
+            if room < 0:
+                return _TOO_LARGE
+        if kinds <= _SCALARS:
+            continue
+        for child in children:
+            kind = type(child)
+            if kind in _SCALARS:
+                continue
+            if kind is dict:
+                if any(type(key) is not str for key in child):
+                    return "has a dict in it with keys that are not text, which is not JSON"
+                room -= sum(map(len, child))
+                child = list(child.values())
+            elif kind not in (list, tuple):
+                return f"has a {kind.__name__} in it, which is not JSON; pass it as text, numbers, lists and dicts"
+            if depth > MAX_DEPTH:
+                return f"is nested deeper than {MAX_DEPTH} levels"
+            waiting.append((child, depth + 1))
+    try:
+        text = as_json(value)
+    except ValueError:
+        return "has a number in it that JSON has not: not finite, or of thousands of digits"
+    return _TOO_LARGE if len(text) > MAX_BYTES else None
+
+
+def arguments_as_json(path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """The arguments of a command, ``[args, kwargs]``, as JSON.
+
+    Raises:
+        InvalidCommandArguments: if they are not JSON, or exceed a limit.
+    """
+    for name, value in [*enumerate(args, start=1), *kwargs.items()]:
+        fault = fault_of(value)
+        if fault is not None:
+            raise InvalidCommandArguments(path, f"argument {shown(name)} {fault}")
+    text = as_json([args, kwargs])
+    if len(text) > MAX_BYTES:
+        raise InvalidCommandArguments(path, f"its arguments are larger than {MAX_BYTES} bytes")
+    return text
+
+
+class Message(NamedTuple):
+    """A command on its way.
+
+    Attributes:
+        id: what an inbox tells duplicates by.
+        path: of the service method.
+        args: its positional arguments.
+        kwargs: its arguments by name.
+        user_id: of who asks, or None.
+        sent: when, in seconds since the epoch.
+    """
+
+    id: str
+    path: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    user_id: UserId | None
+    sent: float
+
+    @classmethod
+    def read(cls, data: Any, signer: Signer | None = None) -> Message:
+        """Make it of what arrived; nothing is looked up, and nothing run.
+
+        Raises:
+            CommandRejected: if it is no message, or one of another version, or its signature is missing, wrong or old.
+            InvalidCommandPath: if its path is none.
+            InvalidCommandArguments: if its arguments exceed a limit.
+        """
+        if type(data) is not dict:
+            raise CommandRejected(f"it is a {type(data).__name__}, not an object")
+        if type(data.get("version")) is not int or data["version"] != VERSION:
+            raise CommandRejected(f"it is not of version {VERSION}, the only one known here")
+        if data.keys() - {"signature"} != _FIELDS:
+            raise CommandRejected(f"its fields have to be {', '.join(sorted(_FIELDS))}")
+        message = cls(**{name: data[name] for name in cls._fields})
+        message._check()
+        if signer is not None:
+            signer.check(message, data.get("signature"))
+        return message
+
+    def _check(self) -> None:
+        if not is_id(self.id):
+            raise CommandRejected("its id has to be 1 to 200 letters, digits and . _ : -")
+        split_path(self.path)
+        if type(self.args) is not list or type(self.kwargs) is not dict:
+            raise CommandRejected("its args have to be a list, its kwargs an object")
+        if type(self.user_id) not in (str, int, type(None)) or fault_of(self.user_id) is not None:
+            raise CommandRejected("its user_id has to be text, a number or null")
+        if type(self.sent) not in (int, float) or not 0 <= self.sent < 1e11:
+            raise CommandRejected("its time has to be a number of seconds since 1970")
+        fault = fault_of([self.args, self.kwargs], depth=-1)
+        if fault is not None:
+            raise InvalidCommandArguments(self.path, f"its JSON {fault}")
+
+    def as_data(self, signer: Signer | None = None) -> dict[str, Any]:
+        """As a dict that is JSON, signed if there is a signer."""
+        data = {"version": VERSION, **self._asdict()}
+        return data if signer is None else {**data, "signature": signer.sign(self)}
+
+
+def is_id(text: Any) -> bool:
+    """Whether it may be the id of a message."""
+    return type(text) is str and 0 < len(text) <= _MAX_ID and _OF_IDS.issuperset(text)
+
+
+class Signer:
+    """Signs messages, and tells those that nobody with a key has signed, or a long time ago (HMAC-SHA-256, RFC 2104).
+
+    Args:
+        keys: secret keys of 16 bytes or more, text or bytes. The first one signs, all are accepted, so that keys can be
+            changed while messages are on their way.
+        max_age: seconds for which a signature holds, in which the message may wait in its queue.
+
+    Raises:
+        ConfigurationError: if there is no key, or one is too short.
+    """
+
+    def __init__(self, *keys: str | bytes, max_age: float = MAX_AGE) -> None:
+        self._keys = [key.encode() if isinstance(key, str) else key for key in keys]
+        self.max_age = max_age
+        if not self._keys or min(map(len, self._keys)) < MIN_KEY_BYTES:
+            raise ConfigurationError(f"Signer takes keys of {MIN_KEY_BYTES} bytes or more, at least one")
+
+    def __repr__(self) -> str:
+        return f"<Signer of {len(self._keys)} keys>"
+
+    def sign(self, message: Message) -> str:
+        """Its signature."""
+        return self._signatures(message)[0]
+
+    def check(self, message: Message, signature: Any) -> None:
+        """Refuse what is not signed as it should be.
+
+        Raises:
+            CommandRejected: if it is unsigned, signed by somebody else, changed on the way, too old, or of the future.
+        """
+        from hmac import compare_digest
+
+        if type(signature) is not str:
+            raise CommandRejected("it is not signed")
+        given = signature[:100].encode(errors="replace")
+        if not any([compare_digest(own.encode(), given) for own in self._signatures(message)]):
+            raise CommandRejected("its signature is wrong")
+        if not -CLOCK_SKEW <= time() - message.sent <= self.max_age:
+            raise CommandRejected(f"it was not signed in the last {self.max_age:g} seconds")
+
+    def _signatures(self, message: Message) -> list[str]:
+        import hmac
+
+        text = as_json(message.as_data()).encode()
+        return [hmac.new(key, text, "sha256").hexdigest() for key in self._keys]
