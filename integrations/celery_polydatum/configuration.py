@@ -12,9 +12,6 @@ from celery.bootsteps import Step
 from polydatum import Context, DataManager
 from polydatum.adapting import RequestRules, find_manager, find_rule
 
-UserId = str | int
-"""What travels to a worker of the user who asks."""
-
 
 @dataclass(frozen=True)
 class Configuration:
@@ -76,4 +73,6 @@ class CheckConfiguration(Step):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         for task in worker.app.tasks.values():
-            getattr(task, "polydatum_configuration", None)
+            check = getattr(task, "check_configuration", None)
+            if check is not None:
+                check()

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery.exceptions import Reject
 
-from celery_polydatum.senders import task_facts
+from celery_polydatum.progress import TaskProgress
 from polydatum import Context
 
 _RUN = "polydatum_run"
@@ -49,9 +49,10 @@ def _call(task: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             return run(*args, **kwargs)
     elif current_run(task) is not None:
         return run(*args, **kwargs)  # by super().run()
-    task_run = TaskRun(configuration.new_context(task_facts(task, configuration)))
+    task_run = TaskRun(configuration.new_context(task.context_meta(*args, **kwargs)))
     if request.called_directly:  # maybe with a request that all threads share
         return task_run(run, args, kwargs)
+    task_run.context.on_progress(TaskProgress(task, task_run))
     setattr(request, _RUN, task_run)
     try:
         return task_run(run, args, kwargs)
@@ -75,13 +76,14 @@ class TaskRun:
     Attributes:
         context: its context.
         send_retry: sends the message of a retry.
-        replace: sends the replacement, and raises what Celery raises then; runs it in eager mode.
+        instead: what takes the place of the task's end. Sends the replacement, and raises what Celery raises then, or runs
+            it in eager mode; or marks the task as revoked.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.send_retry: Callable[[], object] | None = None
-        self.replace: Callable[[], object] | None = None
+        self.instead: Callable[[], object] | None = None
 
     def __call__(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call ``run``, and commit before its result is seen by anybody; roll back whatever it raises.
@@ -101,8 +103,8 @@ class TaskRun:
                 raise
             context.close(error)
             self._send_retry()
-            if self.replace is not None:
-                return self.replace()
+            if self.instead is not None:
+                return self.instead()
             raise
         self._send_retry()
         return result

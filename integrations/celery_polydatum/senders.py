@@ -12,8 +12,9 @@ from typing import Any
 import celery
 from celery.signals import before_task_publish
 
-from celery_polydatum.configuration import Configuration, UserId
+from celery_polydatum.configuration import Configuration
 from polydatum import ConfigurationError, Context, lazy
+from polydatum.adapting import UserId
 
 HEADER = "polydatum"
 """The header of a task's message: ``{"user_id": ...}``."""
@@ -30,13 +31,14 @@ def with_sender(headers: Mapping[str, Any] | None, configuration: Configuration)
     """The headers of a message that is sent now, with the id of the user who asks, if there is one and none is in them."""
     if headers is not None and HEADER in headers:
         return dict(headers)
-    sender = _sender(configuration)
+    sender = current_sender(configuration)
     if sender is None:
         return None if headers is None else dict(headers)
     return {**(headers or {}), HEADER: {"user_id": sender}}
 
 
-def _sender(configuration: Configuration) -> UserId | None:
+def current_sender(configuration: Configuration) -> UserId | None:
+    """The id of the user who asks, here and now."""
     context = configuration.data_manager.get_active_context()
     if context is not None:
         return _user_id(context, configuration)
@@ -67,11 +69,10 @@ def add_sender(headers: dict[str, Any], **_: Any) -> None:
     headers.update(with_sender(headers, configuration) or {})
 
 
-def task_facts(task: Any, configuration: Configuration) -> dict[str, Any]:
+def task_facts(task: Any, user_id: UserId | None) -> dict[str, Any]:
     """The ``meta`` of a task's context: which task it is, and who asks."""
     request = task.request
-    user_id = sent_by(request)
-    load = configuration.load_user
+    load = task.polydatum_configuration.load_user
     return {
         "task_id": request.id,
         "task_name": task.name,

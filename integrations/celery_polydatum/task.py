@@ -12,7 +12,7 @@ from celery.exceptions import Ignore
 
 from celery_polydatum.configuration import CheckConfiguration, Configuration
 from celery_polydatum.running import ContextRun, current_run
-from celery_polydatum.senders import with_sender
+from celery_polydatum.senders import sent_by, task_facts, with_sender
 from polydatum import DataManager, NoActiveContextError
 from polydatum.adapting import AdapterMissingError
 
@@ -84,6 +84,21 @@ class PolydatumTask(CeleryTask):
         """
         return Configuration.read(self.app, self.data_manager)
 
+    def context_meta(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The ``meta`` of the context of a run; override it to add facts of the arguments, which are passed in.
+
+        What it raises is raised in place of the run.
+        """
+        return task_facts(self, sent_by(self.request))
+
+    def check_configuration(self) -> None:
+        """Called when a worker starts; what it raises keeps it from starting.
+
+        Raises:
+            ConfigurationError: if the task could not run.
+        """
+        self.polydatum_configuration  # noqa: B018 - reads it
+
     @property
     def dal(self) -> Any:
         """The DAL of the context that is current.
@@ -123,7 +138,7 @@ class PolydatumTask(CeleryTask):
         run = current_run(self)
         if run is None:
             return replace()
-        run.replace = replace
+        run.instead = replace
         raise Ignore("Replaced by new task")
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:

@@ -12,6 +12,7 @@ with `StreamedBody`. What it owes its users beyond that:
 """
 
 from polydatum.inspection import tree
+from polydatum.messages import UserId
 from polydatum.unwinding import RollbackRule
 
 from .answers import (
@@ -43,6 +44,7 @@ __all__ = [
     "RollbackRule",
     "ServiceAnswer",
     "StreamedBody",
+    "UserId",
     "admit_answer",
     "answer_for",
     "failures_logged",

@@ -1,0 +1,151 @@
+"""Commands through Celery: one task runs them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from celery.backends.base import DisabledBackend
+from celery.exceptions import Ignore
+
+from celery_polydatum.configuration import Configuration
+from celery_polydatum.senders import current_sender, task_facts
+from celery_polydatum.task import PolydatumTask
+from polydatum import Command, CommandQueue, CommandRejected, ConfigurationError
+from polydatum.adapting import UserId
+
+_JSON = {"json", "application/json"}
+_OWN_OPTIONS = {"args", "kwargs", "task_id", "serializer", "argsrepr", "kwargsrepr"}
+
+
+class RunCommand(PolydatumTask):
+    """The task ``polydatum.run_command``: runs the command of a message in a context of its own, for the user it names.
+
+    A message is checked before the context is opened. It is acknowledged when the task has ended, so that another worker
+    gets it if this one dies: a command is run at least once, and with an inbox done once.
+
+    ``ctx.meta`` has ``command``, the `Command`, besides the facts of every task.
+    """
+
+    name = "polydatum.run_command"
+    typing = False  # what arrives is judged by us
+    acks_late = True
+    reject_on_worker_lost = True
+
+    def context_meta(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The facts of the task, and the command.
+
+        Raises:
+            CommandError: if the message is refused.
+        """
+        if len(args) != 1 or kwargs:
+            raise CommandRejected("it has to be the only argument of its task")
+        received = self.polydatum_configuration.data_manager.dispatch.receive(args[0])
+        return {
+            **task_facts(self, received.message.user_id),
+            "command": received.command,
+            "message_id": received.message.id,
+        }
+
+    def run(self, message: Any) -> Any:
+        """Run the command, unless an inbox knows it already."""
+        manager = self.polydatum_configuration.data_manager
+        context = manager.require_active_context()
+        inbox = manager.dispatch.inbox
+        if inbox is not None and not inbox.claim(context, context.meta.message_id):
+            return self._done_before()
+        return context.meta.command.call()
+
+    def _done_before(self) -> None:
+        """Leave the result that there is; whoever waits for one that was lost with its worker gets None."""
+        if isinstance(self.backend, DisabledBackend) or self.AsyncResult(str(self.request.id)).ready():
+            raise Ignore("done before")
+
+    def check_configuration(self) -> None:
+        """Refuse a worker that could not run commands, or would run more than that.
+
+        Raises:
+            ConfigurationError: if no queue is registered, or other content than JSON is accepted.
+        """
+        super().check_configuration()
+        self.polydatum_configuration.data_manager.dispatch  # noqa: B018 - raises
+        others = set(self.app.conf.accept_content) - _JSON
+        if others:
+            raise ConfigurationError(
+                f"app.conf.accept_content has {', '.join(sorted(others))}: a message that is no JSON is worked on before its "
+                "signature is looked at; accept JSON alone, or run commands by workers of their own"
+            )
+
+
+class CeleryQueue(CommandQueue):
+    """Sends commands to the workers of a Celery app: ``dm.register_command_queue(CeleryQueue(app))``.
+
+    Registers the task ``polydatum.run_command`` with the app. Its DataManager is ``app.conf.polydatum_data_manager``; the
+    id of the user who asks is that of `PolydatumTask`. The id of a message is the id of its task.
+
+    Args:
+        app: the app.
+        task_options: attributes of the task, such as ``queue="commands"``, ``autoretry_for=(...)``, ``time_limit=60``.
+
+    Example:
+        >>> from polydatum import DataAccessLayer, DataManager, Service, command
+        >>> class Reports(Service):
+        ...     @command
+        ...     def rebuild(self, year):
+        ...         return f"report of {year} by task {self._ctx.meta.task_id}"
+        >>> class AppDAL(DataAccessLayer):
+        ...     reports = Reports()
+        >>> dm = DataManager(AppDAL)
+        >>> app = Celery("shop", set_as_current=False)
+        >>> app.conf.polydatum_data_manager = dm
+        >>> app.conf.task_always_eager = True  # here and now, for this example
+        >>> dm.register_command_queue(CeleryQueue(app))
+        >>> command(dm.get_dal().reports.rebuild, 2026).send(id="first").get()
+        'report of 2026 by task first'
+    """
+
+    def __init__(self, app: Celery, **task_options: Any) -> None:
+        self.app = app
+        task_class: Any = type("RunCommand", (RunCommand,), {"__module__": RunCommand.__module__, **task_options})
+        self._task: Any = app.register_task(task_class(), **task_options)
+
+    def send(self, message: dict[str, Any], **options: Any) -> Any:
+        """Send a message as a task.
+
+        Args:
+            message: the message.
+            options: as ``apply_async`` takes them: ``countdown``, ``queue``, ``priority``, ``expires``, ...
+
+        Returns:
+            The ``AsyncResult``.
+
+        Raises:
+            kombu.exceptions.OperationalError: if the broker cannot be reached.
+        """
+        path = message["path"]  # shown by logs and monitors, which shall not see arguments
+        return self._task.apply_async(
+            (message,),
+            task_id=message["id"],
+            serializer="json",
+            argsrepr=repr((path,)),
+            **{"shadow": path, **options},
+        )
+
+    def check(self, command: Command[Any], options: Mapping[str, Any]) -> None:
+        """Refuse what no worker could run.
+
+        Raises:
+            ConfigurationError: if the method is async, which Celery does not await, or an option is ours to set.
+        """
+        if command.is_async:
+            raise ConfigurationError(f"{command.path} is an async method, which Celery does not await; send a sync one")
+        taken = _OWN_OPTIONS & options.keys()
+        if taken:
+            raise ConfigurationError(
+                f"CeleryQueue sets {', '.join(sorted(taken))} itself; the id of the task is the id= of the message"
+            )
+
+    def sender(self) -> UserId | None:
+        """As for every task that is sent; see `PolydatumTask`."""
+        return current_sender(Configuration.read(self.app))

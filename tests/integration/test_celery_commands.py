@@ -1,0 +1,388 @@
+"""Commands as Celery tasks: how they are sent, what a worker makes of a message, and how far they are."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from celery import Celery
+from celery.backends.base import DisabledBackend
+from celery.worker import state as worker_state
+
+from celery_polydatum import CeleryQueue, PolydatumTask
+from celery_polydatum.configuration import CheckConfiguration
+from polydatum import (
+    CommandNotAllowed,
+    CommandRejected,
+    ConfigurationError,
+    Context,
+    DataAccessLayer,
+    DataManager,
+    Inbox,
+    Service,
+    Signer,
+    UnknownCommand,
+    command,
+)
+from tests.integration.celery_running import Ended, celery_app, sent, work
+
+_numbers = itertools.count(1)
+
+
+class User(NamedTuple):
+    pk: Any
+
+
+class Accounts(Service[Any]):
+    @command
+    def pay(self, amount: int, *, fails: bool = False) -> dict[str, Any]:
+        self._ctx.ledger.append(amount)
+        if fails:
+            raise ZeroDivisionError
+        meta = self._ctx.meta
+        return {"user": meta.user and meta.user.pk, "task_id": meta.task_id, "path": meta.command.path}
+
+    @command
+    def count(self, steps: int) -> int:
+        self._ctx.ledger.append(steps)
+        for step in range(steps):
+            self._ctx.progress(step, steps)
+        return steps
+
+    @command
+    async def later(self) -> None: ...
+
+    def rob(self) -> None: ...
+
+
+class BankDAL(DataAccessLayer):
+    accounts = Accounts()
+
+
+class Seen(Inbox):
+    """It remembers what it was asked, without a transaction."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+
+    def claim(self, context: Any, message_id: str) -> bool:
+        is_new = message_id not in self.ids
+        self.ids.add(message_id)
+        return is_new
+
+
+class Bank:
+    """A DataManager, its books, and the Celery app that its commands go through."""
+
+    def __init__(
+        self, inbox: Inbox | None = None, signer: Signer | None = None, task: Any = (), **settings: Any
+    ) -> None:
+        self.id = f"message-{next(_numbers)}"
+        self.kept: list[int] = []
+        self.contexts: list[Context] = []
+        self.dm = DataManager(BankDAL)
+        self.dm.register_resources(ledger=self._ledger)
+        self.app = celery_app(polydatum_data_manager=self.dm, polydatum_load_user=User, **settings)
+        self.dm.register_command_queue(CeleryQueue(self.app, **dict(task)), inbox=inbox, signer=signer)
+
+    def _ledger(self, context: Context) -> Iterator[list[int]]:
+        self.contexts.append(context)
+        entries: list[int] = []
+        yield entries
+        self.kept += entries
+
+    @property
+    def run_command(self) -> Any:
+        return self.app.tasks["polydatum.run_command"]
+
+    def message(self, path: str = "accounts.pay", *args: Any, **changes: Any) -> dict[str, Any]:
+        """One that has travelled to a worker."""
+        self.dm.command(path, *(args or (5,))).send(id=self.id)
+        (message,) = self.arrived()
+        return {**message, **changes}
+
+    def arrived(self) -> list[dict[str, Any]]:
+        return [json.loads(message.body)[0][0] for message in sent(self.app)]
+
+    def work(self, *args: Any, **request: Any) -> Ended:
+        return work(self.run_command, *args, id=self.id, **request)
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return Bank()
+
+
+# --- Sending ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_sent_as_one_task_for_all(bank: Bank) -> None:
+    with bank.dm.context({"user": User(7)}):
+        result = bank.dm.command("accounts.pay", 5).send(countdown=10)
+    (message,) = sent(bank.app)
+    assert message.headers["task"] == "polydatum.run_command"
+    assert message.headers["id"] == result.id
+    assert message.headers["eta"] is not None
+    ((data,), *_) = json.loads(message.body)
+    assert (data["id"], data["path"], data["args"], data["user_id"]) == (result.id, "accounts.pay", [5], 7)
+
+
+def test_logs_and_monitors_see_the_path_and_no_arguments(bank: Bank) -> None:
+    bank.dm.command("accounts.pay", 4711).send()
+    (message,) = sent(bank.app)
+    assert "4711" not in str(message.headers)
+    assert message.headers["shadow"] == "accounts.pay"
+
+
+def test_it_is_json_whatever_the_app_prefers() -> None:
+    bank = Bank(task_serializer="pickle")
+    bank.dm.command("accounts.pay", 5).send()
+    (message,) = sent(bank.app)
+    assert message.content_type == "application/json"
+
+
+def test_on_commit_is_sent_after_the_commit(bank: Bank) -> None:
+    made = bank.dm.command("accounts.pay", 5)
+    with bank.dm.context() as context:
+        made.send_on_commit()
+        context.enqueue(made)
+        assert sent(bank.app) == []
+    assert len(sent(bank.app)) == 2
+
+
+def test_options_of_the_task_are_given_to_the_queue() -> None:
+    bank = Bank(task={"max_retries": 7, "expires": 60})
+    assert bank.run_command.max_retries == 7
+    bank.dm.command("accounts.pay", 5).send()
+    (message,) = sent(bank.app)
+    assert message.headers["expires"] is not None
+
+
+def test_an_async_method_is_refused(bank: Bank) -> None:
+    with pytest.raises(ConfigurationError, match=r"accounts\.later is an async method"):
+        bank.dm.command("accounts.later").send()
+
+
+@pytest.mark.parametrize("option", ["task_id", "serializer", "args"])
+def test_options_that_are_ours_are_refused(bank: Bank, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"CeleryQueue sets {option} itself"):
+        bank.dm.command("accounts.pay", 5).send(**{option: "x"})
+
+
+# --- Running ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_runs_in_a_context_of_its_own_for_the_user_who_asked(bank: Bank) -> None:
+    message = bank.message(user_id=7)
+    assert bank.work(message) == ("SUCCESS", {"user": 7, "task_id": bank.id, "path": "accounts.pay"})
+    assert bank.kept == [5]
+    assert [str(context.outcome) for context in bank.contexts] == ["committed"]
+
+
+def test_the_header_of_the_task_names_nobody_else(bank: Bank) -> None:
+    """It is not signed; the message may be."""
+    message = bank.message(user_id=7)
+    assert bank.work(message, headers={"polydatum": {"user_id": 1}}).result["user"] == 7
+
+
+def test_what_it_sends_in_turn_is_for_the_same_user(bank: Bank) -> None:
+    class Chained(Service[Any]):
+        @command
+        def go(self) -> None:
+            self._data_manager.command("accounts.pay", 1).send_on_commit()
+
+    bank.dm.register_services(chained=Chained())
+    message = {**bank.message(), "path": "chained.go", "args": [], "user_id": 7}
+    assert bank.work(message).state == "SUCCESS"
+    assert [found["user_id"] for found in bank.arrived()] == [7]
+
+
+def test_an_exception_is_a_failure_and_rolls_back(bank: Bank) -> None:
+    assert bank.work(bank.message(kwargs={"fails": True})).state == "FAILURE"
+    assert bank.kept == []
+
+
+def test_it_may_be_retried_by_celery() -> None:
+    bank = Bank(task={"autoretry_for": (ZeroDivisionError,), "default_retry_delay": 0})
+    message = bank.message(kwargs={"fails": True})
+    assert bank.work(message).state == "RETRY"
+    assert bank.arrived() == [message]
+    assert bank.kept == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"path": "accounts.rob"}, CommandNotAllowed),
+        ({"path": "accounts.robb"}, UnknownCommand),
+        ({"version": 2}, CommandRejected),
+        ({"signature": "forged"}, CommandRejected),
+    ],
+)
+def test_a_message_that_is_refused_opens_no_context(changes: dict[str, Any], error: Any) -> None:
+    bank = Bank(signer=Signer("a key of sixteen bytes") if "signature" in changes else None)
+    opened: list[Context] = []
+
+    def note(context: Context) -> Iterator[None]:
+        opened.append(context)
+        yield
+
+    message = bank.message()
+    bank.dm.register_context_middleware(note)
+    ended = bank.work({**message, **changes})
+    assert ended.state == "FAILURE"
+    assert type(ended.result).__name__ == error.__name__ or error.__name__ in str(ended.result)
+    assert opened == []
+
+
+@pytest.mark.parametrize("args", [(), (1, 2), ("x",), ([],)])
+def test_a_task_with_other_arguments_is_refused(bank: Bank, args: tuple[Any, ...]) -> None:
+    ended = bank.work(*args)
+    assert ended.state == "FAILURE"
+    assert "command message refused" in str(ended.result)
+
+
+def test_eager_apps_run_it_at_once() -> None:
+    bank = Bank(task_always_eager=True)
+    with bank.dm.context({"user": User(7)}) as outer:
+        result = bank.dm.command("accounts.pay", 5).send()
+        assert bank.dm.get_active_context() is outer
+    assert result.get()["user"] == 7
+    assert bank.kept == [5]
+
+
+# --- Duplicates -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def careful() -> Bank:
+    return Bank(inbox=Seen())
+
+
+def test_a_duplicate_is_dropped_and_the_result_stays(careful: Bank) -> None:
+    message = careful.message()
+    first = careful.work(message)
+    assert careful.work(message, delivery_info={"redelivered": True}) == first
+    assert careful.kept == [5]
+
+
+def test_the_result_of_what_was_done_by_a_worker_that_died_is_none(careful: Bank) -> None:
+    message = careful.message()
+    careful.dm.dispatch.inbox.claim(None, careful.id)  # type: ignore[union-attr]
+    assert careful.work(message) == ("SUCCESS", None)
+    assert careful.kept == []
+
+
+def test_without_results_a_duplicate_is_dropped(careful: Bank) -> None:
+    careful.run_command.backend = DisabledBackend(careful.app)
+    message = careful.message()
+    for _ in range(2):
+        careful.work(message)
+    assert careful.kept == [5]
+
+
+# --- Progress and revocation ------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A task that tells its progress, and what the result backend was told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, app: Celery) -> None:
+        self.states: list[Any] = []
+        store = app.backend.store_result
+
+        def store_result(task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
+            self.states.append((state, result))
+            return store(task_id, result, state, *args, **kwargs)
+
+        monkeypatch.setattr(app.backend, "store_result", store_result)
+
+
+def test_progress_is_the_state_of_the_task(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, then every half second, and when all is done."""
+    monkeypatch.setattr("celery_polydatum.progress.monotonic", iter([10.0, 10.1, 10.6, 10.7]).__next__)
+    told = Told(monkeypatch, bank.app)
+    assert bank.work(bank.message("accounts.count", 4)) == ("SUCCESS", 4)
+    assert told.states[:-1] == [("PROGRESS", {"done": 0, "total": 4}), ("PROGRESS", {"done": 2, "total": 4})]
+
+
+def test_the_last_step_is_always_told(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(monkeypatch, bank.app)
+
+    @bank.app.task(name="last", bind=True)
+    def last(self: PolydatumTask) -> None:
+        context = bank.dm.require_active_context()
+        context.progress(1, 2)
+        context.progress(2, 2)
+
+    work(last)
+    assert [result for state, result in told.states if state == "PROGRESS"] == [
+        {"done": 1, "total": 2},
+        {"done": 2, "total": 2},
+    ]
+
+
+def test_a_backend_that_fails_does_not_hinder_the_work(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no backend")
+
+    monkeypatch.setattr(type(bank.run_command), "update_state", fail)
+    assert bank.work(bank.message("accounts.count", 4)) == ("SUCCESS", 4)
+    assert "the progress of task polydatum.run_command was not written" in caplog.text
+
+
+def test_nothing_is_written_where_no_results_are_wanted(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(monkeypatch, bank.app)
+    message = bank.message("accounts.count", 4)
+    assert bank.work(message, ignore_result=True).state == "PENDING"
+    assert bank.run_command.apply((message,)).get() == 4
+    assert told.states == []
+
+
+def test_what_a_late_thread_tells_does_not_replace_the_result(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(monkeypatch, bank.app)
+    bank.work(bank.message())
+    bank.contexts[0].progress(1, 2)
+    assert [state for state, _ in told.states] == ["SUCCESS"]
+
+
+def test_a_task_that_was_revoked_while_it_ran_rolls_back(bank: Bank) -> None:
+    message = bank.message("accounts.count", 4)
+    worker_state.revoked.add(bank.id)
+    try:
+        ended = bank.work(message)
+    finally:
+        worker_state.revoked.discard(bank.id)
+    assert ended.state == "REVOKED"
+    assert bank.kept == []
+    assert [str(context.outcome) for context in bank.contexts] == ["rolled_back"]
+
+
+# --- Start-up ---------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+
+
+def test_a_worker_with_a_queue_starts(bank: Bank) -> None:
+    CheckConfiguration(Worker(bank.app))
+
+
+def test_a_worker_whose_manager_has_no_queue_does_not_start() -> None:
+    app = celery_app(polydatum_data_manager=DataManager(BankDAL))
+    CeleryQueue(app)
+    with pytest.raises(ConfigurationError, match="register_command_queue"):
+        CheckConfiguration(Worker(app))
+
+
+def test_a_worker_that_accepts_more_than_json_does_not_start() -> None:
+    bank = Bank(accept_content=["json", "pickle"])
+    with pytest.raises(ConfigurationError, match="accept_content has pickle"):
+        CheckConfiguration(Worker(bank.app))
