@@ -25,7 +25,7 @@ class RunCommand(PolydatumTask):
     A message is checked before the context is opened. It is acknowledged when the task has ended, so that another worker
     gets it if this one dies: a command is run at least once, and with an inbox done once.
 
-    ``ctx.meta`` has ``command``, the `Command`, besides the facts of every task.
+    ``ctx.meta`` has ``command`` and ``message_id`` besides the facts of every task.
     """
 
     name = "polydatum.run_command"
@@ -42,20 +42,15 @@ class RunCommand(PolydatumTask):
         if len(args) != 1 or kwargs:
             raise CommandRejected("it has to be the only argument of its task")
         received = self.polydatum_configuration.data_manager.dispatch.receive(args[0])
-        return {
-            **task_facts(self, received.message.user_id),
-            "command": received.command,
-            "message_id": received.message.id,
-        }
+        return {**task_facts(self, received.message.user_id), **received.facts}
 
     def run(self, message: Any) -> Any:
         """Run the command, unless an inbox knows it already."""
         manager = self.polydatum_configuration.data_manager
         context = manager.require_active_context()
-        inbox = manager.dispatch.inbox
-        if inbox is not None and not inbox.claim(context, context.meta.message_id):
-            return self._done_before()
-        return context.meta.command.call()
+        if manager.dispatch.is_new(context, context.meta.message_id):
+            return context.meta.command.call()
+        return self._done_before()
 
     def _done_before(self) -> None:
         """Leave the result that there is; whoever waits for one that was lost with its worker gets None."""

@@ -4,7 +4,7 @@ from .binding import bind
 from .clients import AsyncBackend, Backend, Ping
 from .commands import Command, command
 from .context import Context
-from .dispatch import CommandQueue, Inbox, Outbox
+from .dispatch import CommandQueue, Inbox, LocalQueue, Outbox
 from .errors import (
     AlreadyRegisteredError,
     AsyncResourceError,
@@ -86,6 +86,7 @@ __all__ = [
     "InvalidMiddlewareError",
     "InvalidResourceError",
     "InvalidServiceError",
+    "LocalQueue",
     "Meta",
     "MetaError",
     "MetaKeyError",

@@ -62,6 +62,11 @@ class Received(NamedTuple):
     message: Message
     command: Command[Any]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``ctx.meta`` has of it, where it is run."""
+        return {"command": self.command, "message_id": self.message.id, "user_id": self.message.user_id}
+
 
 class Dispatch:
     """What `DataManager.register_command_queue` was given."""
@@ -157,3 +162,65 @@ class Dispatch:
         message = Message.read(data, self._signer)
         registered = self._data_manager._commands().find(message.path, hints=False)
         return Received(message, registered.called(self._data_manager, message.args, message.kwargs))
+
+    def is_new(self, context: Any, message_id: str) -> bool:
+        """Whether a message has not been handled yet, as far as there is an inbox; see `Inbox.claim`."""
+        return self.inbox is None or self.inbox.claim(context, message_id)
+
+
+class LocalQueue(CommandQueue):
+    """Runs commands in the process that sends them, at once, each in a fresh context: for tests, scripts and small sites.
+
+    A command sent on commit runs when the context that sends it has committed; if it fails then, that is logged. Options,
+    which are for other queues, are ignored. ``ctx.meta`` has ``command``, ``message_id`` and ``user_id``.
+
+    Args:
+        data_manager: the DataManager that it is registered with.
+        sender: ``f()``, the id of the user who asks, if somebody does.
+
+    Example:
+        >>> from polydatum import DataAccessLayer, DataManager, Service, command
+        >>> class Mails(Service):
+        ...     @command
+        ...     def welcome(self, name):
+        ...         print(f"welcome, {name}")
+        >>> class AppDAL(DataAccessLayer):
+        ...     mails = Mails()
+        >>> dm = DataManager(AppDAL)
+        >>> dm.register_command_queue(LocalQueue(dm))
+        >>> with dm.context() as ctx:
+        ...     _ = ctx.enqueue(dm.command("mails.welcome", "ann"))
+        ...     print("not committed yet")
+        not committed yet
+        welcome, ann
+    """
+
+    def __init__(self, data_manager: Any, sender: Callable[[], UserId | None] | None = None) -> None:
+        self._data_manager = data_manager
+        self._sender = sender
+
+    def send(self, message: dict[str, Any], **options: Any) -> Any:
+        """Run the command of a message; gives its result, or None if an inbox knows it already.
+
+        Raises:
+            BaseException: what the command raises, or the end of its context.
+        """
+        dispatch: Dispatch = self._data_manager.dispatch
+        received = dispatch.receive(message)
+        with self._data_manager.context(received.facts) as context:
+            return received.command.call() if dispatch.is_new(context, received.message.id) else None
+
+    def check(self, command: Command[Any], options: Mapping[str, Any]) -> None:
+        """Refuse async methods.
+
+        Raises:
+            ConfigurationError: if it is one.
+        """
+        if command.is_async:
+            raise ConfigurationError(
+                f"{command.path} is an async method, which LocalQueue does not await; send a sync one"
+            )
+
+    def sender(self) -> UserId | None:
+        """What the function given says."""
+        return None if self._sender is None else self._sender()

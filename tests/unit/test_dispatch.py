@@ -20,6 +20,7 @@ from polydatum import (
     DataManager,
     Inbox,
     InvalidCommandArguments,
+    LocalQueue,
     Outbox,
     ReadOnlyError,
     Service,
@@ -348,3 +349,69 @@ def test_a_queue_without_rules_takes_all_and_knows_no_user(queue: Queue) -> None
     dm = DataManager(AppDAL)
     dm.register_command_queue(Simple())
     assert dm.command("mails.asend", "bob").send() is None
+
+
+# --- The local queue --------------------------------------------------------------------------------------------------
+
+
+class Once(Inbox):
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def claim(self, context: Any, message_id: str) -> bool:
+        self.seen.append(message_id)
+        return self.seen.count(message_id) == 1
+
+
+class Notes(Service[Any]):
+    @command
+    def add(self, text: str) -> str:
+        self._ctx.notes.append((text, self._ctx.meta.user_id, self._ctx.meta.command.path))
+        return text
+
+
+class TestLocalQueue:
+    @pytest.fixture
+    def kept(self) -> list[Any]:
+        return []
+
+    @pytest.fixture
+    def local(self, kept: list[Any]) -> DataManager[Any, Any]:
+        dm = DataManager()
+        dm.register_services(notes=Notes(), mails=Mails())
+
+        def notes(context: Any) -> Any:
+            written: list[Any] = []
+            yield written
+            kept.extend(written)
+
+        dm.register_resources(notes=notes)
+        dm.register_command_queue(LocalQueue(dm, sender=lambda: "ann"), inbox=Once())
+        return dm
+
+    def test_it_runs_what_is_sent_in_a_context_of_its_own(self, local: Any, kept: list[Any]) -> None:
+        with local.context() as outer:
+            assert local.command("notes.add", "tea").send(countdown=5) == "tea"
+            assert local.get_active_context() is outer
+            outer.set_rollback_only()
+        assert kept == [("tea", "ann", "notes.add")]
+
+    def test_it_runs_what_is_sent_on_commit_after_the_commit(self, local: Any, kept: list[Any]) -> None:
+        with local.context() as ctx:
+            ctx.notes.append("first")
+            ctx.enqueue(local.command("notes.add", "second"))
+        assert kept == ["first", ("second", "ann", "notes.add")]
+
+    def test_it_drops_what_an_inbox_knows(self, local: Any, kept: list[Any]) -> None:
+        assert local.command("notes.add", "tea").send(id="once") == "tea"
+        assert local.command("notes.add", "tea").send(id="once") is None
+        assert len(kept) == 1
+
+    def test_it_refuses_async_methods(self, local: Any) -> None:
+        with pytest.raises(ConfigurationError, match=r"mails\.asend is an async method"):
+            local.command("mails.asend", "bob").send()
+
+    def test_it_asks_nobody_who_asks(self, local: Any, kept: list[Any]) -> None:
+        local.register_command_queue(LocalQueue(local))
+        local.command("notes.add", "tea").send()
+        assert kept == [("tea", None, "notes.add")]
