@@ -3,6 +3,7 @@
 #   PYTHON=python3.12    the interpreter; without it, what scripts/find-python.sh finds
 #   ARGS="-k flask -x"   arguments for pytest (the coverage is then not measured) or for the benchmarks
 #   APP=flask PORT=8001  what `make demo` serves, and where
+#   BROKER=amqp://...    through what `make demo-celery` sends
 
 UV_VERSION := 0.13.9
 SUPPORTED  := 3.11 3.12 3.13
@@ -10,6 +11,7 @@ SUPPORTED  := 3.11 3.12 3.13
 PYTHON     ?= $(shell sh scripts/find-python.sh)
 APP        ?= starlette
 PORT       ?= 8000
+BROKER     ?= filesystem://
 ARGS       ?=
 
 # `make test-others` sets these for the environments of the other versions.
@@ -31,7 +33,7 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-others check docs bench bench-check soak transparency clean stale
+.PHONY: help demo demo-celery test test-all test-others check docs bench bench-check soak transparency clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -39,6 +41,9 @@ help: ## List the targets
 
 demo: $(READY) ## Serve the demo shop (APP=starlette, fastapi, flask or django; PORT=8000)
 	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT)
+
+demo-celery: $(READY) ## Serve it with a Celery worker (BROKER=amqp://..., redis://...; default: files)
+	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT) --broker $(BROKER)
 
 test: $(READY) ## Run the suite and measure the coverage of the core
 	@$(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE))

@@ -15,7 +15,7 @@ from example_apps.shop.context import ShopContext
 from example_apps.shop.database import connect, create_database
 from example_apps.shop.items import ItemService
 from example_apps.shop.orders import OrderService
-from polydatum import Call, DataAccessLayer, DataManager, ValueResource
+from polydatum import Call, DataAccessLayer, DataManager, LocalQueue, ValueResource
 
 logger = logging.getLogger("shop")
 
@@ -43,6 +43,7 @@ def make_data_manager(folder: Path) -> ShopManager:
     dm = DataManager(ShopDAL, context_class=ShopContext)
     dm.register_resources(db=db, confirmations=ValueResource(ConfirmationLog(folder / "confirmations.log")))
     dm.register_method_middleware(log_call)
+    dm.register_command_queue(LocalQueue(dm))  # confirms in this process, until `celery_app` sends that to workers
     return dm
 
 

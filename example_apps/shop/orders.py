@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from operator import index
 
 from example_apps.shop.context import ShopContext
-from polydatum import Service, ServiceError
+from polydatum import Service, ServiceError, command
 
 MOST_OF_ONE_ITEM = 1000
 MISSING_ITEM = 404404
@@ -65,7 +64,7 @@ class OrderService(Service[ShopContext]):
         """Take every line out of the stock and keep the order: all of it or, if anything is raised, nothing.
 
         Nothing is undone here: an exception that leaves the request rolls its transaction back. For the same reason the
-        confirmation waits for the commit; the caller has not been told yet that there is an order, and may never be.
+        confirmation is sent on commit; the caller has not been told yet that there is an order, and may never be.
 
         Raises:
             InvalidOrder: if there are no lines, or a quantity is not between 1 and 1000.
@@ -83,8 +82,13 @@ class OrderService(Service[ShopContext]):
             item = self._dal.items.take_from_stock(line.item_id, line.quantity)
             self._add_line(order_id, line, item.price_cents)
             total_cents += line.quantity * item.price_cents
-        self._ctx.on_commit(partial(self._ctx.confirmations.confirm, order_id, total_cents))
+        self._ctx.enqueue(command(self._dal.orders.confirm, order_id, total_cents))
         return Order(order_id, total_cents, lines)
+
+    @command
+    def confirm(self, order_id: int, total_cents: int) -> None:
+        """Confirm an order that was kept: in a worker, if there is one."""
+        self._ctx.confirmations.confirm(order_id, total_cents)
 
     def place_broken(self, lines: list[OrderLine]) -> Order:
         """Place an order and spoil the commit, on purpose: a gift goes in as a line, of an item that does not exist.

@@ -1,4 +1,7 @@
-"""Serve the shop in one of its hosts: ``python -m example_apps.shop.serve --app flask --port 8001``."""
+"""Serve the shop in one of its hosts: ``python -m example_apps.shop.serve --app flask --port 8001``.
+
+With ``--broker`` a Celery worker is started, too, and confirms the orders.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +21,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, NamedTuple
 
-from example_apps.shop.layer import make_data_manager
+from example_apps.shop.layer import ShopManager, make_data_manager
 
 HOST = "127.0.0.1"
 
@@ -42,6 +46,10 @@ Try in another terminal, in this order:
   # Nothing of the last three was kept: 3 teapots, 22 cups, 3 packets; no order 2 (404); one confirmation, of order 1.
   curl -iw '\\n' {url}/items {url}/orders/2
   cat {confirmations}
+"""
+WORKER_TOUR = """\
+Orders are confirmed by a Celery worker over {broker}; its lines here begin with the time. It gets the command
+orders.confirm when an order has been committed (the 201), and nothing when a request rolls back (409, 404, 500).
 """
 TWO_LINES = '{"lines": [{"item_id": 1, "quantity": 2}, {"item_id": 2, "quantity": 2}]}'
 OUT_OF_STOCK = '{"lines": [{"item_id": 2, "quantity": 1}, {"item_id": 3, "quantity": 9}]}'
@@ -89,7 +97,7 @@ def main() -> None:
         listening(arguments.port) as listener,
         TemporaryDirectory(prefix="polydatum-shop-") as temporary,
     ):
-        serve(arguments.app, listener, arguments.folder or Path(temporary))
+        serve(arguments.app, listener, arguments.folder or Path(temporary), arguments.broker)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -98,6 +106,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--app", choices=SERVERS, default="starlette", help="the host (default: starlette)")
     parser.add_argument("--port", type=port_number, default=8000, help="default: 8000; 0 for any that is free")
     parser.add_argument("--folder", type=Path, help="where the shop keeps its files (default: a temporary folder)")
+    parser.add_argument(
+        "--broker", metavar="URL", help="confirm orders by a Celery worker; filesystem:// needs no server"
+    )
     return parser.parse_args()
 
 
@@ -119,20 +130,44 @@ def listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def serve(name: str, listener: socket.socket, folder: Path) -> None:
-    """Serve the shop of a folder in the host of a name."""
+def serve(name: str, listener: socket.socket, folder: Path, broker: str | None = None) -> None:
+    """Serve the shop of a folder in the host of a name; with a worker, if there is a broker."""
     folder.mkdir(parents=True, exist_ok=True)
-    app = importlib.import_module(f"example_apps.shop.{name}_app").make_app(make_data_manager(folder))
+    dm = make_data_manager(folder)
+    app = importlib.import_module(f"example_apps.shop.{name}_app").make_app(dm)
     server = SERVERS[name](app, listener)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
-    print_tour(name, f"http://{HOST}:{listener.getsockname()[1]}", folder)
-    server.run()
+    with working(dm, folder, broker) if broker else contextlib.nullcontext():
+        print_tour(name, f"http://{HOST}:{listener.getsockname()[1]}", folder, broker)
+        server.run()
 
 
-def print_tour(name: str, url: str, folder: Path) -> None:
+@contextlib.contextmanager
+def working(dm: ShopManager, folder: Path, broker: str) -> Iterator[None]:
+    """A worker that runs the shop's commands, in a process of its own."""
+    from example_apps.shop.celery_app import make_celery_app
+
+    make_celery_app(dm, folder, broker)
+    words = "-m celery -A example_apps.shop.worker --quiet worker --concurrency=2 --loglevel=INFO"
+    alone = "--without-gossip --without-mingle --without-heartbeat"  # it has no other workers to talk to
+    worker = subprocess.Popen(
+        [sys.executable, *words.split(), *alone.split()],
+        env={**os.environ, "SHOP_FOLDER": str(folder), "SHOP_BROKER": broker},
+        start_new_session=True,  # Ctrl-C is for us; the worker is told when the last request has been answered
+    )
+    try:
+        yield
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
+def print_tour(name: str, url: str, folder: Path, broker: str | None) -> None:
     """What to try, and what to expect."""
     print(f"The shop is open at {url}, served by {name}. Ctrl-C closes it.\n")
+    if broker:
+        print(WORKER_TOUR.format(broker=broker.partition("@")[2] or broker))
     tour = TOUR.format(
         url=url,
         two_lines=TWO_LINES,

@@ -81,7 +81,7 @@ class CeleryQueue(CommandQueue):
 
     Args:
         app: the app.
-        task_options: attributes of the task, such as ``queue="commands"``, ``autoretry_for=(...)``, ``time_limit=60``.
+        task_options: attributes of the task, such as ``autoretry_for=(...)``, ``acks_late=False``, ``time_limit=60``.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager, Service, command
@@ -100,7 +100,7 @@ class CeleryQueue(CommandQueue):
         'report of 2026 by task first'
     """
 
-    def __init__(self, app: Celery, **task_options: Any) -> None:
+    def __init__(self, app: Celery[Any], **task_options: Any) -> None:
         self.app = app
         task_class: Any = type("RunCommand", (RunCommand,), {"__module__": RunCommand.__module__, **task_options})
         self._task: Any = app.register_task(task_class(), **task_options)

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.books import eventually
+from tests.services import url_of
+
 ROOT = Path(__file__).parents[2]
 HOSTS = ["starlette", "fastapi", "flask", "django"]
 CUP, CUPS_IN_STOCK = 2, 24
@@ -65,9 +68,10 @@ class ServedShop:
 
 
 @contextlib.contextmanager
-def serving(host: str, *arguments: str) -> Iterator[ServedShop]:
+def serving(host: str, *arguments: str, **variables: str) -> Iterator[ServedShop]:
     """A server that is ready: it listens before it prints its address."""
     words, environment = command("--app", host, "--port", "0", *arguments)
+    environment.update(variables)
     with subprocess.Popen(
         words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -124,6 +128,25 @@ def test_the_temporary_folder_goes_when_it_is_told_to_terminate() -> None:
         code, log = shop.stop(signal.SIGTERM)
         assert (code, "Traceback" in log) == (0, False)
         assert not Path(found[1]).exists()
+
+
+@pytest.mark.parametrize("broker", ["filesystem", "rabbitmq"])
+def test_a_worker_confirms_what_was_committed_and_nothing_else(broker: str, tmp_path: Path) -> None:
+    url = "filesystem://" if broker == "filesystem" else url_of(broker)
+    log = tmp_path / "confirmations.log"
+    # Celery warns of running as root, in a container, and of Redis.
+    with serving("flask", "--folder", str(tmp_path), "--broker", url, PYTHONWARNINGS="default") as shop:
+        assert shop.ask("/orders", {CUP: 2})[0] == 201
+        assert shop.ask("/orders/broken", {CUP: 2})[0] == 500
+        assert shop.ask("/orders", {CUP: 1, 3: 9})[0] == 409
+        assert shop.ask("/orders", {CUP: 1})[0] == 201
+        eventually(
+            lambda: log.exists() and len(log.read_text().splitlines()) == 2, "two confirmations", within=DEADLINE
+        )
+        code, printed = shop.stop(signal.SIGINT)
+    assert code == 0
+    assert printed.count("dal.orders.confirm returned") == 2
+    assert sorted(log.read_text().splitlines()) == ["order 1 confirmed, 12.00 to pay", "order 2 confirmed, 6.00 to pay"]
 
 
 def refused(*arguments: str) -> tuple[int, str]:
