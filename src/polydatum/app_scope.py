@@ -6,18 +6,16 @@ They are opened by the same rules as those of a Context, with the DataManager as
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from .errors import AsyncResourceError
 from .kinds import NOTHING
-from .opening import CLOSED, CREATED, OPEN
+from .opening import CLOSED, CREATED, OPEN, Mark, UnderWay, ain_turn, in_turn
 from .outcome import add_note
 from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
-from .waiting import running_asyncio
+from .waiting import has_ended, running_loop
 
 
 class AppScope:
@@ -31,7 +29,7 @@ class AppScope:
 
     @property
     def _is_async(self) -> bool:
-        return running_asyncio() is not None or _in_trio()
+        return running_loop() is not None
 
     def _is_elsewhere(self) -> bool:
         return self._thread is not None and threading.get_ident() != self._thread
@@ -74,10 +72,11 @@ class AppResource(RegisteredResource):
 class AppScopes:
     """All application scopes of one DataManager."""
 
-    def __init__(self) -> None:
+    def __init__(self, under_way: UnderWay) -> None:
         self._process = AppScope()
-        self._loops: WeakKeyDictionary[Any, AppScope] = WeakKeyDictionary()
+        self._loops: dict[Any, AppScope] = {}
         self._inherited: list[Any] = []
+        self._closing = Mark("close of the application's resources", under_way)
 
     def touch(self, resource: RegisteredResource, data_manager: Any) -> Any:
         """The value of a resource, opened now if it was not; an awaitable of it if it is async."""
@@ -93,22 +92,27 @@ class AppScopes:
         return value
 
     def _loop_scope(self, name: str) -> AppScope:
-        asyncio = running_asyncio()
-        if asyncio is not None:
-            loop = asyncio.get_running_loop()
-        elif _in_trio():
-            loop = sys.modules["trio"].lowlevel.current_trio_token()
-        else:
+        loop = running_loop()
+        if loop is None:
             raise AsyncResourceError(name, "needs a running event loop; await it from async code")
         scope = self._loops.get(loop)
         if scope is None:
-            scope = self._loops.setdefault(loop, AppScope(threading.get_ident()))
+            self._drop_ended()
+            scope = self._loops[loop] = AppScope(threading.get_ident())
         return scope
+
+    def _drop_ended(self) -> None:
+        """Forget what event loops left that have ended: it can be closed no more, and would keep them alive."""
+        for loop in list(self._loops):
+            if has_ended(loop):
+                self._loops.pop(loop, None)
 
     def close(self) -> None:
         """Close what is open, in reverse of opening; the first error is raised when all are closed."""
-        first = self._close_process()
-        if first is None and any(scope._opened for scope in self._loops.values()):
+        with in_turn(self._process, self._closing):
+            first = self._close_process()
+        self._drop_ended()
+        if first is None and any(scope._opened for scope in list(self._loops.values())):
             first = AsyncResourceError(
                 "of the application", "is still open: close the manager with 'await dm.aclose()'"
             )
@@ -121,8 +125,7 @@ class AppScopes:
         if error is not None:
             log_error("error while closing the application's resources at exit", error=error)
 
-    def _close_process(self) -> BaseException | None:
-        first: BaseException | None = None
+    def _close_process(self, first: BaseException | None = None) -> BaseException | None:
         while (step := self._process._next_to_close()) is not None:
             try:
                 step.call(None)
@@ -134,15 +137,14 @@ class AppScopes:
         """Close those of the running event loop, then those of the process."""
         first: BaseException | None = None
         scope = self._loop_scope("of the application")
-        while (step := scope._next_to_close()) is not None:
-            try:
-                await step.call(None)
-            except BaseException as error:
-                first = _first(first, error, step.where)
-        self._loops.pop(next(loop for loop, found in self._loops.items() if found is scope), None)
-        late = self._close_process()
-        if late is not None:
-            first = _first(first, late, "closing the application's resources")
+        async with ain_turn(scope, self._closing):
+            while (step := scope._next_to_close()) is not None:
+                try:
+                    await step.call(None)
+                except BaseException as error:
+                    first = _first(first, error, step.where)
+        async with ain_turn(self._process, self._closing):
+            first = self._close_process(first)
         if first is not None:
             raise first
 
@@ -150,18 +152,7 @@ class AppScopes:
         """In a forked child: the parent's stay untouched, and referenced, so that no finalizer closes them."""
         self._inherited.append((self._process, list(self._loops.values())))
         self._process = AppScope()
-        self._loops = WeakKeyDictionary()
-
-
-def _in_trio() -> bool:
-    trio = sys.modules.get("trio")
-    if trio is None:
-        return False
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        return False
-    return True
+        self._loops = {}
 
 
 def _first(first: BaseException | None, error: BaseException, where: str) -> BaseException:

@@ -19,8 +19,8 @@ from .opening import (
     CLOSING,
     CREATED,
     OPEN,
+    Mark,
     Opening,
-    SetUp,
     UnderWay,
     current_opening,
     enter_opening,
@@ -71,7 +71,7 @@ class Context(ResourceOwner):
     # Of the manager: set on the subclass that it generates.
     _var: ContextVar[Any]
     _under_way: UnderWay
-    _set_up_mark: SetUp
+    _set_up_mark: Mark
     _data_manager: Any = None
     _limit: float = 5.0
     _rollback_on: RollbackRule | None = None

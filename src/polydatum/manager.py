@@ -31,7 +31,7 @@ from .layer import DataAccessLayer, DynamicDAL
 from .messages import Signer
 from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
-from .opening import CLOSED, SetUp, UnderWay
+from .opening import CLOSED, Mark, UnderWay
 from .resources import RegisteredResource
 from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
@@ -164,7 +164,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._all_types: WeakSet[ContextTypes] = WeakSet()
         self._context_middleware: list[ContextMiddleware] = []
         self._method_middleware: list[MethodMiddleware] = []
-        self._app = AppScopes()
+        self._app = AppScopes(self._under_way)
         self._command_registry: CommandRegistry | None = None
         self._dispatch: Dispatch | None = None
         self._context_class = context_class
@@ -623,10 +623,12 @@ class DataManager(Generic[DalT, ContextT]):
     def close(self) -> None:
         """Close the resources of the application's scope. The manager can be used again: they open anew.
 
-        What is open when the interpreter ends is closed then, async ones aside.
+        What is open when the interpreter ends is closed then, async ones aside. Whoever comes while another thread or task
+        closes them waits until it has.
 
         Raises:
-            AsyncResourceError: if async ones are open; the others have then been closed.
+            AsyncResourceError: if async ones of an event loop that has not ended are open; the others have then been closed.
+            ResourceCycleError: in the teardown of one of them.
             BaseException: the first error raised by one of them, when all are closed.
         """
         self._app.close()
@@ -647,7 +649,7 @@ class DataManager(Generic[DalT, ContextT]):
             "_data_manager": self,
             "_mutex": self._mutex,
             "_under_way": self._under_way,
-            "_set_up_mark": SetUp(self._under_way),
+            "_set_up_mark": Mark("context middleware", self._under_way),
             "_var": self._var,
             "_limit": self._limit,
             "_commit_order": self._commit_order,

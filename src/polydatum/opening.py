@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
@@ -36,7 +38,9 @@ class Owner(Protocol):
     """What keeps open resources: a Context or the app scope."""
 
     _state: str
-    _opened: list[Any] | None
+
+    @property
+    def _opened(self) -> list[Any] | None: ...
 
     def _admit(self, wanted: str) -> None:
         """Raise unless new resources may open now."""
@@ -58,12 +62,11 @@ enter_opening = _chain.set
 leave_opening = _chain.reset
 
 
-class SetUp:
-    """What stands for a context's middleware in an opening: whoever closes the context meanwhile waits for it."""
+class Mark:
+    """What stands in an opening for what is no resource, and is waited for like one: a set-up of middleware, a close."""
 
-    name = "context middleware"
-
-    def __init__(self, under_way: UnderWay) -> None:
+    def __init__(self, name: str, under_way: UnderWay) -> None:
+        self.name = name
         self.under_way = under_way
 
 
@@ -142,6 +145,34 @@ async def await_(other: Opening) -> None:
             await waiter.wait()
     finally:
         _unlist(entry)
+
+
+@contextmanager
+def in_turn(owner: Owner, mark: Mark) -> Iterator[None]:
+    """A block that runs once at a time for an owner: whoever comes meanwhile waits for its end."""
+    mine: Opening = [mark, current_opening()]
+    while (other := claim(owner, mine)) is not None:
+        wait(other)
+    token = enter_opening(mine)
+    try:
+        yield
+    finally:
+        leave_opening(token)
+        release(owner, mine)
+
+
+@asynccontextmanager
+async def ain_turn(owner: Owner, mark: Mark) -> AsyncIterator[None]:
+    """The async twin of `in_turn`."""
+    mine: Opening = [mark, current_opening()]
+    while (other := claim(owner, mine)) is not None:
+        await await_(other)
+    token = enter_opening(mine)
+    try:
+        yield
+    finally:
+        leave_opening(token)
+        release(owner, mine)
 
 
 def _enlist(other: Opening, waiter: Waiter) -> tuple[list[Opening], Opening, Waiter]:

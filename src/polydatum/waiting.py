@@ -71,6 +71,36 @@ def running_asyncio() -> Any:
     return asyncio if asyncio is not None and asyncio._get_running_loop() is not None else None
 
 
+def running_loop() -> Any:
+    """What runs async code in this thread: asyncio's loop, or trio's token; None if nothing does."""
+    asyncio = running_asyncio()
+    if asyncio is not None:
+        return asyncio.get_running_loop()
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+
+
+def has_ended(loop: Any) -> bool:
+    """Whether a loop that `running_loop` once gave can never run again."""
+    is_closed = getattr(loop, "is_closed", None)
+    if is_closed is not None:
+        return bool(is_closed())
+    try:
+        loop.run_sync_soon(_nothing, idempotent=True)  # a token has no other way to tell
+    except sys.modules["trio"].RunFinishedError:
+        return True
+    return False
+
+
+def _nothing() -> None:
+    pass
+
+
 def home_of_running_task() -> tuple[int, Any, int]:
     """The thread of this code, its asyncio task (None on trio), and how often that task has been cancelled so far."""
     asyncio = sys.modules.get("asyncio")

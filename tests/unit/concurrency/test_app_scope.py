@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -117,6 +119,122 @@ def test_a_loop_that_ended_without_closing_its_own() -> None:
     asyncio.run(touch_and_close())
     assert log.count("open pool") == 2
     assert log[-1] == "close pool"
+
+
+class OfItsLoop:
+    """As most clients do, it keeps its event loop alive."""
+
+    def __init__(self) -> None:
+        self.loop = anyio.lowlevel.current_token().native_token
+
+
+async def client(manager: Any) -> AsyncIterator[OfItsLoop]:
+    yield OfItsLoop()
+
+
+@on_both
+def test_what_a_loop_left_is_dropped_once_it_has_ended(backend: str) -> None:
+    """Else every test's loop would stay, with all that it opened."""
+    manager = managed(client=client)
+
+    async def touch() -> weakref.ref[OfItsLoop]:
+        return weakref.ref(await manager.client)
+
+    left = [anyio.run(touch, backend=backend) for _ in range(3)]
+    gc.collect()
+    assert [one() is None for one in left] == [True, True, False]
+    manager.close()
+    gc.collect()
+    assert left[2]() is None
+
+
+@on_both
+def test_a_sync_close_does_not_mind_loops_that_have_ended(backend: str) -> None:
+    """Nobody could close what they left: only a loop that may still do it is asked for."""
+    manager = managed(client=client)
+    seen: list[object] = []
+
+    async def touch() -> None:
+        seen.append(await manager.client)
+
+    anyio.run(touch, backend=backend)
+    manager.close()
+
+    async def other() -> None:
+        await touch()
+        with pytest.raises(AsyncResourceError, match="aclose"):
+            manager.close()
+        await manager.aclose()
+
+    anyio.run(other, backend=backend)
+    manager.close()
+
+
+@on_both
+@pytest.mark.parametrize("closers", [2, 3])
+def test_closers_at_once_close_once(backend: str, closers: int) -> None:
+    """A lifespan's and a user's own, say: the later ones wait, so that all is closed when they return, in order."""
+    log = Log()
+
+    async def main() -> None:
+        manager = managed(engine=log.sync("engine"), a=log.async_("a", "b"), b=log.async_("b"))
+        assert manager.engine
+        await manager.a
+
+        async def close() -> None:
+            await manager.aclose()
+            assert log[3:] == ["close a", "close b", "close engine"]
+
+        async with anyio.create_task_group() as group:
+            for _ in range(closers):
+                group.start_soon(close)
+
+    anyio.run(main, backend=backend)
+
+
+def test_closers_of_two_threads_close_once() -> None:
+    """The one that comes later returns when the other is done."""
+    log = Log()
+    closing, may_go_on = threading.Event(), threading.Event()
+
+    def slow(manager: Any) -> Iterator[str]:
+        yield "slow"
+        closing.set()
+        assert may_go_on.wait(10)
+        log.append("close slow")
+
+    manager = managed(engine=log.sync("engine"), slow=slow)
+    assert manager.engine
+    assert manager.slow
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(manager.close)
+        assert closing.wait(10)
+        second = pool.submit(manager.close)
+        assert not second.done()
+        may_go_on.set()
+        first.result()
+        second.result()
+    assert log == ["open engine", "close slow", "close engine"]
+
+
+@on_both
+def test_a_teardown_that_closes_the_manager_is_told(backend: str) -> None:
+    """It would wait for itself."""
+    log = Log()
+
+    async def again(manager: Manager) -> AsyncIterator[int]:
+        yield 1
+        await manager.aclose()
+
+    async def main() -> None:
+        manager = managed(pool=log.async_("pool"), again=again)
+        await manager.pool
+        await manager.again
+        with pytest.raises(ResourceCycleError, match="close of the application's resources"):
+            await manager.aclose()
+        assert log == ["open pool", "close pool"]
+
+    anyio.run(main, backend=backend)
 
 
 @on_both
