@@ -7,7 +7,8 @@ They are opened by the same rules as those of a Context, with the DataManager as
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Collection
+from typing import Any, TypeAlias
 
 from .errors import AsyncResourceError
 from .kinds import NOTHING
@@ -16,6 +17,9 @@ from .outcome import add_note
 from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
 from .waiting import has_ended, running_loop
+
+Only: TypeAlias = "Collection[RegisteredResource] | None"
+"""Which resources to close; None: all."""
 
 
 class AppScope:
@@ -48,12 +52,13 @@ class AppScope:
     def _forget(self, resource: RegisteredResource) -> None:
         self._values.pop(resource, None)
 
-    def _next_to_close(self) -> Any:
-        if not self._opened:
-            return None
-        resource, handle = self._opened[-2:]
-        del self._opened[-2:]
-        return resource.end_step(self, handle)
+    def _next_to_close(self, only: Only = None) -> Any:
+        for place in range(len(self._opened) - 2, -1, -2):
+            resource, handle = self._opened[place : place + 2]
+            if only is None or resource in only:
+                del self._opened[place : place + 2]
+                return resource.end_step(self, handle)
+        return None
 
 
 class AppResource(RegisteredResource):
@@ -109,14 +114,16 @@ class AppScopes:
 
     def close(self) -> None:
         """Close what is open, in reverse of opening; the first error is raised when all are closed."""
-        with in_turn(self._process, self._closing):
-            first = self._close_process()
+        self.close_only(None)
         self._drop_ended()
-        if first is None and any(scope._opened for scope in list(self._loops.values())):
-            first = AsyncResourceError(
-                "of the application", "is still open: close the manager with 'await dm.aclose()'"
-            )
-        if first is not None:
+        if any(scope._opened for scope in list(self._loops.values())):
+            raise AsyncResourceError("of the application", "is still open: close the manager with 'await dm.aclose()'")
+
+    def close_only(self, only: Only, raised: BaseException | None = None) -> None:
+        """Close some of those of the process, or all. Errors are noted on what was raised before, if anything was."""
+        with in_turn(self._process, self._closing):
+            first = self._close_process(only, raised)
+        if first is not None and first is not raised:
             raise first
 
     def close_at_exit(self) -> None:
@@ -125,27 +132,27 @@ class AppScopes:
         if error is not None:
             log_error("error while closing the application's resources at exit", error=error)
 
-    def _close_process(self, first: BaseException | None = None) -> BaseException | None:
-        while (step := self._process._next_to_close()) is not None:
+    def _close_process(self, only: Only = None, first: BaseException | None = None) -> BaseException | None:
+        while (step := self._process._next_to_close(only)) is not None:
             try:
                 step.call(None)
             except BaseException as error:
                 first = _first(first, error, step.where)
         return first
 
-    async def aclose(self) -> None:
-        """Close those of the running event loop, then those of the process."""
-        first: BaseException | None = None
+    async def aclose(self, only: Only = None, raised: BaseException | None = None) -> None:
+        """Close those of the running event loop, then those of the process: all, or some as in `close_only`."""
+        first = raised
         scope = self._loop_scope("of the application")
         async with ain_turn(scope, self._closing):
-            while (step := scope._next_to_close()) is not None:
+            while (step := scope._next_to_close(only)) is not None:
                 try:
                     await step.call(None)
                 except BaseException as error:
                     first = _first(first, error, step.where)
         async with ain_turn(self._process, self._closing):
-            first = self._close_process(first)
-        if first is not None:
+            first = self._close_process(only, first)
+        if first is not None and first is not raised:
             raise first
 
     def forget_after_fork(self) -> None:

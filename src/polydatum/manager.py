@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
@@ -32,6 +31,7 @@ from .messages import Signer
 from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
 from .opening import CLOSED, Mark, UnderWay
+from .overriding import Override
 from .resources import RegisteredResource
 from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
@@ -160,7 +160,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._limit = teardown_timeout
         self._commit_order = tuple(commit_order)
         self._registered: dict[str, RegisteredResource] = {}
-        self._overrides: list[_Override] = []
+        self._overrides: list[Override] = []
         self._all_types: WeakSet[ContextTypes] = WeakSet()
         self._context_middleware: list[ContextMiddleware] = []
         self._method_middleware: list[MethodMiddleware] = []
@@ -367,6 +367,8 @@ class DataManager(Generic[DalT, ContextT]):
     def replace_resource(self, name: str, resource: Any) -> None:
         """Put another resource in the place of one, for good and for contexts opened later. For tests see `override`.
 
+        Contexts that are open keep the former one, so what that has opened for the application stays open until `close`.
+
         Raises:
             UnknownResourceError: if there is no resource of that name.
             InvalidResourceError: if the object is of no known shape.
@@ -525,25 +527,26 @@ class DataManager(Generic[DalT, ContextT]):
 
     # --- Tests, start-up, shutdown ------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
     def override(
         self, *, services: Mapping[str, Service[Any]] | None = None, resources: Mapping[str, Any] | None = None
-    ) -> Iterator[None]:
+    ) -> Override:
         """Use other services (by path) or resources (by name) inside the block.
 
         In the whole process, for contexts opened in the block; those that are open already keep what they have. Blocks
-        may nest.
+        may nest. At the end of a block the clients of its backends and its app resources are closed, if they were opened:
+        of ``async with`` those of its event loop, too, which otherwise stay open until `aclose`. An error of that is raised,
+        or noted on what the block raised.
 
         Raises:
             UnknownCommand: if there is no service at a path.
             UnknownResourceError: if there is no resource of a name.
 
         Example:
+            >>> from polydatum import ValueResource
             >>> dm = DataManager()
-            >>> dm.register_resources(rate=lambda context: contextlib.nullcontext(1))
-            >>> with dm.override(resources={"rate": lambda context: contextlib.nullcontext(2)}):
-            ...     with dm.context() as ctx:
-            ...         ctx.rate
+            >>> dm.register_resources(rate=ValueResource(1))
+            >>> with dm.override(resources={"rate": ValueResource(2)}), dm.context() as ctx:
+            ...     ctx.rate
             2
         """
         replaced = {}
@@ -551,17 +554,9 @@ class DataManager(Generic[DalT, ContextT]):
             if name not in self._resources:
                 raise UnknownResourceError(name, self._resources)
             replaced[name] = self._registration(name, factory, self._resources[name])
-        override = _Override(dict(services or {}), replaced)
+        override = Override(self, dict(services or {}), replaced)
         self._dal._with_services(override.services)  # refuses what cannot be
-        with self._mutex:
-            self._overrides.append(override)
-            self._apply_overrides()
-        try:
-            yield
-        finally:
-            with self._mutex:  # blocks of several threads may end in any order
-                self._overrides.remove(override)
-                self._apply_overrides()
+        return override
 
     def _apply_overrides(self) -> None:
         """What contexts made from now on find: what is registered, with the overrides of all open blocks over it."""
@@ -686,14 +681,6 @@ class DataManager(Generic[DalT, ContextT]):
         self._under_way.clear()  # these belong to threads that did not survive
         self._app.forget_after_fork()
         self._apply_overrides()
-
-
-class _Override:
-    """What one block of `DataManager.override` puts in the place of what is registered."""
-
-    def __init__(self, services: dict[str, Service[Any]], resources: dict[str, RegisteredResource]) -> None:
-        self.services = services
-        self.resources = resources
 
 
 def _after_fork_in_child() -> None:

@@ -31,6 +31,10 @@ class Shelf:
         self.answers = True
 
 
+class Failed(Exception):
+    """What a body raises."""
+
+
 class Ledgers(Backend[Shelf]):
     """Ledgers over a shelf."""
 
@@ -257,6 +261,126 @@ def test_backends_are_replaced_and_overridden_by_anything() -> None:
     with dm.context() as ctx:
         assert ctx.db == "fake"
     dm.close()
+
+
+class Overriding:
+    """``async with`` over a block of `DataManager.override`, in the way of either half."""
+
+    def __init__(self, drive: Any, block: Any) -> None:
+        self.block = block
+        self.is_async = drive.is_async
+
+    async def __aenter__(self) -> None:
+        await self.block.__aenter__() if self.is_async else self.block.__enter__()
+
+    async def __aexit__(self, *raised: Any) -> Any:
+        return await self.block.__aexit__(*raised) if self.is_async else self.block.__exit__(*raised)
+
+
+async def test_what_an_override_opened_is_closed_with_it(drive: Any, recorder: Any) -> None:
+    """The clients of its backends and its app resources, in reverse; what is registered stays open."""
+    real, fake = backend_for(drive), backend_for(drive)
+    dm = DataManager()
+    dm.register_resources(db=real)
+    dm.register_app_resources(
+        engine=drive.part(recorder.part("engine")), settings=drive.part(recorder.part("settings"))
+    )
+
+    async def touch() -> None:
+        async with drive.block(dm.context()) as ctx:
+            await drive.value(ctx.db)
+            await drive.value(ctx.engine)
+            await drive.value(ctx.settings)
+
+    await touch()
+    recorder.clear()
+    block = dm.override(
+        resources={name: drive.part(recorder.part(f"fake {name}")) for name in ("engine", "settings")} | {"db": fake}
+    )
+    async with Overriding(drive, block):
+        await touch()
+    assert ([client.closed for client in fake.made], [client.closed for client in real.made]) == ([True], [False])
+    assert [event for event in recorder if event.endswith("ends")] == ["fake settings ends", "fake engine ends"]
+    async with Overriding(drive, block):  # a decorator, say, of a function that is called again
+        await touch()
+    assert [client.closed for client in fake.made] == [True, True]
+    await drive.close_manager(dm)
+    assert [client.closed for client in real.made] == [True]
+
+
+async def test_overrides_close_what_is_their_own(drive: Any) -> None:
+    """An inner block leaves the outer one's client open."""
+    outer, inner = backend_for(drive), backend_for(drive)
+    dm = DataManager()
+    dm.register_resources(db=backend_for(drive))
+
+    async def touch() -> None:
+        async with drive.block(dm.context()) as ctx:
+            await drive.value(ctx.db)
+
+    async with Overriding(drive, dm.override(resources={"db": outer})):
+        await touch()
+        async with Overriding(drive, dm.override(resources={"db": inner})):
+            await touch()
+        assert [client.closed for client in (*outer.made, *inner.made)] == [False, True]
+        await touch()
+    assert [client.closed for client in outer.made] == [True]
+
+
+@pytest.mark.parametrize("fails", ["close", "body and close"])
+async def test_an_override_whose_client_does_not_close(drive: Any, fails: str, caplog: Any) -> None:
+    """It is over all the same. What the body raised comes first."""
+
+    def broken(manager: Any) -> Iterator[int]:
+        yield 1
+        raise OSError("no disk")
+
+    def sound(manager: Any) -> Iterator[int]:
+        yield 0
+
+    dm: Any = DataManager()
+    dm.register_app_resources(engine=drive.part(sound))
+    with pytest.raises(Failed if "body" in fails else OSError) as raised:
+        async with Overriding(drive, dm.override(resources={"engine": drive.part(broken)})):
+            await drive.value(dm.engine)
+            if "body" in fails:
+                raise Failed
+    notes = "".join(raised.value.__notes__)
+    assert "closing resource 'engine'" in notes
+    assert ("no disk" in notes) is ("body" in fails)
+    assert ("no disk" in caplog.text) is ("body" in fails)
+    assert await drive.value(dm.engine) == 0
+    await drive.close_manager(dm)
+
+
+def test_async_clients_of_a_sync_override_stay_open() -> None:
+    """Nothing can be awaited at its end: `aclose` closes them, or the end of the event loop."""
+    fake = AsyncLedgers()
+    dm = DataManager()
+    dm.register_resources(db=AsyncLedgers())
+
+    async def scenario() -> None:
+        with dm.override(resources={"db": fake}):
+            await ause(dm)
+        assert [client.closed for client in fake.made] == [False]
+        await dm.aclose()
+        assert [client.closed for client in fake.made] == [True]
+
+    asyncio.run(scenario())
+
+
+def test_an_override_decorates() -> None:
+    dm: Any = DataManager()
+    dm.register_resources(db=Ledgers())
+    fake = Ledgers()
+
+    @dm.override(resources={"db": fake})
+    def work() -> None:
+        use(dm)
+
+    work()
+    work()
+    assert [client.closed for client in fake.made] == [True, True]
 
 
 def test_the_base_class_says_what_to_define() -> None:
