@@ -236,6 +236,17 @@ class TestPool:
             await bench.write(ctx)
         assert bench.look() == "tea"
 
+    @scenario()
+    async def test_a_ping_does_not_mind_lost_connections(self, bench: Bench) -> None:
+        """A server that was restarted answers again, whatever the pool still holds."""
+        async with bench.context() as ctx, bench.context() as inner:
+            await bench.read(ctx)
+            await bench.read(inner)
+        self._kill(bench)
+        assert (await bench.ping()).ok
+        client = await settled(bench.manager.get_client("db"))
+        assert client.get_stats()["pool_available"] == client.get_stats()["pool_size"]
+
     @over(max_size=1)
     async def test_all_are_lost(self, bench: Bench) -> None:
         """A server that goes away again and again is an error."""
@@ -257,6 +268,7 @@ class TestPool:
             async with bench.context() as ctx:
                 await bench.read(ctx)
         assert ctx.outcome == "rolled_back"
+        assert (await bench.ping()).error == "AdminShutdown"
 
     def _kill(self, bench: Bench) -> None:
         bench.host.server.ask(  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from polydatum.backends.sources import refuse_options
@@ -10,7 +11,7 @@ from polydatum.clients import AsyncBackend, Backend
 from polydatum.errors import ConfigurationError, MissingClientError
 
 try:
-    from psycopg import OperationalError
+    from psycopg import AsyncConnection, Connection, OperationalError
     from psycopg.conninfo import conninfo_to_dict
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 except ImportError as error:
@@ -18,6 +19,7 @@ except ImportError as error:
 
 from polydatum.backends.psycopg_transactions import AsyncPsycopgTransaction, PsycopgTransaction
 
+T = TypeVar("T")
 PoolT = TypeVar("PoolT", "ConnectionPool[Any]", "AsyncConnectionPool[Any]")
 
 POOL_DEFAULTS: dict[str, Any] = {"min_size": 0, "max_size": 10, "timeout": 5.0}
@@ -95,25 +97,46 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
         client.close()
 
     def begin(self, context: Any, client: ConnectionPool[Any], name: str) -> PsycopgTransaction:
-        """Take a connection and begin a transaction. One that was lost in the pool is replaced."""
-        chances = client.max_size
-        while True:
-            connection = client.getconn()
+        """Take a connection and begin a transaction."""
+
+        def begun(connection: Connection[Any]) -> PsycopgTransaction:
             transaction = PsycopgTransaction(connection, client, name, context, self._resolve_unknown)
             try:
                 transaction.begin()
-            except BaseException as error:
+            except BaseException:
                 transaction.close()
-                chances -= 1
-                if not (isinstance(error, OperationalError) and connection.closed and chances):
-                    raise
-            else:
-                return transaction
+                raise
+            return transaction
+
+        return _over_live(client, begun)
 
     def ping(self, client: ConnectionPool[Any]) -> None:
         """``SELECT 1``."""
-        with client.connection() as connection:
-            connection.execute("SELECT 1")
+
+        def ask(connection: Connection[Any]) -> None:
+            try:
+                with connection:
+                    connection.execute("SELECT 1")
+            finally:
+                client.putconn(connection)
+
+        _over_live(client, ask)
+
+
+def _over_live(pool: ConnectionPool[Any], begin: Callable[[Connection[Any]], T]) -> T:
+    """Begin something over a connection of the pool. One that was lost in there is replaced, as nothing was done over it.
+
+    After a restart of the server they all are. ``begin`` gives its connection back if it raises.
+    """
+    chances = pool.max_size
+    while True:
+        connection = pool.getconn()
+        try:
+            return begin(connection)
+        except OperationalError:
+            chances -= 1
+            if not (connection.closed and chances):
+                raise
 
 
 class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["AsyncConnectionPool[Any]"]):
@@ -147,21 +170,39 @@ class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["Asyn
 
     async def begin(self, context: Any, client: AsyncConnectionPool[Any], name: str) -> AsyncPsycopgTransaction:
         """As `PsycopgBackend.begin`."""
-        chances = client.max_size
-        while True:
-            connection = await client.getconn()
+
+        async def begun(connection: AsyncConnection[Any]) -> AsyncPsycopgTransaction:
             transaction = AsyncPsycopgTransaction(connection, client, name, context, self._resolve_unknown)
             try:
                 await transaction.begin()
-            except BaseException as error:
+            except BaseException:
                 await transaction.close()
-                chances -= 1
-                if not (isinstance(error, OperationalError) and connection.closed and chances):
-                    raise
-            else:
-                return transaction
+                raise
+            return transaction
+
+        return await _aover_live(client, begun)
 
     async def ping(self, client: AsyncConnectionPool[Any]) -> None:
         """As `PsycopgBackend.ping`."""
-        async with client.connection() as connection:
-            await connection.execute("SELECT 1")
+
+        async def ask(connection: AsyncConnection[Any]) -> None:
+            try:
+                async with connection:
+                    await connection.execute("SELECT 1")
+            finally:
+                await client.putconn(connection)
+
+        await _aover_live(client, ask)
+
+
+async def _aover_live(pool: AsyncConnectionPool[Any], begin: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+    """The async twin of `_over_live`."""
+    chances = pool.max_size
+    while True:
+        connection = await pool.getconn()
+        try:
+            return await begin(connection)
+        except OperationalError:
+            chances -= 1
+            if not (connection.closed and chances):
+                raise
