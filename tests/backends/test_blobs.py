@@ -220,14 +220,8 @@ class Authority(Transaction):
         raise self.error
 
 
-class Broken:
+class Broken(MemoryStore):
     """A store that cannot delete."""
-
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store, name)
 
     def delete(self, paths: Any) -> None:
         raise OSError("no route to the store")
@@ -490,7 +484,7 @@ class TestDeletionsThatFail:
                 raise FileNotFoundError
             if paths == "locked":
                 raise PermissionError
-            host.store.store.delete(paths)
+            MemoryStore.delete(host.store, paths)
 
         async def delete_async(paths: Any) -> None:
             delete(paths)

@@ -234,8 +234,9 @@ class TestBackends:
 
     @pytest.mark.parametrize("kind", [HttpBackend, AsyncHttpBackend])
     def test_options_are_for_a_url(self, kind: Any) -> None:
-        with pytest.raises(ConfigurationError):
-            kind(object(), timeout=1)
+        client = httpx.Client() if kind is HttpBackend else httpx.AsyncClient()
+        with pytest.raises(ConfigurationError, match="timeout would go to the client"):
+            kind(client, timeout=1)
 
     def test_repr(self) -> None:
         assert (

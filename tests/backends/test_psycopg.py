@@ -225,7 +225,7 @@ class TestPool:
         assert ctx.outcome == "rolled_back"
         assert bench.look() is None
 
-    @scenario()
+    @over(max_size=2)
     async def test_connections_lost_in_the_pool_are_replaced(self, bench: Bench) -> None:
         """As nothing was done over them yet, nobody needs to know."""
         async with bench.context() as ctx, bench.context() as inner:
@@ -236,16 +236,15 @@ class TestPool:
             await bench.write(ctx)
         assert bench.look() == "tea"
 
-    @scenario()
+    @over(max_size=2)
     async def test_a_ping_does_not_mind_lost_connections(self, bench: Bench) -> None:
         """A server that was restarted answers again, whatever the pool still holds."""
         async with bench.context() as ctx, bench.context() as inner:
             await bench.read(ctx)
             await bench.read(inner)
         self._kill(bench)
-        assert (await bench.ping()).ok
-        client = await settled(bench.manager.get_client("db"))
-        assert client.get_stats()["pool_available"] == client.get_stats()["pool_size"]
+        for _ in range(3):  # as many as it holds, so that one that was not given back would be missed
+            assert (await bench.ping()).ok
 
     @over(max_size=1)
     async def test_all_are_lost(self, bench: Bench) -> None:
@@ -364,10 +363,8 @@ class AsyncRefusing(psycopg.AsyncConnection[Any]):
 
 
 class TestSources:
-    def test_what_is_refused(self) -> None:
+    def test_options_are_for_a_url(self) -> None:
         pool = AsyncConnectionPool("", open=False)
-        with pytest.raises(ConfigurationError, match="takes a URL or ConnectionPool, not a AsyncConnectionPool"):
-            PsycopgBackend(pool)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="AsyncPsycopgBackend: max_size would go to the pool"):
             AsyncPsycopgBackend(pool, max_size=2)
 

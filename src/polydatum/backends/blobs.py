@@ -23,7 +23,7 @@ from polydatum.transactions import AsyncTransaction, Transaction
 
 try:
     import obstore
-    from obstore.store import AzureStore, GCSStore, S3Store, from_url
+    from obstore.store import AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store, from_url
 except ImportError as error:
     raise MissingClientError("BlobBackend", "obstore", "blobs") from error
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Data = bytes | bytearray | memoryview | IO[bytes] | Path | Iterable[bytes]
 
+STORES = (AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store)
 PING_PREFIX = "polydatum-ping"
 """Listed by `ping`, and better not there: one exchange, which a missing bucket or a wrong password makes fail."""
 CHUNK = 1024 * 1024
@@ -272,7 +273,7 @@ class BlobBackend(Backend["ObjectStore"]):
             ``client_options``, ``retry_config``, ``mkdir``, ...
 
     Raises:
-        ConfigurationError: if options are given together with a store.
+        ConfigurationError: if the source is something else, or a store that has options although it is made already.
         ForkedStoreError: on use in a child of a process that has used a store before.
 
     Example:
@@ -293,7 +294,7 @@ class BlobBackend(Backend["ObjectStore"]):
     """
 
     def __init__(self, source: str | ObjectStore, **options: Any) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, *STORES))
         self._source = _Source(source, options)
 
     def connect(self) -> ObjectStore:
@@ -322,7 +323,7 @@ class AsyncBlobBackend(AsyncBackend["ObjectStore"]):
     """The async twin of `BlobBackend`: services get an `AsyncBlobs`. It needs asyncio: obstore does not know trio."""
 
     def __init__(self, source: str | ObjectStore, **options: Any) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, *STORES))
         self._source = _Source(source, options)
 
     async def connect(self) -> ObjectStore:

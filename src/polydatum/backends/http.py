@@ -6,6 +6,7 @@ A request to another server cannot be undone. So this takes no part in the outco
 from __future__ import annotations
 
 import contextlib
+import sys
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -35,7 +36,7 @@ class HttpBackend(Backend[httpx2.Client]):
         options: passed on to the client that is made: ``headers``, ``auth``, ``timeout``, ``limits``, ``transport``, ...
 
     Raises:
-        ConfigurationError: if options are given together with a client.
+        ConfigurationError: if the source is something else, or has options although it is made already.
 
     Example:
         >>> from polydatum import DataManager
@@ -51,7 +52,7 @@ class HttpBackend(Backend[httpx2.Client]):
     """
 
     def __init__(self, source: str | Any, *, ping_path: str | None = None, **options: Any) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, *_kinds("Client")))
         self._source = _Source(source, ping_path, options)
 
     def connect(self) -> httpx2.Client:
@@ -82,7 +83,7 @@ class AsyncHttpBackend(AsyncBackend[httpx2.AsyncClient]):
     """
 
     def __init__(self, source: str | Any, *, ping_path: str | None = None, **options: Any) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, *_kinds("AsyncClient")))
         self._source = _Source(source, ping_path, options)
 
     async def connect(self) -> httpx2.AsyncClient:
@@ -104,6 +105,11 @@ class AsyncHttpBackend(AsyncBackend[httpx2.AsyncClient]):
 
     def __repr__(self) -> str:
         return f"AsyncHttpBackend({self._source!r})"
+
+
+def _kinds(name: str) -> list[type]:
+    """The client's class, of httpx2, and of httpx if the user has loaded it."""
+    return [getattr(module, name) for module in (httpx2, sys.modules.get("httpx")) if module is not None]
 
 
 class _Source:

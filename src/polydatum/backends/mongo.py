@@ -121,7 +121,7 @@ class MongoBackend(Backend[MongoClient[dict[str, Any]]]):
     def __init__(
         self, source: str | MongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
     ) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, MongoClient))
         self._url = source if isinstance(source, str) else None
         self._database = database or _database_in(source)
         self._options = options
@@ -216,7 +216,7 @@ class AsyncMongoBackend(AsyncBackend[AsyncMongoClient[dict[str, Any]]]):
     def __init__(
         self, source: str | AsyncMongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
     ) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, AsyncMongoClient))
         self._url = source if isinstance(source, str) else None
         self._database = database or _database_in(source)
         self._options = options

@@ -6,9 +6,9 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from polydatum.backends.sources import refuse_options
+from polydatum.backends.sources import given_client
 from polydatum.clients import AsyncBackend, Backend
-from polydatum.errors import ConfigurationError, MissingClientError
+from polydatum.errors import MissingClientError
 
 try:
     from psycopg import AsyncConnection, Connection, OperationalError
@@ -29,14 +29,8 @@ POOL_DEFAULTS: dict[str, Any] = {"min_size": 0, "max_size": 10, "timeout": 5.0}
 class _Pools(Generic[PoolT]):
     """What the sync and the async backend are made of: a pool, or how to make it."""
 
-    def __init__(self, source: object, kind: type, options: dict[str, Any], resolve_unknown: bool) -> None:
+    def __init__(self, source: object, options: dict[str, Any], resolve_unknown: bool) -> None:
         self._conninfo = source if isinstance(source, str) else None
-        if self._conninfo is None and not isinstance(source, kind):
-            raise ConfigurationError(
-                f"{type(self).__name__} takes a URL or {kind.__name__}, not a {type(source).__name__}"
-            )
-        if self._conninfo is None:
-            refuse_options(self, options, "pool")
         self._shown = conninfo_to_dict(self._conninfo) if self._conninfo is not None else None
         self._options = POOL_DEFAULTS | options
         self._resolve_unknown = resolve_unknown
@@ -79,8 +73,8 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
     """
 
     def __init__(self, source: str | ConnectionPool[Any], *, resolve_unknown: bool = False, **options: Any) -> None:
-        Backend.__init__(self, source if isinstance(source, ConnectionPool) else None)
-        _Pools.__init__(self, source, ConnectionPool, options, resolve_unknown)
+        Backend.__init__(self, given_client(self, source, options, ConnectionPool, what="pool"))
+        _Pools.__init__(self, source, options, resolve_unknown)
 
     def __repr__(self) -> str:
         return self._repr(self._given)
@@ -128,15 +122,15 @@ def _over_live(pool: ConnectionPool[Any], begin: Callable[[Connection[Any]], T])
 
     After a restart of the server they all are. ``begin`` gives its connection back if it raises.
     """
-    chances = pool.max_size
+    lost = pool.max_size  # at most; the next one is new
     while True:
         connection = pool.getconn()
         try:
             return begin(connection)
         except OperationalError:
-            chances -= 1
-            if not (connection.closed and chances):
+            if not (connection.closed and lost):
                 raise
+            lost -= 1
 
 
 class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["AsyncConnectionPool[Any]"]):
@@ -151,8 +145,8 @@ class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["Asyn
     def __init__(
         self, source: str | AsyncConnectionPool[Any], *, resolve_unknown: bool = False, **options: Any
     ) -> None:
-        AsyncBackend.__init__(self, source if isinstance(source, AsyncConnectionPool) else None)
-        _Pools.__init__(self, source, AsyncConnectionPool, options, resolve_unknown)
+        AsyncBackend.__init__(self, given_client(self, source, options, AsyncConnectionPool, what="pool"))
+        _Pools.__init__(self, source, options, resolve_unknown)
 
     def __repr__(self) -> str:
         return self._repr(self._given)
@@ -197,12 +191,12 @@ class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["Asyn
 
 async def _aover_live(pool: AsyncConnectionPool[Any], begin: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
     """The async twin of `_over_live`."""
-    chances = pool.max_size
+    lost = pool.max_size
     while True:
         connection = await pool.getconn()
         try:
             return await begin(connection)
         except OperationalError:
-            chances -= 1
-            if not (connection.closed and chances):
+            if not (connection.closed and lost):
                 raise
+            lost -= 1

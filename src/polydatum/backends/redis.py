@@ -137,7 +137,7 @@ class RedisBackend(Backend[redis.Redis]):
     """
 
     def __init__(self, source: str | redis.Redis, *, immediate: bool = False, **options: Any) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, redis.Redis))
         self._url = source if isinstance(source, str) else None
         self._immediate = immediate
         self._options = options
@@ -244,7 +244,7 @@ class AsyncRedisBackend(AsyncBackend[redis.asyncio.Redis]):
     """
 
     def __init__(self, source: str | redis.asyncio.Redis, *, immediate: bool = False, **options: Any) -> None:
-        super().__init__(given_client(self, source, options))
+        super().__init__(given_client(self, source, options, redis.asyncio.Redis))
         self._url = source if isinstance(source, str) else None
         self._immediate = immediate
         self._options = options

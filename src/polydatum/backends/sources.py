@@ -9,16 +9,33 @@ from urllib.parse import urlsplit
 from polydatum.errors import ConfigurationError
 
 
-def given_client(backend: object, source: Any, options: Mapping[str, Any]) -> Any:
+def given_client(backend: object, source: Any, options: Mapping[str, Any], *kinds: type, what: str = "client") -> Any:
     """The user's own client; None if the source is a URL, and the backend makes one with the options.
 
+    Args:
+        backend: for messages.
+        source: what the user gave.
+        options: those for a client that is made.
+        kinds: what the client may be; anything if there are none.
+        what: the word for a client.
+
     Raises:
-        ConfigurationError: if there are options for a client that is made already.
+        ConfigurationError: if it is of another kind, or if there are options for a client that is made already.
     """
     if isinstance(source, str):
         return None
-    refuse_options(backend, options, "client")
+    if kinds and not isinstance(source, kinds):
+        *first, last = ["a URL", *map(_full_name, kinds)]
+        raise ConfigurationError(
+            f"{type(backend).__name__} takes {', '.join(first)} or {last}, not a {_full_name(type(source))}"
+        )
+    refuse_options(backend, options, what)
     return source
+
+
+def _full_name(kind: type) -> str:
+    """With its module, as the sync and the async client may have the same name."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def refuse_options(backend: object, options: Mapping[str, Any], what: str) -> None:
