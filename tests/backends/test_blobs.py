@@ -100,7 +100,7 @@ class MemoryHost(BlobHost):
         self.store = MemoryStore()
 
     def backend(self) -> Any:
-        return self.kind(self.store)  # of a URL, each client would have a memory of its own
+        return self.kind(self.store)  # of a URL it would have a memory that `look` does not see
 
 
 class FolderHost(BlobHost):
@@ -561,6 +561,35 @@ class TestBackends:
     def test_options_are_for_a_url(self, kind: Any) -> None:
         with pytest.raises(ConfigurationError):
             kind(MemoryStore(), region="eu")
+
+    def test_memory_is_one_for_all_event_loops(self) -> None:
+        """What one test, or request of a Flask app, has put there is found by the next; backends do not share it."""
+        dm = DataManager()
+        dm.register_resources(blobs=AsyncBlobBackend("memory:///"), others=AsyncBlobBackend("memory:///"))
+
+        async def put() -> str:
+            async with dm.context() as ctx:
+                return await (await ctx.blobs).put(b"tea")
+
+        async def found(key: str) -> list[bool]:
+            async with dm.context() as ctx:
+                seen = [await (await blobs).exists(key) for blobs in (ctx.blobs, ctx.others)]
+            await dm.aclose()
+            return seen
+
+        key = asyncio.run(put())
+        assert asyncio.run(found(key)) == [True, False]
+        assert asyncio.run(found(key)) == [True, False]
+
+    def test_memory_outlives_the_manager(self) -> None:
+        dm = DataManager()
+        dm.register_resources(blobs=BlobBackend("memory:///"))
+        with dm.context() as ctx:
+            key = ctx.blobs.put(b"tea")
+        dm.close()
+        with dm.context() as ctx:
+            assert ctx.blobs.exists(key)
+        dm.close()
 
     def test_ping_misses_the_bucket(self, s3: S3, is_async: bool) -> None:  # noqa: F811
         dm = DataManager()

@@ -267,8 +267,8 @@ class BlobBackend(Backend["ObjectStore"]):
     obstore does not survive a fork: use it after the fork only.
 
     Args:
-        source: a URL (``s3://bucket/prefix``, ``gs://...``, ``az://...``, ``file:///folder``, ``memory:///``), or a store of
-            your own.
+        source: a URL (``s3://bucket/prefix``, ``gs://...``, ``az://...``, ``file:///folder``), or a store of your own.
+            ``memory:///`` is a memory of this backend, for all event loops, as long as the process lives.
         options: passed on to ``obstore.store.from_url`` with a URL: ``region``, ``endpoint``, ``access_key_id``,
             ``client_options``, ``retry_config``, ``mkdir``, ...
 
@@ -356,7 +356,10 @@ class _Source:
         self._options = options
 
     def connect(self) -> ObjectStore:
-        return from_url(self._source, **self._options)
+        store = from_url(self._source, **self._options)
+        if isinstance(store, MemoryStore):  # one for all event loops: what it holds is nowhere else
+            return self.__dict__.setdefault("_memory", store)  # type: ignore[no-any-return]
+        return store
 
     def __repr__(self) -> str:
         if isinstance(self._source, str):
