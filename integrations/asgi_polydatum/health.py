@@ -6,10 +6,10 @@ from typing import Any
 
 from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
 from polydatum import DataManager
-from polydatum.adapting import find_manager, health_answer
+from polydatum.adapting import PING_TIMEOUT, find_manager, health_answer
 
 
-def health(data_manager: DataManager[Any, Any] | str) -> ASGIApp:
+def health(data_manager: DataManager[Any, Any] | str, *, timeout: float = PING_TIMEOUT) -> ASGIApp:
     """An ASGI application that asks every backend for a sign of life, and answers 200, or 503 if one gives none.
 
     The body is JSON, ``{"ok": true, "resources": {"db": true}}``. To be mounted outside of what needs a login, such as
@@ -18,6 +18,7 @@ def health(data_manager: DataManager[Any, Any] | str) -> ASGIApp:
 
     Args:
         data_manager: the DataManager or a dotted path to it.
+        timeout: seconds that all of them together may take; less than the patience of whoever asks.
 
     Raises:
         ManagerNotFoundError: if it cannot be imported.
@@ -28,7 +29,7 @@ def health(data_manager: DataManager[Any, Any] | str) -> ASGIApp:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"a health endpoint serves HTTP, not {scope['type']}")
-        answer = health_answer(await manager.aping())
+        answer = health_answer(await manager.aping(timeout=timeout))
         headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})

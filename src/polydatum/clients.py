@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .app_scope import AppResource
-from .errors import ForkedResourceError
+from .errors import AsyncResourceError, ForkedResourceError
 from .kinds import ASYNC_BACKEND
 from .opening import UnderWay
 from .resources import RegisteredResource
@@ -24,7 +24,7 @@ ClientT = TypeVar("ClientT")
 class Ping(NamedTuple):
     """Whether the server behind a resource answered, how many seconds that took, and what kept it from answering.
 
-    That is the name of an exception's class: its message may hold what must not be shown.
+    That is the name of an exception's class: its message may hold what must not be shown. A ``TimeoutError`` may be our own.
     """
 
     ok: bool
@@ -134,10 +134,11 @@ class AsyncBackend(_Given[ClientT]):
 class BackedResource(RegisteredResource):
     """A backend by its name, and the client that it shares among all contexts of a manager."""
 
-    __slots__ = ("backend", "client")
+    __slots__ = ("asked", "backend", "client")
 
     def __init__(self, name: str, backend: Backend[Any] | AsyncBackend[Any], under_way: UnderWay) -> None:
         self.backend = backend
+        self.asked: dict[Any, Any] = {}  # pings under way, by process or event loop
         if isinstance(backend, AsyncBackend):
             super().__init__(name, self._abegin, under_way, kind=ASYNC_BACKEND)
             self.client = AppResource(f"{name} client", self._aclient, under_way)
@@ -189,16 +190,35 @@ class BackedResource(RegisteredResource):
             await backend.disconnect(client)
 
     def ping(self, data_manager: Any) -> Ping:
-        """Ask the server for a sign of life."""
+        """Ask the server for a sign of life.
+
+        An async backend is asked in an event loop of this call's own, over a client that is made for it: others belong to
+        their loops.
+        """
         started = perf_counter()
         try:
-            self.backend.ping(self.client_for(data_manager))
+            if self.kind.is_async:
+                import asyncio
+
+                asyncio.run(self._ask_alone())
+            else:
+                self.backend.ping(self.client_for(data_manager))
         except Exception as error:
             return Ping(False, perf_counter() - started, type(error).__name__)
         return Ping(True, perf_counter() - started)
 
+    async def _ask_alone(self) -> None:
+        backend: Any = self.backend
+        if backend._given is not None:
+            raise AsyncResourceError(self.name, "has a client of an event loop, where 'await dm.aping()' can ask it")
+        client = await backend.connect()
+        try:
+            await backend.ping(client)
+        finally:
+            await backend.disconnect(client)
+
     async def aping(self, data_manager: Any) -> Ping:
-        """The async twin of `ping`, for an async backend."""
+        """The async twin of `ping`, for an async backend in the running event loop."""
         started = perf_counter()
         backend: Any = self.backend
         try:

@@ -39,14 +39,14 @@ _CLOSING_FILES = (closing.__file__, settling.__file__, blocks.__file__)
 HookT = TypeVar("HookT", bound=Callable[[], Any])
 
 
-def check_timeout(teardown_timeout: float) -> None:
+def check_timeout(seconds: float, name: str = "teardown_timeout") -> None:
     """Refuse what is no limit.
 
     Raises:
         ConfigurationError: if it is not above 0.
     """
-    if not teardown_timeout > 0:
-        raise ConfigurationError("teardown_timeout is a number of seconds above 0")
+    if not seconds > 0:
+        raise ConfigurationError(f"{name} is a number of seconds above 0")
 
 
 class Context(ResourceOwner):

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
 from weakref import WeakSet
@@ -32,11 +31,11 @@ from .meta import Meta
 from .middleware import ContextMiddleware, MethodMiddleware
 from .opening import CLOSED, Mark, UnderWay
 from .overriding import Override
+from .pinging import PING_TIMEOUT, aping_all, ping_all
 from .resources import RegisteredResource
 from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
 from .unwinding import RollbackRule
-from .workers import run_in_worker
 
 
 class DynamicContext(Context):
@@ -592,25 +591,31 @@ class DataManager(Generic[DalT, ContextT]):
             raise UnknownResourceError(name, backed)
         return backed[name].client_for(self)
 
-    def ping(self) -> dict[str, Ping]:
-        """Ask the server behind every backend for a sign of life, one after the other, outside of any context.
+    def ping(self, *, timeout: float = PING_TIMEOUT) -> dict[str, Ping]:
+        """Ask the servers behind all backends for a sign of life, outside of any context.
 
-        No exception of a client gets out: what failed is told by its result. Async backends are asked by `aping` only.
+        At once, each in a thread of its own. No exception of a client gets out: what failed is told by its result, and what
+        takes longer than the limit is a ``TimeoutError``; a server that has not answered the last ping is not asked again, but
+        waited for. An async backend is asked in an event loop of its own, over a client that is made for this and closed; one
+        that was given its client is an ``AsyncResourceError`` here, as only `aping` can ask it.
+
+        Args:
+            timeout: in seconds, for all together.
+
+        Raises:
+            ConfigurationError: if the timeout is not above 0.
 
         Example:
             >>> DataManager().ping()
             {}
         """
-        return {name: resource.ping(self) for name, resource in self._backed().items() if not resource.kind.is_async}
+        check_timeout(timeout, "timeout")
+        return ping_all(self._backed().values(), self, timeout)
 
-    async def aping(self) -> dict[str, Ping]:
-        """The async twin of `ping`: asks async backends too. Sync ones are asked in a worker thread."""
-        return {
-            name: await (
-                resource.aping(self) if resource.kind.is_async else run_in_worker(partial(resource.ping, self))
-            )
-            for name, resource in self._backed().items()
-        }
+    async def aping(self, *, timeout: float = PING_TIMEOUT) -> dict[str, Ping]:  # noqa: ASYNC109 -- it raises nothing
+        """The async twin of `ping`: async backends are asked over the clients of the running event loop."""
+        check_timeout(timeout, "timeout")
+        return await aping_all(self._backed().values(), self, timeout)
 
     def _backed(self) -> dict[str, BackedResource]:
         return {name: found for name, found in self._resources.items() if isinstance(found, BackedResource)}

@@ -1,4 +1,4 @@
-"""Worker threads of our own, for sync steps of an async context whose resources were opened in other threads.
+"""Worker threads of our own: for sync steps of an async context whose resources were opened in other threads, for pings.
 
 Of our own, because the usual pool may be full of requests that wait for the very connections these steps give back.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
@@ -33,6 +34,28 @@ async def run_in_worker(fn: Callable[[], Any]) -> Any:
     if _trio_limiter is None:
         _trio_limiter = trio.CapacityLimiter(MAX_WORKERS)
     return await trio.to_thread.run_sync(fn, limiter=_trio_limiter)
+
+
+def run_in_daemon(fn: Callable[[], Any]) -> Any:
+    """Run ``fn`` in a thread of its own, with a copy of the current ContextVars; the end of the program does not wait for it.
+
+    Gives its `concurrent.futures.Future`, which cannot be cancelled.
+    """
+    from concurrent.futures import Future
+
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result = fn()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=copy_context().run, args=(run,), name="polydatum-ping", daemon=True).start()
+    return future
 
 
 def _forget_after_fork() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
 from psycopg import IsolationLevel
 
 from polydatum import CommitOutcomeUnknown
-from polydatum.testing.backend_contract import Bench
+from polydatum.testing.backend_contract import Bench, settled
 from tests.backends.faults import KINDS, each_fault, lost_commit
-from tests.backends.proxy import Direction, Proxy
+from tests.backends.proxy import Direction, Fault, Proxy
 from tests.backends.psycopg_hosts import HOSTS, PsycopgHost
 from tests.backends.sql_servers import NAME, PostgresServer, table_on
 from tests.backends.transfers import ACCOUNTS, OPENING_BALANCE, Transfers
@@ -72,6 +73,25 @@ def test_a_server_that_stays_away_does_not_tell(host: PsycopgHost, proxy: Proxy)
         outcome, error = await lost_commit(bench, proxy, "reply", writes=True, lasts=True)
         assert outcome == "unknown"
         assert isinstance(error, CommitOutcomeUnknown)
+        await bench.close()
+
+    host.run(check())
+
+
+def test_a_ping_does_not_wait_for_a_silent_server(host: PsycopgHost, proxy: Proxy) -> None:
+    """And asks again, over the same few connections, when that has spoken."""
+
+    async def check() -> None:
+        bench = Bench(host, host.backend(max_size=1))
+        assert (await bench.ping()).ok
+        proxy.arm(Fault(0, "reply", 3.0))
+        ask = bench.manager.aping if host.is_async else lambda **options: settled(bench.manager.ping(**options))
+        for _ in range(3):
+            started = monotonic()
+            assert (await ask(timeout=0.2))["db"].error == "TimeoutError"
+            assert monotonic() - started < 2
+        await ask(timeout=10)
+        assert (await ask(timeout=10))["db"].ok
         await bench.close()
 
     host.run(check())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -42,11 +43,18 @@ class Shelf(Backend[object]):
 
 
 class AsyncShelf(AsyncBackend[object]):
-    def __init__(self) -> None:
-        super().__init__(object())
+    async def connect(self) -> object:
+        return object()
 
     async def ping(self, client: object) -> None:
         await asyncio.sleep(0)
+
+
+class Mute(Backend[threading.Event]):
+    """Its server has taken the connection, and says nothing."""
+
+    def ping(self, client: threading.Event) -> None:
+        assert client.wait(10)
 
 
 def manager(error: Exception | None = None) -> DataManager[Any, Any]:
@@ -58,38 +66,38 @@ def manager(error: Exception | None = None) -> DataManager[Any, Any]:
 Answer = tuple[int, dict[str, Any], dict[str, str]]
 
 
-def over_asgi(dm: Any, method: str = "GET") -> Answer:
-    app = Starlette(routes=[Mount("/health", asgi_polydatum.health(dm))])
+def over_asgi(dm: Any, method: str = "GET", **options: Any) -> Answer:
+    app = Starlette(routes=[Mount("/health", asgi_polydatum.health(dm, **options))])
     app.add_middleware(asgi_polydatum.PolydatumMiddleware, data_manager=dm)
     reply = TestClient(app).request(method, "/health")
     return reply.status_code, reply.json() if reply.content else {}, {**reply.headers}
 
 
-def over_wsgi(dm: Any, method: str = "GET") -> Answer:
-    reply = Client(wsgi_polydatum.health(dm)).open("/health", method=method)
+def over_wsgi(dm: Any, method: str = "GET", **options: Any) -> Answer:
+    reply = Client(wsgi_polydatum.health(dm, **options)).open("/health", method=method)
     return reply.status_code, json.loads(reply.data) if reply.data else {}, {k.lower(): v for k, v in reply.headers}
 
 
-def over_flask(dm: Any, method: str = "GET") -> Answer:
+def over_flask(dm: Any, method: str = "GET", **options: Any) -> Answer:
     app = flask.Flask("shop")
-    app.add_url_rule("/health", "health", lambda: wsgi_polydatum.health(dm))
+    app.add_url_rule("/health", "health", lambda: wsgi_polydatum.health(dm, **options))
     reply = app.test_client().open("/health", method=method)
     return reply.status_code, reply.get_json(silent=True) or {}, {k.lower(): v for k, v in reply.headers}
 
 
-def over_django(dm: Any, method: str = "GET") -> Answer:
+def over_django(dm: Any, method: str = "GET", **options: Any) -> Answer:
     from django_polydatum import views
 
     with override_settings(POLYDATUM={"DATA_MANAGER": dm}):
-        reply = views.health(HttpRequest())
+        reply = views.health(HttpRequest(), **options)
     return reply.status_code, json.loads(reply.content), {k.lower(): v for k, v in reply.items()}
 
 
-def over_async_django(dm: Any, method: str = "GET") -> Answer:
+def over_async_django(dm: Any, method: str = "GET", **options: Any) -> Answer:
     from django_polydatum import views
 
     with override_settings(POLYDATUM={"DATA_MANAGER": dm}):
-        reply = asyncio.run(views.ahealth(HttpRequest()))
+        reply = asyncio.run(views.ahealth(HttpRequest(), **options))
     return reply.status_code, json.loads(reply.content), {k.lower(): v for k, v in reply.items()}
 
 
@@ -100,11 +108,10 @@ pytestmark = pytest.mark.usefixtures("django_settings")
 
 @pytest.mark.parametrize("ask", SYNC + ASYNC)
 def test_every_backend_answers(ask: Callable[[Any], Answer]) -> None:
-    """Async ones are asked where something can be awaited; what is no backend is not asked."""
+    """Async ones everywhere; what is no backend is not asked."""
     status, body, headers = ask(manager())
     assert status == 200
-    feed = {"feed": True} if ask in ASYNC else {}
-    assert body == {"ok": True, "resources": {"db": True, "cache": True, **feed}}
+    assert body == {"ok": True, "resources": {"db": True, "cache": True, "feed": True}}
     assert headers["content-type"] == "application/json"
     assert headers["cache-control"] == "no-store"
 
@@ -117,6 +124,26 @@ def test_one_gives_no_answer(ask: Callable[[Any], Answer]) -> None:
     assert body["ok"] is False
     assert (body["resources"]["db"], body["resources"]["cache"]) == (True, False)
     assert "internal" not in str(body)
+
+
+@pytest.mark.parametrize("ask", SYNC + ASYNC)
+def test_one_that_cannot_be_asked(ask: Callable[[Any], Answer]) -> None:
+    """A given async client belongs to its event loop: where there is none, nobody says that it is fine."""
+    dm: DataManager[Any, Any] = DataManager()
+    dm.register_resources(feed=AsyncShelf(object()))
+    status, body, _ = ask(dm)
+    assert (status, body["resources"]) == ((200, {"feed": True}) if ask in ASYNC else (503, {"feed": False}))
+
+
+@pytest.mark.parametrize("ask", SYNC + ASYNC)
+def test_one_that_says_nothing(ask: Callable[..., Answer]) -> None:
+    """The answer does not wait for it longer than it was told."""
+    may_answer = threading.Event()
+    dm: DataManager[Any, Any] = DataManager()
+    dm.register_resources(db=Shelf(), feed=Mute(may_answer))
+    status, body, _ = ask(dm, timeout=0.2)
+    may_answer.set()
+    assert (status, body["resources"]) == (503, {"db": True, "feed": False})
 
 
 @pytest.mark.parametrize("ask", [over_asgi, over_wsgi, over_flask])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,40 +158,6 @@ async def test_ping(drive: Any) -> None:
     assert pings["db"].error == "ConnectionError"
     assert "secret" not in str(pings)
     await drive.close_manager(dm)
-
-
-def test_a_sync_ping_does_not_block_the_loop() -> None:
-    """The loop goes on while a server keeps quiet."""
-
-    class Quiet(Ledgers):
-        def __init__(self) -> None:
-            super().__init__()
-            self.asked, self.may_answer = threading.Event(), threading.Event()
-
-        def ping(self, client: Any) -> None:
-            self.asked.set()
-            assert self.may_answer.wait(10)
-
-    backend = Quiet()
-    dm = DataManager()
-    dm.register_resources(db=backend)
-
-    async def main() -> None:
-        ping = asyncio.create_task(dm.aping())
-        assert await asyncio.to_thread(backend.asked.wait, 10)
-        backend.may_answer.set()
-        assert (await ping)["db"].ok
-
-    asyncio.run(main())
-    dm.close()
-
-
-def test_ping_leaves_async_backends_out() -> None:
-    """They need a loop: `aping`."""
-    dm = DataManager()
-    dm.register_resources(db=AsyncLedgers())
-    assert dm.ping() == {}
-    assert list(asyncio.run(dm.aping())) == ["db"]
 
 
 def test_the_client_of_what_is_no_backend() -> None:

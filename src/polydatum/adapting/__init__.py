@@ -13,6 +13,7 @@ with `StreamedBody`. What it owes its users beyond that:
 
 from polydatum.inspection import tree
 from polydatum.messages import UserId
+from polydatum.pinging import PING_TIMEOUT
 from polydatum.unwinding import RollbackRule
 
 from .answers import (
@@ -30,6 +31,7 @@ from .rules import RULES, InvalidRuleError, RequestRules, find_rule
 from .streaming import AsyncStreamedBody, StreamedBody
 
 __all__ = [
+    "PING_TIMEOUT",
     "RULES",
     "AdapterMissingError",
     "AsyncStreamedBody",
