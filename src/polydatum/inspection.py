@@ -103,10 +103,21 @@ def problems(
     resources: Iterable[RegisteredResource],
     context_middleware: Iterable[ContextMiddleware],
     method_middleware: Iterable[MethodMiddleware],
+    commit_order: Iterable[str],
 ) -> list[Problem]:
     """Everything that `DataManager.check` reports."""
     found: list[Problem] = []
     services = dict(nested_services(dal))
+    resources = list(resources)
+    known = {resource.name for resource in resources}
+    for name in commit_order:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            found.append(
+                Problem(
+                    "unknown-resource", "commit_order", f"no resource {name!r} (registered: {listed}); correct the name"
+                )
+            )
     for resource in resources:
         if resource.name in services:
             found.append(

@@ -151,6 +151,8 @@ class DataManager(Generic[DalT, ContextT]):
         if not issubclass(context_class, Context):
             raise ConfigurationError(f"context_class has to be a subclass of Context, not {context_class.__name__}")
         check_timeout(teardown_timeout)
+        if isinstance(commit_order, str):
+            raise ConfigurationError(f"commit_order is a sequence of names, such as [{commit_order!r}], not a text")
         self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
         self._current: Callable[[], Any] = self._var.get
         self._mutex = threading.RLock()
@@ -569,10 +571,16 @@ class DataManager(Generic[DalT, ContextT]):
     def check(self) -> list[Problem]:
         """What will go wrong, found without opening anything. Run it in a test or at start-up.
 
-        Name clashes, middleware that does not fit a method, and generators whose code after the yield does not run when
-        a request fails.
+        Name clashes, unknown names in ``commit_order``, middleware that does not fit a method, and generators whose code
+        after the yield does not run when a request fails.
         """
-        return problems(self._dal, self._resources.values(), self._context_middleware, self._method_middleware)
+        return problems(
+            self._dal,
+            self._resources.values(),
+            self._context_middleware,
+            self._method_middleware,
+            () if self._asks_for_resources else self._commit_order,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Services, methods, resources and middleware as plain data, for tools."""
@@ -581,15 +589,21 @@ class DataManager(Generic[DalT, ContextT]):
     def get_client(self, name: str) -> Any:
         """The client behind a `Backend`, such as an engine or a pool, made now if there was none; awaitable if async.
 
-        For start-up work such as creating tables. It belongs to the manager, which closes it.
+        For start-up work such as creating tables. It belongs to the manager, which closes it; where the backend was given the
+        user's own client, it is that one.
 
         Raises:
-            UnknownResourceError: if no backend is registered under that name.
+            UnknownResourceError: if there is no resource of that name.
+            InvalidResourceError: if it is no backend.
         """
-        backed = self._backed()
-        if name not in backed:
-            raise UnknownResourceError(name, backed)
-        return backed[name].client_for(self)
+        resource = self._resources.get(name)
+        if resource is None:
+            raise UnknownResourceError(name, self._resources)
+        if not isinstance(resource, BackedResource):
+            raise InvalidResourceError(
+                name, "it is no backend, so it has no client; open a context, and touch the resource itself"
+            )
+        return resource.client_for(self)
 
     def ping(self, *, timeout: float = PING_TIMEOUT) -> dict[str, Ping]:
         """Ask the servers behind all backends for a sign of life, outside of any context.

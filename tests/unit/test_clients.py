@@ -16,6 +16,7 @@ from polydatum import (
     Backend,
     DataManager,
     ForkedResourceError,
+    InvalidResourceError,
     UnknownResourceError,
 )
 from tests.unit.ledgers import AsyncLedger, Ledger
@@ -161,9 +162,12 @@ async def test_ping(drive: Any) -> None:
 
 
 def test_the_client_of_what_is_no_backend() -> None:
+    """It says whether there is no such resource, or one without a client."""
     dm = DataManager()
     dm.register_resources(other=lambda context: contextlib.nullcontext(1), db=Ledgers())
-    with pytest.raises(UnknownResourceError, match="no resource 'other' is registered .registered: db."):
+    with pytest.raises(UnknownResourceError, match=r"no resource 'missing' is registered \(registered: db, other\)"):
+        dm.get_client("missing")
+    with pytest.raises(InvalidResourceError, match=r"resource 'other': it is no backend, so it has no client"):
         dm.get_client("other")
 
 

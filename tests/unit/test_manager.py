@@ -98,6 +98,7 @@ def test_dal_classes() -> None:
         ((), {"context_class": dict}, "context_class has to be a subclass of Context, not dict"),
         ((), {"teardown_timeout": 0}, "teardown_timeout is a number of seconds above 0"),
         ((), {"teardown_timeout": float("nan")}, "teardown_timeout"),
+        ((), {"commit_order": "db"}, r"commit_order is a sequence of names, such as \['db'\], not a text"),
     ],
 )
 def test_what_it_is_not_made_of(arguments: Any, options: Any, said: str) -> None:
@@ -519,6 +520,24 @@ def test_check() -> None:
     assert "'try: ... finally:' or a 'with' block" in found[1].message
     assert "sync_form" in found[-1].message
     assert str(found[0]) == "name-clash resource 'photos': a service has the same name; rename one of them"
+
+
+def test_check_finds_names_in_commit_order_that_are_none() -> None:
+    """A typo there is seen only when two databases have written."""
+    dm = DataManager(commit_order=["pg", "mysqk"])
+    dm.register_resources(pg=guarded, mysql=guarded)
+    (found,) = dm.check()
+    assert (found.code, found.subject) == ("unknown-resource", "commit_order")
+    assert "'mysqk'" in found.message
+    assert "mysql, pg" in found.message
+
+
+def test_check_cannot_know_what_a_subclass_supplies() -> None:
+    class Supplying(DataManager[Any, Any]):
+        def get_resource(self, name: str) -> Any:
+            return guarded
+
+    assert Supplying(commit_order=["shard_1"]).check() == []
 
 
 def test_describe() -> None:
