@@ -7,10 +7,12 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
 from weakref import WeakSet
 
+from . import retrying
 from .app_scope import AppResource, AppScopes
 from .clients import AsyncBackend, BackedResource, Backend, Ping
 from .commands import Command, CommandRegistry
@@ -33,7 +35,6 @@ from .opening import CLOSED, Mark, UnderWay
 from .overriding import Override
 from .pinging import PING_TIMEOUT, aping_all, ping_all
 from .resources import RegisteredResource
-from .retrying import asleep, is_transient, pauses, sleep
 from .services import Service, owned
 from .unwinding import RollbackRule
 
@@ -207,13 +208,20 @@ class DataManager(Generic[DalT, ContextT]):
             context._set_rules(rollback_on, teardown_timeout, read_only)
         return context  # type: ignore[no-any-return]
 
-    def dal(self, meta: Mapping[str, Any] | Meta | None = None, *, read_only: bool = False) -> DalBlock[DalT]:
+    def dal(
+        self,
+        meta: Mapping[str, Any] | Meta | None = None,
+        *,
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float | None = None,
+        read_only: bool = False,
+    ) -> DalBlock[DalT]:
         """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""
         if self._stale:
             self._compose()
         context = self._types.dal_context(self, meta)
-        if read_only:
-            context._set_rules(None, None, read_only)
+        if rollback_on is not None or teardown_timeout is not None or read_only:
+            context._set_rules(rollback_on, teardown_timeout, read_only)
         return context  # type: ignore[no-any-return]
 
     def run(
@@ -222,13 +230,16 @@ class DataManager(Generic[DalT, ContextT]):
         *,
         attempts: int = 3,
         meta: Mapping[str, Any] | Meta | None = None,
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float | None = None,
         read_only: bool = False,
     ) -> T:
         """Call ``fn(dal)`` in a context of its own and commit, anew if a database says that trying again may help.
 
         Tried again, in a fresh context, after a serialization failure or deadlock (SQLSTATE 40001 and 40P01, MariaDB
         1213 and 1020, SQLite busy, MongoDB's transient transactions), with a growing random pause between; every other error,
-        `CommitOutcomeUnknown` included, is raised at once. Work outside of transactions happens as often as it is tried.
+        `CommitOutcomeUnknown` included, is raised at once, and so is an `ExceptionGroup` that holds another one. Work outside
+        of transactions happens as often as it is tried.
 
         Nothing is tried again of which something may have been kept.
 
@@ -236,10 +247,12 @@ class DataManager(Generic[DalT, ContextT]):
             fn: the unit of work; its result is returned once it has committed.
             attempts: how often it is tried at most, the first time included.
             meta: as in `context`; read anew by each attempt.
+            rollback_on: as in `context`.
+            teardown_timeout: as in `context`.
             read_only: as in `context`.
 
         Raises:
-            ConfigurationError: if ``attempts`` is less than 1.
+            ConfigurationError: if ``attempts`` is less than 1, or ``fn`` is async.
             BaseException: whatever the last attempt raised.
 
         Example:
@@ -247,19 +260,8 @@ class DataManager(Generic[DalT, ContextT]):
             >>> dm.run(lambda dal: "done")
             'done'
         """
-        waits = iter(pauses(attempts))
-        while True:
-            result: Any = None  # stays so if a middleware suppresses what was raised
-            block: Any = self.dal(meta, read_only=read_only)
-            try:
-                with block as dal:
-                    result = fn(dal)
-                return result  # type: ignore[no-any-return]
-            except Exception as error:
-                pause = next(waits, None)
-                if pause is None or block.outcome != "rolled_back" or not is_transient(error):
-                    raise
-            sleep(pause)
+        block = partial(self.dal, meta, rollback_on=rollback_on, teardown_timeout=teardown_timeout, read_only=read_only)
+        return retrying.run(block, fn, attempts)  # type: ignore[no-any-return]
 
     async def arun(
         self,
@@ -267,22 +269,13 @@ class DataManager(Generic[DalT, ContextT]):
         *,
         attempts: int = 3,
         meta: Mapping[str, Any] | Meta | None = None,
+        rollback_on: RollbackRule | None = None,
+        teardown_timeout: float | None = None,
         read_only: bool = False,
     ) -> T:
-        """The async twin of `run`: ``fn(dal)`` is awaited in an async context."""
-        waits = iter(pauses(attempts))
-        while True:
-            result: Any = None
-            block: Any = self.dal(meta, read_only=read_only)
-            try:
-                async with block as dal:
-                    result = await fn(dal)
-                return result  # type: ignore[no-any-return]
-            except Exception as error:
-                pause = next(waits, None)
-                if pause is None or block.outcome != "rolled_back" or not is_transient(error):
-                    raise
-            await asleep(pause)
+        """The async twin of `run`: ``fn(dal)`` is awaited in an async context. Refused if it cannot be."""
+        block = partial(self.dal, meta, rollback_on=rollback_on, teardown_timeout=teardown_timeout, read_only=read_only)
+        return await retrying.arun(block, fn, attempts)  # type: ignore[no-any-return]
 
     def get_dal(self) -> DalT:
         """The DAL. It is shared by all contexts: a call runs in the context that is current."""

@@ -1,4 +1,4 @@
-"""Which errors of databases go away by trying again, and how long to wait before: for `DataManager.run`.
+"""Units of work that are tried again where a database says that it may help: `DataManager.run`.
 
 Errors are told by what clients say of them in attributes, so that it works for users' own resources too.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from .errors import CommitOutcomeUnknown, ConfigurationError
@@ -33,6 +34,58 @@ def pauses(attempts: int) -> list[float]:
     return [random.uniform(0, FIRST_PAUSE * 2**attempt) for attempt in range(attempts - 1)]
 
 
+def run(new_block: Callable[[], Any], fn: Callable[[Any], Any], attempts: int) -> Any:
+    """What ``fn`` returns when its block, which gives the DAL, has committed; a new block for each attempt."""
+    waits = iter(pauses(attempts))
+    while True:
+        result: Any = None  # stays so if a middleware suppresses what was raised
+        block = new_block()
+        try:
+            with block as dal:
+                result = fn(dal)
+                if issubclass(type(result), Coroutine):  # `isinstance` would evaluate a lazy object
+                    result.close()
+                    raise ConfigurationError(
+                        "run() got a coroutine, which has not run: 'await dm.arun(...)' is for async functions"
+                    )
+            return result
+        except Exception as error:
+            pause = _pause_after(error, block, waits)
+            if pause is None:
+                raise
+        sleep(pause)
+
+
+async def arun(new_block: Callable[[], Any], fn: Callable[[Any], Any], attempts: int) -> Any:
+    """The async twin of `run`."""
+    waits = iter(pauses(attempts))
+    while True:
+        result: Any = None
+        block = new_block()
+        try:
+            async with block as dal:
+                made = fn(dal)
+                if not isinstance(made, Awaitable):
+                    raise ConfigurationError(
+                        f"arun() awaits what the function returns, and a {type(made).__name__} cannot be: "
+                        "'dm.run(...)' is for sync functions"
+                    )
+                result = await made
+            return result
+        except Exception as error:
+            pause = _pause_after(error, block, waits)
+            if pause is None:
+                raise
+        await asleep(pause)
+
+
+def _pause_after(error: Exception, block: Any, waits: Iterator[float]) -> float | None:
+    """How long to wait before the next attempt; None if there shall be none."""
+    if block.outcome != "rolled_back" or not is_transient(error):
+        return None
+    return next(waits, None)
+
+
 sleep = time.sleep
 
 
@@ -43,8 +96,14 @@ async def asleep(seconds: float) -> None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the whole unit of work may succeed if it is tried again, from the start, in a new transaction."""
-    seen: list[BaseException] = []
+    """Whether the whole unit of work may succeed if it is tried again, from the start, in a new transaction.
+
+    Of several errors in a group, each has to be of that kind.
+    """
+    return _is_transient(error, [])
+
+
+def _is_transient(error: BaseException, seen: list[BaseException]) -> bool:
     found: BaseException | None = error
     while found is not None and found not in seen:
         if isinstance(found, CommitOutcomeUnknown):
@@ -52,6 +111,8 @@ def is_transient(error: BaseException) -> bool:
         if _says_so(found):
             return True
         seen.append(found)
+        if isinstance(found, BaseExceptionGroup):
+            return all(_is_transient(one, seen) for one in found.exceptions)
         found = getattr(found, "orig", None) or found.__cause__  # SQLAlchemy keeps the driver's error in `orig`
     return False
 

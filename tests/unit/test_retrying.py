@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Work:
         self.failures = list(failures)
         self.kept: list[int] = []
         self.attempts = 0
-        made = AsyncLedger if drive.has_async_parts else Ledger
+        made = AsyncLedger if drive is not None and drive.has_async_parts else Ledger
         self.manager: Any = DataManager()
         self.manager.register_resources(db=lambda context: made(self.kept))
 
@@ -142,20 +143,100 @@ async def test_what_may_have_been_kept_is_not_tried_again(drive: Any) -> None:
     assert kept == ["paid", "counted"]
 
 
+async def run(drive: Any, dm: Any, unit: Any, **options: Any) -> Any:
+    """A sync unit of work, by either half."""
+
+    async def aunit(dal: Any) -> Any:
+        return unit(dal)
+
+    return await dm.arun(aunit, **options) if drive.is_async else dm.run(unit, **options)
+
+
 async def test_it_takes_what_a_context_takes(drive: Any) -> None:
+    """Also its rules for the end, in each attempt."""
+
     class Facts(Service):
         def facts(self) -> Any:
-            return self._ctx.meta.user, self._ctx.read_only
+            return self._ctx.meta.user, self._ctx.read_only, self._ctx._limit
 
     dm = DataManager()
     dm.register_services(facts=Facts())
+    options: Any = {"meta": {"user": "ann"}, "read_only": True, "teardown_timeout": 1.5}
+    assert await run(drive, dm, lambda dal: dal.facts.facts(), **options) == ("ann", True, 1.5)
+    async with drive.block(dm.dal(**options)) as dal:
+        assert dal.facts.facts() == ("ann", True, 1.5)
 
-    async def aunit(dal: Any) -> Any:
-        return dal.facts.facts()
 
-    options: Any = {"meta": {"user": "ann"}, "read_only": True}
-    found = await dm.arun(aunit, **options) if drive.is_async else dm.run(lambda dal: dal.facts.facts(), **options)
-    assert found == ("ann", True)
+async def test_its_own_rule_for_rolling_back(drive: Any) -> None:
+    """What it keeps is not tried again."""
+    made = AsyncLedger if drive.has_async_parts else Ledger
+    kept: list[str] = []
+    dm: Any = DataManager()
+    dm.register_resources(db=lambda context: made(kept))
+
+    async def aunit(dal: Any) -> None:
+        (await drive.value(dm.db)).append("counted")
+        raise Transient
+
+    with pytest.raises(Transient):
+        options: Any = {"rollback_on": lambda exc, status: False}
+        if drive.is_async:
+            await dm.arun(aunit, **options)
+        else:
+            dm.run(lambda dal: now(aunit(dal)), **options)
+    assert kept == ["counted"]
+
+
+async def test_several_errors_at_once(drive: Any) -> None:
+    """Of a task group: tried again if that may help against each of them."""
+    for errors, attempts in (((Transient(), Transient()), 2), ((Transient(), ValueError("no")), 1)):
+        work = Work(drive, ExceptionGroup("two tasks", errors))
+        if attempts == 2:
+            assert await drive.value(work.run()) == "done"
+        else:
+            with pytest.raises(ExceptionGroup):
+                await drive.value(work.run())
+        assert work.attempts == attempts
+
+
+# --- What cannot be run -----------------------------------------------------------------------------------------------
+
+
+async def unit_of_work(dal: Any) -> str:
+    return "done"
+
+
+class Unit:
+    async def __call__(self, dal: Any) -> str:
+        return "done"
+
+
+@pytest.mark.parametrize("unit", [unit_of_work, Unit(), lambda dal: unit_of_work(dal)])
+def test_run_is_for_sync_functions(unit: Any) -> None:
+    """What an async one returns has not run, and would run without a context: nothing commits on its behalf."""
+    work = Work(None)
+    with pytest.raises(ConfigurationError, match=r"run\(\) got a coroutine.*await dm\.arun"):
+        work.manager.run(lambda dal: (work.manager.db.append(1), unit(dal))[1])
+    assert work.kept == []
+
+
+@pytest.mark.parametrize("unit", [lambda dal: "done", lambda dal: None])
+def test_arun_is_for_async_functions(unit: Any) -> None:
+    """It names the twin."""
+
+    async def main() -> None:
+        with pytest.raises(ConfigurationError, match=r"arun\(\) awaits what the function returns.*dm\.run\("):
+            await DataManager().arun(unit)
+
+    asyncio.run(main())
+
+
+def test_arun_awaits_whatever_can_be() -> None:
+    async def main() -> None:
+        assert await DataManager().arun(lambda dal: asyncio.ensure_future(unit_of_work(dal))) == "done"
+        assert await DataManager().arun(lambda dal: unit_of_work(dal)) == "done"
+
+    asyncio.run(main())
 
 
 async def test_what_middleware_suppresses_gives_none(drive: Any) -> None:
@@ -221,6 +302,10 @@ TRANSIENT = {
     "SQLite busy snapshot": with_facts("sqlite3", sqlite_errorcode=sqlite3.SQLITE_BUSY_SNAPSHOT),
     "SQLite locked": with_facts("sqlite3", sqlite_errorcode=sqlite3.SQLITE_LOCKED),
     "MongoDB": with_facts("pymongo.errors", has_error_label=lambda label: label == "TransientTransactionError"),
+    "all of several": ExceptionGroup(
+        "", [with_facts(sqlstate="40001"), ExceptionGroup("", [with_facts(pgcode="40P01")])]
+    ),
+    "all of several, as a cause": caused(ExceptionGroup("", [with_facts(sqlstate="40001")])),
 }
 OTHERS = {
     "unique violation": with_facts("psycopg.errors", sqlstate="23505"),
@@ -229,6 +314,8 @@ OTHERS = {
     "SQLite constraint": with_facts("sqlite3", sqlite_errorcode=sqlite3.SQLITE_CONSTRAINT),
     "MongoDB duplicate": with_facts("pymongo.errors", has_error_label=lambda label: False),
     "plain": ValueError("no"),
+    "one of several": ExceptionGroup("", [with_facts(sqlstate="40001"), ValueError("no")]),
+    "one of several, unknown": ExceptionGroup("", [with_facts(sqlstate="40001"), CommitOutcomeUnknown("db")]),
 }
 
 
@@ -253,6 +340,13 @@ def test_a_chain_that_ends_nowhere() -> None:
     error = ValueError("no")
     error.__cause__ = error
     assert not is_transient(error)
+
+
+def test_a_group_that_is_the_cause_of_its_own() -> None:
+    error = ValueError("no")
+    error.__cause__ = group = ExceptionGroup("", [error])
+    assert not is_transient(error)
+    assert not is_transient(group)
 
 
 def test_sqlite_that_is_busy(tmp_path: Path) -> None:
