@@ -331,6 +331,12 @@ class BackendContract:
         assert ping.ok
         assert ping.error is None
 
+    @scenario()
+    async def test_a_sync_ping(self, bench: Bench) -> None:
+        """An async backend is asked in an event loop made for it, unless its client belongs to another."""
+        ping = bench.manager.ping()["db"]
+        assert ping.ok or (bench.host.is_async and ping.error == "AsyncResourceError")
+
     @scenario("unreachable")
     async def test_ping_without_a_server(self, bench: Bench) -> None:
         """It says no, soon, and raises nothing."""
