@@ -296,6 +296,28 @@ def test_what_mongodb_does_in_no_transaction_is_refused_by_it(dm: Any, host: Mon
     assert host.items.count_documents({}) == 0
 
 
+def test_none_by_position_is_no_other_session(dm: Any, host: MongoHost) -> None:
+    """Wrappers pass on what they were given, and PyMongo takes it by position, too."""
+    with pytest.raises(ValueError):
+        with dm.context() as ctx:
+            ctx.db.items.insert_one({"_id": 1}, False, None, "a comment")
+            assert ctx.db.items.count_documents({}, None) == 1
+            raise ValueError
+    assert host.items.count_documents({}) == 0
+    with dm.context() as ctx:
+        ctx.db.items.insert_one({"_id": 1}, False, None)
+    assert host.items.count_documents({}) == 1
+
+
+def test_the_contexts_own_session_may_be_passed(dm: Any, host: MongoHost) -> None:
+    """PyMongo gives it away with each cursor; what is written in it is committed."""
+    with dm.context() as ctx:
+        session = ctx.db.items.find().session
+        ctx.db.items.insert_one({"_id": 1}, session=session)
+        ctx.db.items.insert_one({"_id": 2}, False, session)
+    assert host.items.count_documents({}) == 2
+
+
 def test_another_session_is_left_alone(dm: Any, host: MongoHost) -> None:
     with pytest.raises(ValueError):
         with dm.context() as ctx:
@@ -304,6 +326,15 @@ def test_another_session_is_left_alone(dm: Any, host: MongoHost) -> None:
                 assert ctx.db.items.count_documents({}, other) == 1
             raise ValueError
     assert host.items.count_documents({}) == 1
+
+
+def test_a_read_only_context_refuses_a_write_in_another_session(dm: Any, host: MongoHost) -> None:
+    with dm.context(read_only=True) as ctx:
+        with ctx.db.client.start_session() as other:
+            assert ctx.db.items.count_documents({}, session=other) == 0
+            with pytest.raises(ReadOnlyError):
+                ctx.db.items.insert_one({"_id": 1}, session=other)
+    assert host.items.count_documents({}) == 0
 
 
 def test_a_read_only_context_refuses_all_but_reads(dm: Any, host: MongoHost) -> None:
@@ -514,7 +545,7 @@ def test_async_services_get_an_async_database(host: MongoHost, commands: Command
             items = db.get_collection("items")
             assert isinstance(items, AsyncContextCollection)
             assert isinstance(await db.create_collection(f"made-{os.getpid()}"), AsyncContextCollection)
-            await items.insert_one({"_id": 1})
+            await items.insert_one({"_id": 1}, False, None)
             await db.with_options().items.with_options().insert_one({"_id": 2})
             assert [found["_id"] async for found in items.find({})] == [1, 2]
             assert len(await (await items.aggregate([])).to_list()) == 2

@@ -39,7 +39,6 @@ OUTSIDE = frozenset(
         "list_indexes",
         "list_search_indexes",
         "options",
-        "validate_collection",
         "watch",
     }
 )
@@ -61,12 +60,12 @@ class Work:
         self.read_only = read_only
         self.wrote = self.failed = False
 
-    def begin(self, operation: str) -> None:
-        """Judge and note an operation."""
+    def begin(self, operation: str, *, takes_part: bool) -> None:
+        """Judge an operation, and note it if it takes part."""
         if operation not in READS:
             if self.read_only:
                 raise ReadOnlyError(self.name, operation)
-            self.wrote = True
+            self.wrote |= takes_part
 
 
 class InTransaction:
@@ -103,7 +102,7 @@ def takes_part(*ending: type[BaseException]) -> Callable[[ClassT], ClassT]:
                 continue
             parameters = list(inspect.signature(method).parameters)
             if "session" in parameters:
-                setattr(joining, name, _operation(name, method, parameters.index("session"), ending))
+                setattr(joining, name, _operation(name, method, parameters.index("session") - 1, ending))
             elif name in READS:  # it passes keyword arguments on
                 setattr(joining, name, _operation(name, method, None, ending))
         return joining
@@ -114,18 +113,25 @@ def takes_part(*ending: type[BaseException]) -> Callable[[ClassT], ClassT]:
 def _operation(
     name: str, method: Callable[..., Any], place: int | None, ending: tuple[type[BaseException], ...]
 ) -> Callable[..., Any]:
-    def takes_part_in(work: Work, args: tuple[Any, ...], options: dict[str, Any]) -> bool:
-        """Fill the session in; False if the caller has brought another one."""
-        if options.get("session") is not None or (place is not None and len(args) >= place):
-            return False
-        work.begin(name)
-        options["session"] = work.session
-        return True
+    def takes_part_in(work: Work, args: list[Any], options: dict[str, Any]) -> bool:
+        """Fill the session in where there is none; False if the caller has brought another one."""
+        passed: Any = options
+        key: Any = "session"
+        if place is not None and len(args) > place:
+            passed, key = args, place
+        else:
+            options.setdefault("session", None)
+        takes_part = passed[key] is None or passed[key] is work.session
+        work.begin(name, takes_part=takes_part)
+        if takes_part:
+            passed[key] = work.session
+        return takes_part
 
     awaited_ending: tuple[type[BaseException], ...] = (asyncio.CancelledError, *ending)
 
     @functools.wraps(method)
-    def call(self: InTransaction, *args: Any, **options: Any) -> Any:
+    def call(self: InTransaction, *given: Any, **options: Any) -> Any:
+        args = list(given)
         if not takes_part_in(self._work, args, options):
             return method(self, *args, **options)
         try:
@@ -135,7 +141,8 @@ def _operation(
             raise
 
     @functools.wraps(method)
-    async def acall(self: InTransaction, *args: Any, **options: Any) -> Any:
+    async def acall(self: InTransaction, *given: Any, **options: Any) -> Any:
+        args = list(given)
         if not takes_part_in(self._work, args, options):
             return await method(self, *args, **options)
         try:
