@@ -26,6 +26,7 @@ from polydatum.backends.redis import (
 from polydatum.backends.redis_commands import READS, TELLS
 from polydatum.errors import ConfigurationError, ContextClosedError, MissingClientError, ReadOnlyError, ResourceError
 from polydatum.testing import BackendContract, BackendHost
+from polydatum.testing.backend_contract import Bench, settled
 from tests.services import url_of
 from tests.unit.ledgers import Ledger
 
@@ -175,6 +176,33 @@ def test_services_get_a_redis_client(dm: Any) -> None:
         assert isinstance(ctx.cache.after_commit, redis.client.Pipeline)
         assert ctx.cache.after_commit.get_connection_kwargs() == ctx.cache.get_connection_kwargs()
         assert ctx.cache.after_commit.get_encoder().decode_responses
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_response_callback_ends_with_its_context(is_async: bool) -> None:
+    """It is set on what services get, by `json` for one; the user's own client stays as it was."""
+    host = AsyncRedisHost() if is_async else RedisHost()
+
+    async def main() -> None:
+        host.outside.set(f"{PREFIX}a", "tea")
+        backend, client = host.given()
+        bench = Bench(host, backend)
+        before = dict(client.response_callbacks)
+        async with bench.context() as ctx:
+            cache = await bench.value(ctx)
+            cache.set_response_callback("get", lambda reply, **options: reply.upper())
+            cache.after_commit.set_response_callback("set", lambda reply, **options: reply)
+            cache.json()
+            assert await settled(cache.get(f"{PREFIX}a")) == "TEA"
+            assert await settled(cache.pipeline().get(f"{PREFIX}a").execute()) == ["TEA"]
+        assert client.response_callbacks == before
+        async with bench.context() as ctx:
+            assert await settled((await bench.value(ctx)).get(f"{PREFIX}a")) == "tea"
+        await bench.close()
+        await settled(host.dispose(client))
+
+    host.run(main())
+    host.close()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ A write that was sent cannot be undone, so a context whose outcome is still open
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from polydatum.clients import AsyncBackend, Backend
 from polydatum.errors import MissingClientError
@@ -99,8 +99,7 @@ class _RedisTransaction(Transaction):
 
     def __init__(self, client: redis.Redis, admission: Admission) -> None:
         self._admission = admission
-        self._queue = _AfterCommit(cast(Any, _SentOnce(client.connection_pool)), client.response_callbacks, True, None)
-        self._queue._admission = admission
+        self._queue: _AfterCommit = _queue(_AfterCommit, _SentOnce, client, admission)
         super().__init__(_view(ContextRedis, client, self._queue))
         self.savepoint = self._queue.savepoint
 
@@ -209,10 +208,7 @@ class _AsyncRedisTransaction(AsyncTransaction):
 
     def __init__(self, client: redis.asyncio.Redis, admission: Admission) -> None:
         self._admission = admission
-        self._queue = _AsyncAfterCommit(
-            cast(Any, _AsyncSentOnce(client.connection_pool)), client.response_callbacks, True, None
-        )
-        self._queue._admission = admission
+        self._queue: _AsyncAfterCommit = _queue(_AsyncAfterCommit, _AsyncSentOnce, client, admission)
         super().__init__(_view(AsyncContextRedis, client, self._queue))
         self.savepoint = self._queue.savepoint
 
@@ -272,10 +268,22 @@ class AsyncRedisBackend(AsyncBackend[redis.asyncio.Redis]):
 # --- Both -------------------------------------------------------------------------------------------------------------
 
 
+def _queue(queue_class: Any, pool_class: type[_SentOnce], client: Any, admission: Admission) -> Any:
+    """The pipeline behind ``after_commit``; its callbacks are a copy: whoever sets one, sets it for one context."""
+    callbacks = client.response_callbacks
+    kind: Any = type(callbacks)
+    own = kind.__new__(kind)
+    dict.update(own, callbacks)  # its constructor would fold the case of each key once more, in 50 us
+    queue = queue_class(pool_class(client.connection_pool), own, True, None)
+    queue._admission = admission
+    return queue
+
+
 def _view(view_class: Any, client: Any, queue: Any) -> Any:
     """Another client over the same pool, which does not own it, as its constructor would make it in 80 us."""
     made = view_class.__new__(view_class)
     vars(made).update(vars(client))
+    made.response_callbacks = queue.response_callbacks
     made.connection = None
     made.single_connection_client = made.auto_close_connection_pool = False
     made._admission = queue._admission
