@@ -399,10 +399,11 @@ def test_a_given_client_is_used_in_a_child(host: RedisHost) -> None:
     client.close()
 
 
-def test_options_are_for_urls(host: RedisHost) -> None:
+def test_how_it_is_set_up(host: RedisHost) -> None:
     with redis.Redis.from_url(host.url) as client:
         assert repr(RedisBackend(client, immediate=True)) == "RedisBackend(<given client>, immediate=True)"
-        with pytest.raises(ConfigurationError, match="decode_responses"):
+        assert repr(AsyncRedisBackend("redis://:hush@one:1/2")) == "AsyncRedisBackend('redis://:***@one:1/2')"
+        with pytest.raises(ConfigurationError, match="RedisBackend: decode_responses"):
             RedisBackend(client, decode_responses=True)
 
 

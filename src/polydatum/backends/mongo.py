@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from polydatum.clients import AsyncBackend, Backend
@@ -33,10 +33,33 @@ __all__ = [
     "MongoBackend",
 ]
 
+ClientT = TypeVar("ClientT")
+
 PATIENCE = 3.0
 """Seconds for a ping, and for the abort of a transaction, which the server ends itself if that does not reach it."""
 UNKNOWN = "UnknownTransactionCommitResult"
 ENDING = (OperationFailure, ConnectionFailure)
+
+
+class _Clients(Generic[ClientT]):
+    """What the sync and the async backend are made of: a client, or how to make it, and a database."""
+
+    _kind: type[Any]
+
+    def __init__(self, source: str | ClientT, *, database: str | None = None, **options: Any) -> None:
+        backend: Any = super()
+        backend.__init__(given_client(self, source, options, self._kind))
+        self._url = source if isinstance(source, str) else None
+        self._options = options
+        self._database = database or unquote(urlsplit(self._url or "").path.strip("/"))
+        if not self._database:
+            raise ConfigurationError(
+                f"{type(self).__name__}: which database? Name it in the URL's path, or with database="
+            )
+
+    def __repr__(self) -> str:
+        source = "<given client>" if self._url is None else repr(shown_url(self._url))
+        return f"{type(self).__name__}({source}, database={self._database!r})"
 
 
 # --- Sync -------------------------------------------------------------------------------------------------------------
@@ -101,7 +124,7 @@ class _MongoTransaction(Transaction):
                 self._session.abort_transaction()
 
 
-class MongoBackend(Backend[MongoClient[dict[str, Any]]]):
+class MongoBackend(_Clients[MongoClient[dict[str, Any]]], Backend[MongoClient[dict[str, Any]]]):
     """MongoDB, as an authority: a transaction per context, begun by its first operation.
 
     Services get a `ContextDatabase`. Transactions need a replica set or a sharded cluster; there are no savepoints, so
@@ -113,21 +136,18 @@ class MongoBackend(Backend[MongoClient[dict[str, Any]]]):
         database: its name; None: the one in the URL's path.
         options: further ones for `pymongo.MongoClient`.
 
+    Raises:
+        ConfigurationError: if the source is something else, names no database, or has options although it is made already.
+        RollbackOnlyError: when the context closes, if an error was swallowed that has ended the transaction.
+        CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed, and again.
+        pymongo.errors.PyMongoError: whatever else PyMongo raises, as it is.
+
     Example:
         >>> MongoBackend("mongodb://ann:secret@127.0.0.1:27017/shop")
         MongoBackend('mongodb://ann:***@127.0.0.1:27017/shop', database='shop')
     """
 
-    def __init__(
-        self, source: str | MongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
-    ) -> None:
-        super().__init__(given_client(self, source, options, MongoClient))
-        self._url = source if isinstance(source, str) else None
-        self._database = database or _database_in(source)
-        self._options = options
-
-    def __repr__(self) -> str:
-        return _shown(self, self._url, self._database)
+    _kind = MongoClient
 
     def connect(self) -> MongoClient[dict[str, Any]]:
         """Makes the client; the first operation connects."""
@@ -204,25 +224,19 @@ class _AsyncMongoTransaction(AsyncTransaction):
                 await self._session.abort_transaction()
 
 
-class AsyncMongoBackend(AsyncBackend[AsyncMongoClient[dict[str, Any]]]):
+class AsyncMongoBackend(_Clients[AsyncMongoClient[dict[str, Any]]], AsyncBackend[AsyncMongoClient[dict[str, Any]]]):
     """The async twin of `MongoBackend`, on asyncio: services await the resource and get an `AsyncContextDatabase`.
 
     Args:
         source: a URL, or the user's own `pymongo.AsyncMongoClient`, which is never closed.
         database: as for `MongoBackend`.
         options: further ones for `pymongo.AsyncMongoClient`.
+
+    Raises:
+        ConfigurationError: as from `MongoBackend`.
     """
 
-    def __init__(
-        self, source: str | AsyncMongoClient[dict[str, Any]], *, database: str | None = None, **options: Any
-    ) -> None:
-        super().__init__(given_client(self, source, options, AsyncMongoClient))
-        self._url = source if isinstance(source, str) else None
-        self._database = database or _database_in(source)
-        self._options = options
-
-    def __repr__(self) -> str:
-        return _shown(self, self._url, self._database)
+    _kind = AsyncMongoClient
 
     async def connect(self) -> AsyncMongoClient[dict[str, Any]]:
         """As `MongoBackend.connect`."""
@@ -245,13 +259,6 @@ class AsyncMongoBackend(AsyncBackend[AsyncMongoClient[dict[str, Any]]]):
 
 
 # --- Both -------------------------------------------------------------------------------------------------------------
-
-
-def _database_in(source: Any) -> str:
-    name = unquote(urlsplit(source).path.strip("/")) if isinstance(source, str) else ""
-    if not name:
-        raise ConfigurationError("MongoBackend: which database? Name it in the URL's path, or with database=")
-    return name
 
 
 def _taking_part(database_class: Any, plain: Any, work: Work) -> Any:
@@ -277,8 +284,3 @@ InTransaction._joining = {
     AsyncCollection: lambda plain: _copy(AsyncContextCollection, plain.database, plain),
     AsyncDatabase: lambda plain: _copy(AsyncContextDatabase, plain.client, plain),
 }
-
-
-def _shown(backend: object, url: str | None, database: str) -> str:
-    source = "<given client>" if url is None else repr(shown_url(url))
-    return f"{type(backend).__name__}({source}, database={database!r})"

@@ -6,7 +6,7 @@ A write that was sent cannot be undone, so a context whose outcome is still open
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from polydatum.clients import AsyncBackend, Backend
 from polydatum.errors import MissingClientError
@@ -33,8 +33,28 @@ __all__ = [
     "RedisBackend",
 ]
 
+ClientT = TypeVar("ClientT")
+
 # Up to redis-py 5.2 a pool asks what a connection is for; later ones warn of an answer.
 _PURPOSE: tuple[str, ...] = ("MULTI",) if redis.VERSION < (5, 3) else ()
+
+
+class _Clients(Generic[ClientT]):
+    """What the sync and the async backend are made of: a client, or how to make it."""
+
+    _kind: type[Any]
+
+    def __init__(self, source: str | ClientT, *, immediate: bool = False, **options: Any) -> None:
+        backend: Any = super()
+        backend.__init__(given_client(self, source, options, self._kind))
+        self._url = source if isinstance(source, str) else None
+        self._immediate = immediate
+        self._options = options
+
+    def __repr__(self) -> str:
+        source = "<given client>" if self._url is None else repr(shown_url(self._url))
+        return f"{type(self).__name__}({source}{', immediate=True' if self._immediate else ''})"
+
 
 # --- Sync -------------------------------------------------------------------------------------------------------------
 
@@ -118,7 +138,7 @@ class _RedisTransaction(Transaction):
         self._queue.reset()
 
 
-class RedisBackend(Backend[redis.Redis]):
+class RedisBackend(_Clients[redis.Redis], Backend[redis.Redis]):
     """Redis or Valkey, as an effect: services read at once, and queue writes for after the commit.
 
     Services get a `ContextRedis`. A write that would be sent before the commit is an `ImmediateWriteError`; in a context
@@ -130,19 +150,18 @@ class RedisBackend(Backend[redis.Redis]):
         immediate: writes may be sent at once, and stay when the context rolls back.
         options: further ones for `redis.Redis.from_url`, for example ``decode_responses=True``.
 
+    Raises:
+        ConfigurationError: if the source is something else, or has options although it is made already.
+        ImmediateWriteError: from a write that would be sent before the commit.
+        ReadOnlyError: from any write, in a context that is read-only.
+        redis.RedisError: whatever else redis-py raises, as it is; not for what was queued, see `ContextRedis`.
+
     Example:
         >>> RedisBackend("redis://ann:secret@127.0.0.1:6379/0")
         RedisBackend('redis://ann:***@127.0.0.1:6379/0')
     """
 
-    def __init__(self, source: str | redis.Redis, *, immediate: bool = False, **options: Any) -> None:
-        super().__init__(given_client(self, source, options, redis.Redis))
-        self._url = source if isinstance(source, str) else None
-        self._immediate = immediate
-        self._options = options
-
-    def __repr__(self) -> str:
-        return _shown(self, self._url, self._immediate)
+    _kind = redis.Redis
 
     def connect(self) -> redis.Redis:
         """Makes the client and its pool; the first command connects."""
@@ -227,7 +246,7 @@ class _AsyncRedisTransaction(AsyncTransaction):
         await self._queue.reset()  # type: ignore[no-untyped-call]
 
 
-class AsyncRedisBackend(AsyncBackend[redis.asyncio.Redis]):
+class AsyncRedisBackend(_Clients[redis.asyncio.Redis], AsyncBackend[redis.asyncio.Redis]):
     """The async twin of `RedisBackend`: services await the resource and get an `AsyncContextRedis`.
 
     A cancelled command closes its connection. On Python 3.11 redis-py may swallow the cancel: the context then notices it
@@ -237,16 +256,12 @@ class AsyncRedisBackend(AsyncBackend[redis.asyncio.Redis]):
         source: a URL, or the user's own `redis.asyncio.Redis`, which is never closed.
         immediate: as for `RedisBackend`.
         options: further ones for `redis.asyncio.Redis.from_url`.
+
+    Raises:
+        ConfigurationError: as from `RedisBackend`.
     """
 
-    def __init__(self, source: str | redis.asyncio.Redis, *, immediate: bool = False, **options: Any) -> None:
-        super().__init__(given_client(self, source, options, redis.asyncio.Redis))
-        self._url = source if isinstance(source, str) else None
-        self._immediate = immediate
-        self._options = options
-
-    def __repr__(self) -> str:
-        return _shown(self, self._url, self._immediate)
+    _kind = redis.asyncio.Redis
 
     async def connect(self) -> redis.asyncio.Redis:
         """As `RedisBackend.connect`."""
@@ -289,8 +304,3 @@ def _view(view_class: Any, client: Any, queue: Any) -> Any:
     made._admission = queue._admission
     made.after_commit = queue
     return made
-
-
-def _shown(backend: object, url: str | None, immediate: bool) -> str:
-    source = "<given client>" if url is None else repr(shown_url(url))
-    return f"{type(backend).__name__}({source}{', immediate=True' if immediate else ''})"
