@@ -20,12 +20,16 @@ KINDS: list[tuple[Direction, float | None]] = [
 class Report:
     """One context, with one fault in it, and the context after it."""
 
-    def __init__(self, outcome: str, error: BaseException | None, kept: bool, request: bytes, commits: bool) -> None:
-        self.outcome = outcome
+    def __init__(self, bench: Bench, context: Any, error: BaseException | None, request: bytes) -> None:
+        self.key = bench.key()
+        self.outcome = str(context.outcome)
+        self.told = [record.type for record in context.outcome.errors]
         self.error = error
-        self.kept = kept
-        self.request = request
-        self.commits = commits
+        found = bench.look()
+        assert found in (None, "tea")  # never twice
+        self.kept = found is not None
+        self.request = request[:200]
+        self.commits = bench.host.commit in request  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"<{self.outcome}, kept: {self.kept}, commits: {self.commits}, {self.error!r}, struck {self.request!r}>"
@@ -36,6 +40,17 @@ class Report:
         if self.outcome == "unknown":
             return True
         return self.kept == (self.outcome == "committed") == (self.error is None)
+
+
+async def visit(bench: Bench, name: str = "") -> tuple[Any, BaseException | None]:
+    """A typical context, which reads and writes; gives it, and what was raised."""
+    try:
+        async with bench.context() as ctx:
+            await bench.read(ctx, name)
+            await bench.write(ctx, name)
+    except Exception as error:
+        return ctx, error
+    return ctx, None
 
 
 def each_fault(host: Any, proxy: Proxy, direction: Direction, delay: float | None, **options: Any) -> Iterator[Report]:
@@ -54,17 +69,9 @@ def each_fault(host: Any, proxy: Proxy, direction: Direction, delay: float | Non
 async def _one(host: Any, proxy: Proxy, fault: Fault, reports: list[Report], options: dict[str, Any]) -> None:
     bench = Bench(host, host.backend(**options))
     proxy.arm(fault)
-    error: BaseException | None = None
-    try:
-        async with bench.context() as ctx:
-            await bench.read(ctx)
-            await bench.write(ctx)
-    except Exception as raised:
-        error = raised
+    context, error = await visit(bench)
     if struck := proxy.struck:
-        request = proxy.requests[fault.exchange]
-        kept = bench.look() is not None
-        reports.append(Report(str(ctx.outcome), error, kept, request[:200], host.commit in request))
+        reports.append(Report(bench, context, error, proxy.requests[fault.exchange]))
     proxy.arm(None)
     async with bench.context() as ctx:
         await bench.write(ctx, "next")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 CHUNK = 65536
 Direction = Literal["request", "reply"]
@@ -112,6 +114,23 @@ class Proxy:
 
     def wait(self, seconds: float) -> None:
         self._closing.wait(seconds)
+
+
+class SlowProxy(Proxy):
+    """Every reply is late, some more than others, so that those of different tasks overlap."""
+
+    def _strikes(self, exchange: int, direction: Direction) -> Fault | None:
+        return Fault(exchange, direction, random.uniform(0, 0.004)) if direction == "reply" else None
+
+
+def before(host: Any, proxy_class: type[Proxy] = Proxy) -> Proxy:
+    """A proxy between a host's backends and the server at its URL."""
+    place = urlsplit(host.url)
+    assert place.hostname
+    assert place.port
+    proxy = proxy_class(place.hostname, place.port)
+    host.port = proxy.port
+    return proxy
 
 
 class _Connection:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import os
 import random
-import socket
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 from bson import DBRef
 from gridfs import GridFS
-from pymongo import AsyncMongoClient, MongoClient, WriteConcern
+from pymongo import MongoClient, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, InvalidOperation, OperationFailure
-from pymongo.monitoring import CommandListener
 
 from polydatum import DataManager
 from polydatum.backends.mongo import (
@@ -42,136 +39,25 @@ from polydatum.errors import (
     RollbackOnlyError,
     SavepointNotSupported,
 )
-from polydatum.testing import BackendContract, BackendHost
-from tests.backends.mongod import mongo_url
-
-NAME = f"polydatum-{os.getpid()}"
-DATABASE = f"polydatum_{os.getpid()}"
-NO_SAVEPOINTS = {"savepoints": "MongoDB has none"}
-NO_CANCEL = {"cancel": "a thread cannot be cancelled"}
-
-
-class MongoHost(BackendHost):
-    """The backend under test, and a client of the tests' own that looks from outside."""
-
-    secret = "hush"
-    backend_class: Any = MongoBackend
-    client_class: Any = MongoClient
-    absent = NO_SAVEPOINTS | NO_CANCEL
-
-    def __init__(self) -> None:
-        self.url = mongo_url()
-        self.outside: Any = MongoClient(self.url, appname="outside")
-        self.items = self.outside[DATABASE].create_collection("items")  # two transactions that make it would conflict
-
-    def close(self) -> None:
-        self.outside.drop_database(DATABASE)
-        self.outside.close()
-
-    def backend(self) -> Any:
-        return self.backend_class(self.url, database=DATABASE, appname=NAME)
-
-    def given(self) -> tuple[Any, Any]:
-        client = self.client_class(self.url)
-        return self.backend_class(client, database=DATABASE), client
-
-    def dispose(self, client: Any) -> Any:
-        return client.close()
-
-    def unreachable(self) -> Any:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        return self.backend_class(f"mongodb://127.0.0.1:{port}/{DATABASE}", serverSelectionTimeoutMS=200)
-
-    def write(self, value: Any, key: str, text: str) -> Any:
-        return value.items.insert_one({"_id": key, "text": text})
-
-    def read(self, value: Any, key: str) -> Any:
-        found = value.items.find_one({"_id": key})
-        return found and found["text"]
-
-    def look(self, key: str) -> str | None:
-        found = self.items.find_one({"_id": key})
-        return found and found["text"]
-
-    def connections(self) -> tuple[int, int]:
-        """SecantusDB tells no transactions; an open one would be a write conflict, see test_mongo_faults."""
-        found = self.outside.admin.command("currentOp")["inprog"]
-        ours = [op for op in found if op["clientMetadata"].get("application", {}).get("name") == NAME]
-        return sum(op["op"] not in ("hello", "ismaster") for op in ours), 0
-
-
-class AsyncMongoHost(MongoHost):
-    is_async = True
-    leaks = False
-    backend_class = AsyncMongoBackend
-    client_class = AsyncMongoClient
-    absent = NO_SAVEPOINTS
-
-    def unreachable(self) -> Any:
-        self.leaks = True
-        return super().unreachable()
-
-    def close(self) -> None:
-        super().close()
-        if self.leaks:  # PyMongo 4.20 forgets the socket of a connection attempt that its monitor gave up
-            with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-                gc.collect()
-
-    async def read(self, value: Any, key: str) -> Any:
-        found = await value.items.find_one({"_id": key})
-        return found and found["text"]
-
-    def slow(self, value: Any) -> Any:
-        fault = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": 2000, "appName": NAME}
-        self.outside.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=fault)
-        return value.items.find_one({})
-
-
-def closing(host: MongoHost) -> Iterator[Any]:
-    try:
-        yield host
-    finally:
-        host.close()
+from polydatum.testing import BackendContract
+from tests.backends.mongo_hosts import DATABASE, HOSTS, NAME, Commands, MongoHost
+from tests.backends.sql_servers import in_child
 
 
 class TestMongo(BackendContract):
-    @pytest.fixture
-    def host(self) -> Iterator[Any]:
-        yield from closing(MongoHost())
-
-
-class TestAsyncMongo(BackendContract):
-    @pytest.fixture
-    def host(self) -> Iterator[Any]:
-        yield from closing(AsyncMongoHost())
+    @pytest.fixture(params=HOSTS, ids=lambda host: host.__name__)
+    def host(self, request: pytest.FixtureRequest) -> Iterator[Any]:
+        with closing(request.param()) as host:
+            yield host
 
 
 # --- What is special to MongoDB ---------------------------------------------------------------------------------------
 
 
-class Commands(CommandListener):
-    """Notes what the client sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-
-    def started(self, event: Any) -> None:
-        self.sent.append(event)
-
-    def succeeded(self, event: Any) -> None:
-        pass
-
-    def failed(self, event: Any) -> None:
-        pass
-
-    def names(self) -> list[str]:
-        return [event.command_name for event in self.sent]
-
-
 @pytest.fixture
-def host() -> Iterator[Any]:
-    yield from closing(MongoHost())
+def host() -> Iterator[MongoHost]:
+    with closing(MongoHost()) as host:
+        yield host
 
 
 @pytest.fixture
@@ -182,20 +68,9 @@ def commands() -> Commands:
 @pytest.fixture
 def dm(host: MongoHost, commands: Commands) -> Iterator[Any]:
     manager: Any = DataManager()
-    manager.register_resources(db=MongoBackend(host.url, database=DATABASE, event_listeners=[commands]))
+    manager.register_resources(db=host.backend(event_listeners=[commands]))
     yield manager
     manager.close()
-
-
-def fail(host: MongoHost, command: str, times: int, **data: Any) -> None:
-    host.outside.admin.command(
-        "configureFailPoint", "failCommand", mode={"times": times}, data={"failCommands": [command], **data}
-    )
-
-
-def end_session_of(host: MongoHost, commands: Commands) -> None:
-    """End the session that was used last, and its transaction, on the server."""
-    host.outside.admin.command("killSessions", [commands.sent[-1].command["lsid"]])
 
 
 def test_services_get_a_database(dm: Any) -> None:
@@ -388,7 +263,7 @@ def test_a_swallowed_error_of_a_read_loses_nothing(dm: Any, commands: Commands) 
 
 def test_a_lost_commit_is_tried_again_by_pymongo(dm: Any, host: MongoHost, commands: Commands) -> None:
     """Once; it is idempotent."""
-    fail(host, "commitTransaction", 1, closeConnection=True)
+    host.fail("commitTransaction", 1, closeConnection=True)
     with dm.context() as ctx:
         ctx.db.items.insert_one({"_id": "kept", "text": "tea"})
     assert ctx.outcome == "committed"
@@ -398,19 +273,19 @@ def test_a_lost_commit_is_tried_again_by_pymongo(dm: Any, host: MongoHost, comma
 
 def test_a_commit_that_is_lost_twice_is_unknown(dm: Any, host: MongoHost, commands: Commands) -> None:
     """Here it never happened, and the server would keep the transaction open for a minute."""
-    fail(host, "commitTransaction", 2, closeConnection=True)
+    host.fail("commitTransaction", 2, closeConnection=True)
     with pytest.raises(CommitOutcomeUnknown, match="db"):
         with dm.context() as ctx:
             ctx.db.items.insert_one({"_id": 1})
     assert ctx.outcome == "unknown"
-    end_session_of(host, commands)
+    host.end(commands.sessions[-1])
 
 
 def test_a_commit_that_the_server_refuses_is_no_unknown(dm: Any, host: MongoHost, commands: Commands) -> None:
     with pytest.raises(OperationFailure, match="NoSuchTransaction"):
         with dm.context() as ctx:
             ctx.db.items.insert_one({"_id": 1})
-            end_session_of(host, commands)
+            host.end(commands.sessions[-1])
     assert ctx.outcome == "rolled_back"
     assert host.items.count_documents({}) == 0
 
@@ -500,17 +375,13 @@ def test_a_given_client_is_refused_in_a_child(host: MongoHost) -> None:
     manager.register_resources(db=backend)
     with manager.context() as ctx:
         ctx.db.items.insert_one({"_id": "parent"})
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            with pytest.raises(ForkedResourceError):
-                with manager.context() as ctx:
-                    ctx.db.items.find_one({})
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def check() -> None:
+        with pytest.raises(ForkedResourceError):
+            with manager.context() as ctx:
+                ctx.db.items.find_one({})
+
+    assert in_child(host, check) == 0
     manager.close()
     client.close()
 
@@ -538,7 +409,9 @@ def test_without_pymongo(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_async_services_get_an_async_database(host: MongoHost, commands: Commands) -> None:
     async def main() -> None:
         manager: Any = DataManager()
-        manager.register_resources(db=AsyncMongoBackend(host.url, database=DATABASE, event_listeners=[commands]))
+        manager.register_resources(
+            db=AsyncMongoBackend(host.url, database=DATABASE, appname=NAME, event_listeners=[commands])
+        )
         async with manager.context() as ctx:
             db = await ctx.db
             assert isinstance(db, AsyncContextDatabase)
@@ -559,15 +432,15 @@ def test_async_services_get_an_async_database(host: MongoHost, commands: Command
                 await items.insert_one({"_id": 3})
                 with pytest.raises(DuplicateKeyError):
                     await items.insert_one({"_id": 1})
-        fail(host, "commitTransaction", 2, closeConnection=True)
+        host.fail("commitTransaction", 2, closeConnection=True)
         with pytest.raises(CommitOutcomeUnknown):
             async with manager.context() as ctx:
                 await (await ctx.db).items.insert_one({"_id": 4})
-        end_session_of(host, commands)
+        host.end(commands.sessions[-1])
         with pytest.raises(OperationFailure, match="NoSuchTransaction"):
             async with manager.context() as ctx:
                 await (await ctx.db).items.insert_one({"_id": 5})
-                end_session_of(host, commands)
+                host.end(commands.sessions[-1])
         async with manager.context() as ctx:
             db = await ctx.db
             with pytest.raises(ValueError):
@@ -583,14 +456,16 @@ def test_async_services_get_an_async_database(host: MongoHost, commands: Command
 def test_a_cancelled_operation_closes_its_connection(host: MongoHost, commands: Commands) -> None:
     async def main() -> None:
         manager: Any = DataManager()
-        manager.register_resources(db=AsyncMongoBackend(host.url, database=DATABASE, event_listeners=[commands]))
+        manager.register_resources(
+            db=AsyncMongoBackend(host.url, database=DATABASE, appname=NAME, event_listeners=[commands])
+        )
 
         async def work() -> None:
             async with manager.context() as ctx:
                 await (await ctx.db).items.find_one({"_id": "slow"})
 
         await work()
-        fail(host, "find", 1, blockConnection=True, blockTimeMS=1000)
+        host.fail("find", 1, blockConnection=True, blockTimeMS=1000)
         task = asyncio.create_task(work())
         for _ in range(1000):
             if commands.names().count("find") == 2:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
-import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
@@ -25,140 +23,27 @@ from polydatum.backends.redis import (
 )
 from polydatum.backends.redis_commands import READS, TELLS
 from polydatum.errors import ConfigurationError, ContextClosedError, MissingClientError, ReadOnlyError, ResourceError
-from polydatum.testing import BackendContract, BackendHost
+from polydatum.testing import BackendContract
 from polydatum.testing.backend_contract import Bench, settled
-from tests.services import url_of
+from tests.backends.redis_hosts import HOSTS, PREFIX, AsyncImmediateHost, ImmediateHost, RedisHost
+from tests.backends.sql_servers import in_child
 from tests.unit.ledgers import Ledger
-
-NAME = f"polydatum-{os.getpid()}"
-PREFIX = f"{NAME}:"
-NOTHING: dict[str, str] = {}
-NO_CANCEL = {"cancel": "a thread cannot be cancelled"}
-AT_ONCE = {
-    "rollback": "what was sent at once stays",
-    "isolation": "what was sent at once is seen at once",
-    "savepoints": "what was sent at once stays",
-}
-
-
-class RedisHost(BackendHost):
-    """The backend under test, and a client of the tests' own that looks from outside."""
-
-    secret = "hush"
-    backend_class: Any = RedisBackend
-    client_class: Any = redis.Redis
-    immediate = False
-    absent: Any = NO_CANCEL
-
-    def __init__(self) -> None:
-        self.url = url_of("redis")
-        self.outside = redis.Redis.from_url(self.url, decode_responses=True, retry=None)
-
-    def close(self) -> None:
-        for key in self.outside.scan_iter(match=f"{PREFIX}*", count=1000):
-            self.outside.delete(key)
-        self.outside.close()
-
-    def backend(self) -> Any:
-        parts = urlsplit(self.url)
-        place = parts.netloc.rpartition("@")[2]
-        netloc = parts.netloc if parts.password else f"default:{self.secret}@{place}"  # a default user takes any
-        url = urlunsplit(parts._replace(netloc=netloc, query="client_name=" + NAME))
-        return self.backend_class(url, immediate=self.immediate, decode_responses=True)
-
-    def given(self) -> tuple[Any, Any]:
-        client = self.client_class.from_url(self.url, decode_responses=True)
-        return self.backend_class(client, immediate=self.immediate), client
-
-    def dispose(self, client: Any) -> Any:
-        return client.close()
-
-    def unreachable(self) -> Any:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        return self.backend_class(f"redis://127.0.0.1:{port}/0", immediate=self.immediate)
-
-    def write(self, value: Any, key: str, text: str) -> Any:
-        value.after_commit.set(PREFIX + key, text)
-
-    def read(self, value: Any, key: str) -> Any:
-        return value.get(PREFIX + key)
-
-    def look(self, key: str) -> str | None:
-        return self.outside.get(PREFIX + key)  # type: ignore[return-value]
-
-    def connections(self) -> tuple[int, int]:
-        clients: Any = self.outside.client_list()
-        found = [client for client in clients if client["name"] == NAME]
-        return len(found), sum(client["multi"] != "-1" for client in found)
-
-
-class AsyncRedisHost(RedisHost):
-    is_async = True
-    backend_class = AsyncRedisBackend
-    client_class = redis.asyncio.Redis
-    absent = NOTHING
-
-    def dispose(self, client: Any) -> Any:
-        return client.aclose()
-
-    def slow(self, value: Any) -> Any:
-        return value.xread({f"{PREFIX}stream": "$"}, block=60_000)
-
-
-class ImmediateHost(RedisHost):
-    immediate = True
-    absent = NO_CANCEL | AT_ONCE
-
-    def write(self, value: Any, key: str, text: str) -> Any:
-        return value.set(PREFIX + key, text)
-
-
-class AsyncImmediateHost(AsyncRedisHost):
-    immediate = True
-    absent = AT_ONCE
-
-    def write(self, value: Any, key: str, text: str) -> Any:
-        return value.set(PREFIX + key, text)
-
-
-def closing(host: RedisHost) -> Iterator[Any]:
-    try:
-        yield host
-    finally:
-        host.close()
 
 
 class TestRedis(BackendContract):
-    @pytest.fixture
-    def host(self) -> Iterator[Any]:
-        yield from closing(RedisHost())
-
-
-class TestAsyncRedis(BackendContract):
-    @pytest.fixture
-    def host(self) -> Iterator[Any]:
-        yield from closing(AsyncRedisHost())
-
-
-class TestImmediate(BackendContract):
-    @pytest.fixture
-    def host(self) -> Iterator[Any]:
-        yield from closing(ImmediateHost())
-
-
-class TestAsyncImmediate(BackendContract):
-    @pytest.fixture
-    def host(self) -> Iterator[Any]:
-        yield from closing(AsyncImmediateHost())
+    @pytest.fixture(params=[*HOSTS, ImmediateHost, AsyncImmediateHost], ids=lambda host: host.__name__)
+    def host(self, request: pytest.FixtureRequest) -> Iterator[Any]:
+        with closing(request.param()) as host:
+            yield host
 
 
 # --- What is special to Redis -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def host() -> Iterator[Any]:
-    yield from closing(RedisHost())
+def host() -> Iterator[RedisHost]:
+    with closing(RedisHost()) as host:
+        yield host
 
 
 @pytest.fixture
@@ -178,16 +63,15 @@ def test_services_get_a_redis_client(dm: Any) -> None:
         assert ctx.cache.after_commit.get_encoder().decode_responses
 
 
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_a_response_callback_ends_with_its_context(is_async: bool) -> None:
+@pytest.mark.parametrize("host_class", HOSTS)
+def test_a_response_callback_ends_with_its_context(host_class: type[RedisHost]) -> None:
     """It is set on what services get, by `json` for one; the user's own client stays as it was."""
-    host = AsyncRedisHost() if is_async else RedisHost()
 
-    async def main() -> None:
+    async def check(host: RedisHost) -> None:
         host.outside.set(f"{PREFIX}a", "tea")
         backend, client = host.given()
-        bench = Bench(host, backend)
         before = dict(client.response_callbacks)
+        bench = Bench(host, backend)
         async with bench.context() as ctx:
             cache = await bench.value(ctx)
             cache.set_response_callback("get", lambda reply, **options: reply.upper())
@@ -201,8 +85,8 @@ def test_a_response_callback_ends_with_its_context(is_async: bool) -> None:
         await bench.close()
         await settled(host.dispose(client))
 
-    host.run(main())
-    host.close()
+    with closing(host_class()) as host:
+        host.run(check(host))
 
 
 @pytest.mark.parametrize(
@@ -382,16 +266,12 @@ def test_a_given_client_is_used_in_a_child(host: RedisHost) -> None:
     manager.register_resources(cache=backend)
     with manager.context() as ctx:
         ctx.cache.after_commit.set(f"{PREFIX}parent", 1)
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            with manager.context() as ctx:
-                ctx.cache.after_commit.set(f"{PREFIX}child", ctx.cache.get(f"{PREFIX}parent"))
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def check() -> None:
+        with manager.context() as ctx:
+            ctx.cache.after_commit.set(f"{PREFIX}child", ctx.cache.get(f"{PREFIX}parent"))
+
+    assert in_child(host, check) == 0
     assert host.look("child") == "1"
     with manager.context() as ctx:
         assert ctx.cache.get(f"{PREFIX}child") == "1"
