@@ -126,6 +126,20 @@ def test_a_write_before_the_commit_is_refused(dm: Any, host: RedisHost, write: A
     assert host.look("a") is None
 
 
+@pytest.mark.parametrize("options", [{}, {"read_only": True}], ids=["open", "read-only"])
+def test_a_refusal_shows_no_data(dm: Any, options: Any) -> None:
+    with dm.context(**options) as ctx:
+        for args in (("SET hush hush",), ("SET", "hush", "hush"), ("set\thush",), (b"SET hush",), ("", "hush")):
+            with pytest.raises(ResourceError, match="'cache' refuses") as refused:
+                ctx.cache.execute_command(*args)
+            assert "hush" not in str(refused.value).lower()
+    if options:
+        with pytest.raises(ReadOnlyError) as refused:
+            with dm.context(**options) as ctx:
+                ctx.cache.after_commit.execute_command("SET hush hush")
+        assert "hush" not in str(refused.value).lower()
+
+
 def test_reads_go_out_at_once(dm: Any, host: RedisHost) -> None:
     host.outside.set(f"{PREFIX}a", "tea")
     with dm.context(read_only=True) as ctx:
@@ -134,6 +148,8 @@ def test_reads_go_out_at_once(dm: Any, host: RedisHost) -> None:
         assert cache.pipeline().get(f"{PREFIX}a").exists(f"{PREFIX}b").execute() == ["tea", 0]
         assert cache.transaction(lambda pipe: pipe.multi() or pipe.get(f"{PREFIX}a"), f"{PREFIX}a") == ["tea"]
         assert cache.execute_command("MEMORY", "USAGE", f"{PREFIX}a") > 0
+        assert cache.execute_command(f"MEMORY USAGE {PREFIX}a") > 0  # redis-py cuts it up
+        assert cache.execute_command(f"GET {PREFIX}a") == "tea"
         assert cache.memory_usage(f"{PREFIX}a") > 0
         assert cache.eval_ro("return redis.call('get', KEYS[1])", 1, f"{PREFIX}a") == "tea"
         with cache.client() as own:

@@ -79,9 +79,9 @@ class Admission:
 
     def to_send(self, args: tuple[Any, ...]) -> None:
         """Judge a command that is sent at once, or in a pipeline that the service executes."""
-        command = _text(args[0])
-        if command not in HARMLESS and f"{command} {_text(args[1]) if len(args) > 1 else ''}" not in HARMLESS:
-            self.to_write(command)
+        words = _words(args)
+        if words[0] not in HARMLESS and " ".join([*words, *map(_text, args[1:2])][:2]) not in HARMLESS:
+            self.to_write(shown(words[0]))
 
     def to_write(self, what: str) -> None:
         """Judge a write that is sent at once."""
@@ -92,13 +92,18 @@ class Admission:
 
     def to_queue(self, args: tuple[Any, ...]) -> None:
         """Judge a command that waits for the commit."""
-        command = _text(args[0])
+        command = _words(args)[0]
         if self.over:
             raise ContextClosedError(f"after_commit of resource {shown(self.name)}")
         if self.read_only:
             raise ReadOnlyError(self.name, shown(command))
         if command in ("WATCH", "DISCARD"):
             raise ResourceError(f"after_commit of resource {shown(self.name)} refuses {command}: use pipeline()")
+
+
+def _words(args: tuple[Any, ...]) -> list[str]:
+    """The name of a command, and whatever else stands in its first argument, which redis-py cuts up."""
+    return _text(args[0]).split() or [""]
 
 
 def _text(part: Any) -> str:
