@@ -5,7 +5,9 @@ import tempfile
 from typing import Any
 
 from sybil import Sybil
-from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+from sybil.parsers.myst import SkipParser
+
+from tests.pages import python_blocks
 
 
 def enter_folder(namespace: dict[str, Any]) -> None:
@@ -18,7 +20,7 @@ def leave_folder(namespace: dict[str, Any]) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()],
+    parsers=[python_blocks(), SkipParser()],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     setup=enter_folder,
     teardown=leave_folder,
