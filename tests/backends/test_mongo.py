@@ -253,6 +253,16 @@ def test_a_swallowed_error_is_no_silent_rollback(dm: Any, host: MongoHost) -> No
     assert host.items.count_documents({}) == 1
 
 
+def test_an_error_that_was_swallowed_from_a_cursor_is_found_by_the_server(dm: Any, host: MongoHost) -> None:
+    with pytest.raises(OperationFailure, match="transaction"):
+        with dm.context() as ctx:
+            ctx.db.items.insert_one({"_id": 1})
+            with pytest.raises(OperationFailure):
+                list(ctx.db.items.find({"$bad": 1}))
+    assert ctx.outcome == "rolled_back"
+    assert host.items.count_documents({}) == 0
+
+
 def test_a_swallowed_error_of_a_read_loses_nothing(dm: Any, commands: Commands) -> None:
     with dm.context() as ctx:
         with pytest.raises(OperationFailure):

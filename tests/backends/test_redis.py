@@ -213,6 +213,19 @@ def test_the_queue_is_dropped_when_the_authority_fails(dm: Any, host: RedisHost,
     assert host.connections()[0] <= 1
 
 
+def test_no_server_is_found_out_before_the_authority_commits(host: RedisHost) -> None:
+    manager: Any = DataManager()
+    rows: list[str] = []
+    manager.register_resources(cache=host.unreachable(), db=lambda context: Ledger(rows))
+    with pytest.raises(redis.ConnectionError):
+        with manager.context() as ctx:
+            ctx.db.append("row")
+            ctx.cache.after_commit.set(f"{PREFIX}a", 1)
+    assert ctx.outcome == "rolled_back"
+    assert rows == []
+    manager.close()
+
+
 def test_a_read_only_context_queues_nothing(dm: Any) -> None:
     with pytest.raises(ReadOnlyError):
         with dm.context(read_only=True) as ctx:

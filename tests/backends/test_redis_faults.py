@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -14,11 +14,12 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from polydatum import DataManager
 from polydatum.testing.backend_contract import Bench, gone
 from tests.backends.cancels import AFTER, CANCELS, cancel_at_random, cancelled_after
 from tests.backends.faults import KINDS, each_fault
-from tests.backends.proxy import Direction, SlowProxy, before
-from tests.backends.redis_hosts import HOSTS, NAME, PREFIX, AsyncRedisHost, RedisHost
+from tests.backends.proxy import Direction, Fault, SlowProxy, before
+from tests.backends.redis_hosts import HOSTS, NAME, PREFIX, AsyncRedisHost, ImmediateHost, RedisHost
 
 
 @pytest.fixture(params=HOSTS, ids=lambda host: host.__name__)
@@ -48,6 +49,22 @@ def test_the_outcome_is_true(host: RedisHost, retries: int, direction: Direction
                 assert report.is_true, report
                 assert report.told == [] or report.error, report
             assert delay is None or report.outcome == "committed", report
+
+
+@pytest.mark.parametrize(("retries", "count"), [(0, "1"), (1, "2")])
+def test_an_immediate_write_is_sent_again_if_the_client_retries(retries: int, count: str) -> None:
+    """As redis-py has it: it cannot know that it was done."""
+    with closing(ImmediateHost()) as host, before(host) as proxy:
+        manager: Any = DataManager()
+        manager.register_resources(limits=host.backend(retry=Retry(NoBackoff(), retries)))
+        with manager.context() as ctx:
+            ctx.limits.get(f"{PREFIX}tries")
+        proxy.arm(Fault(0, "reply"))
+        with suppress(redis.ConnectionError), manager.context() as ctx:
+            ctx.limits.incr(f"{PREFIX}tries")
+        assert host.look("tries") == count
+        assert ctx.outcome == ("committed" if retries else "rolled_back")
+        manager.close()
 
 
 def test_a_cancelled_exchange_closes_its_connection(async_host: AsyncRedisHost) -> None:
