@@ -1,0 +1,161 @@
+"""The relay: sends what is in an outbox, for as long as its process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from time import monotonic, time
+from typing import Any
+
+from polydatum.backends.outbox import Batch, Inbox, Outbox, doubled
+from polydatum.errors import ConfigurationError
+from polydatum.reporting import log_error
+
+PAUSE_FOR_OTHERS = 0.1
+"""Seconds after a batch that has locked the whole database: those who wait for SQLite look again so often, in turn."""
+LONGEST_PAUSE = 30.0
+"""Seconds between attempts if the database cannot be reached, at most. The first is the interval, each doubles the former."""
+PRUNED_EVERY = 3600.0
+"""Seconds between two looks for what the inbox may forget."""
+
+
+class Relay:
+    """Sends what is in the outbox of a DataManager: what ``polydatum outbox run`` runs. Any number of them may run at once.
+
+    If the resource of the outbox is async, all happens in an event loop of its own, and the DataManager is closed at the
+    end. It also prunes the inbox once an hour, if that is an `Inbox` of ours.
+
+    Args:
+        data_manager: the DataManager.
+        batch: how many messages are sent in one transaction, at most.
+        interval: seconds between two looks into an outbox that was empty.
+
+    Raises:
+        ConfigurationError: if it has no `Outbox`, or a number is out of range.
+    """
+
+    def __init__(self, data_manager: Any, *, batch: int = 100, interval: float = 1.0) -> None:
+        outbox = data_manager.dispatch.outbox
+        if not isinstance(outbox, Outbox):
+            raise ConfigurationError(
+                "no outbox: dm.register_command_queue(..., outbox=Outbox('db')) of polydatum.backends"
+            )
+        if batch < 1 or not interval > 0:
+            raise ConfigurationError("batch is a number of 1 or more, interval one of seconds above 0")
+        self._data_manager = data_manager
+        self._outbox = outbox
+        self._batch = batch
+        self._interval = interval
+        # A signal handler may put into it while the thread that it interrupts takes from it, unlike with an Event.
+        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def stop(self) -> None:
+        """Let `run` return after the batch that is under way, at once if there is none. For any thread and signal handler."""
+        self._stops.put(None)
+
+    def run(self) -> None:
+        """Send what is due, and look again and again, until `stop`; SIGTERM and SIGINT call it if this is the main thread.
+
+        No Exception ends it: if the database cannot be reached, or a table is missing, that is logged and tried again,
+        after a pause that grows to half a minute.
+        """
+        failures, pruned = 0, float("-inf")
+        with self._stopped_by_signals(), self._loop() as finished:
+            while True:
+                try:
+                    batch = finished(self._try_batch(time()))
+                except Exception as error:
+                    pause = doubled(self._interval, failures, LONGEST_PAUSE)
+                    failures += 1
+                    log_error("the outbox cannot be reached; next attempt in %g seconds", pause, error=error)
+                else:
+                    failures = 0
+                    pause = _pause_after(batch) if batch.sent or batch.failed else self._interval
+                if monotonic() - pruned > PRUNED_EVERY:
+                    pruned = monotonic()
+                    try:
+                        finished(self._prune())
+                    except Exception as error:
+                        log_error("the inbox cannot be pruned", error=error)
+                if self._is_stopped(pause):
+                    return
+
+    def run_once(self) -> tuple[int, int]:
+        """Try all that is due now once, and return.
+
+        Returns:
+            How many messages were sent, and how many could not be.
+
+        Raises:
+            Exception: what `Outbox.deliver` raises.
+        """
+        sent = failed = 0
+        now = time()
+        with self._stopped_by_signals(), self._loop() as finished:
+            while True:
+                batch = finished(self._try_batch(now))
+                sent += len(batch.sent)
+                failed += len(batch.failed)
+                if not (batch.sent or batch.failed) or self._is_stopped(_pause_after(batch)):
+                    break
+            finished(self._prune())
+        return sent, failed
+
+    def _try_batch(self, until: float) -> Any:
+        outbox, manager = self._outbox, self._data_manager
+        try_batch = outbox.atry_batch if outbox.is_async(manager) else outbox.try_batch
+        return try_batch(manager, self._batch, until)
+
+    def _prune(self) -> Any:
+        inbox, manager = self._data_manager.dispatch.inbox, self._data_manager
+        if isinstance(inbox, Inbox):
+            return inbox.aprune(manager) if inbox.is_async(manager) else inbox.prune(manager)
+        return None
+
+    def _is_stopped(self, pause: float) -> bool:
+        try:
+            self._stops.get(timeout=pause)
+        except queue.Empty:
+            return False
+        return True
+
+    @contextmanager
+    def _loop(self) -> Iterator[Callable[[Any], Any]]:
+        """An event loop for what is async: gives what waits for a coroutine in it, and lets other results through."""
+        with asyncio.Runner() as runner:
+            used = False
+
+            def finished(result: Any) -> Any:
+                nonlocal used
+                if isinstance(result, Coroutine):
+                    used = True
+                    return runner.run(result)
+                return result
+
+            try:
+                yield finished
+            finally:
+                if used:
+                    runner.run(self._data_manager.aclose())
+
+    @contextmanager
+    def _stopped_by_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = {
+            number: signal.signal(number, lambda *args: self.stop()) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def _pause_after(batch: Batch) -> float:
+    return PAUSE_FOR_OTHERS if batch.locked_all else 0
