@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from polydatum import CommandQueue, DataAccessLayer, DataManager, Service, command
+from polydatum import CommandQueue, DataAccessLayer, DataManager, NotFound, Service, command
 from polydatum.backends.outbox import Inbox, Outbox
 from polydatum.backends.outbox_relay import Relay
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
@@ -41,7 +41,7 @@ class Mails(Service[Any]):
     def fail(self, how: str) -> None:
         if how == "plainly":
             raise ValueError("no such mailbox")
-        self._ctx.nowhere  # noqa: B018
+        raise NotFound("no such mailbox")
 
 
 class AppDAL(DataAccessLayer):

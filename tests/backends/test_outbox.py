@@ -786,7 +786,7 @@ def test_numbers_out_of_range_are_refused(options: dict[str, Any]) -> None:
 def test_a_manager_without_an_outbox_has_no_relay() -> None:
     dm = DataManager(AppDAL)
     dm.register_command_queue(Queue())
-    with pytest.raises(ConfigurationError, match="no outbox"):
+    with pytest.raises(ConfigurationError, match="no Outbox"):
         Relay(dm)
 
 

@@ -272,6 +272,18 @@ class Outbox(_InTable, dispatch.Outbox):
             return _entries(await session.run_sync(outbox_tables.oldest, self.table, limit))
 
 
+def outbox_of(data_manager: Any) -> Outbox:
+    """The outbox that a DataManager was given.
+
+    Raises:
+        ConfigurationError: if it was given none, or one of another kind.
+    """
+    outbox = data_manager.dispatch.outbox
+    if not isinstance(outbox, Outbox):
+        raise ConfigurationError("no Outbox of polydatum.backends: dm.register_command_queue(..., outbox=Outbox('db'))")
+    return outbox
+
+
 def doubled(first: float, times: int, most: float) -> float:
     """A pause that was doubled so many times, and has grown to the longest."""
     return min(first * 2.0 ** min(times, 30), most)  # as a float has an end

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from time import monotonic, time
 from typing import Any
 
-from polydatum.backends.outbox import Batch, Inbox, Outbox, doubled
+from polydatum.backends.outbox import Batch, Inbox, doubled, outbox_of
 from polydatum.errors import ConfigurationError
 from polydatum.reporting import log_error
 
@@ -39,15 +39,10 @@ class Relay:
     """
 
     def __init__(self, data_manager: Any, *, batch: int = 100, interval: float = 1.0) -> None:
-        outbox = data_manager.dispatch.outbox
-        if not isinstance(outbox, Outbox):
-            raise ConfigurationError(
-                "no outbox: dm.register_command_queue(..., outbox=Outbox('db')) of polydatum.backends"
-            )
         if batch < 1 or not interval > 0:
             raise ConfigurationError("batch is a number of 1 or more, interval one of seconds above 0")
         self._data_manager = data_manager
-        self._outbox = outbox
+        self._outbox = outbox_of(data_manager)
         self._batch = batch
         self._interval = interval
         # A signal handler may put into it while the thread that it interrupts takes from it, unlike with an Event.
