@@ -11,7 +11,7 @@ from celery.exceptions import Ignore
 
 from celery_polydatum.configuration import Configuration
 from celery_polydatum.senders import current_sender, task_facts
-from celery_polydatum.task import PolydatumTask
+from celery_polydatum.task import CeleryTask, PolydatumTask
 from polydatum import Command, CommandQueue, CommandRejected, ConfigurationError
 from polydatum.adapting import UserId
 
@@ -73,15 +73,41 @@ class RunCommand(PolydatumTask):
             )
 
 
+class DeliverOutbox(CeleryTask):
+    """The task ``polydatum.deliver_outbox``, for ``beat_schedule``: sends what is due in the outbox, a batch at a time.
+
+    Gives how many messages were sent. For a sync resource; that of an async one is sent by ``polydatum outbox run``.
+    """
+
+    name = "polydatum.deliver_outbox"
+    ignore_result = True
+
+    def run(self, limit: int = 100) -> int:
+        """Send batches of a size until nothing is due.
+
+        Raises:
+            ConfigurationError: if there is no outbox.
+            Exception: what the database raises.
+        """
+        manager = Configuration.read(self.app).data_manager
+        outbox = manager.dispatch.outbox
+        if outbox is None:
+            raise ConfigurationError("no outbox: pass one to dm.register_command_queue(..., outbox=...)")
+        sent = 0
+        while batch := outbox.deliver(manager, limit):
+            sent += batch
+        return sent
+
+
 class CeleryQueue(CommandQueue):
     """Sends commands to the workers of a Celery app: ``dm.register_command_queue(CeleryQueue(app))``.
 
-    Registers the task ``polydatum.run_command`` with the app. Its DataManager is ``app.conf.polydatum_data_manager``; the
+    Registers the tasks ``polydatum.run_command`` and ``polydatum.deliver_outbox`` with the app. Its DataManager is ``app.conf.polydatum_data_manager``; the
     id of the user who asks is that of `PolydatumTask`. The id of a message is the id of its task.
 
     Args:
         app: the app.
-        task_options: attributes of the task, such as ``autoretry_for=(...)``, ``acks_late=False``, ``time_limit=60``.
+        task_options: attributes of the former, such as ``autoretry_for=(...)``, ``acks_late=False``, ``time_limit=60``.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager, Service, command
@@ -104,6 +130,7 @@ class CeleryQueue(CommandQueue):
         self.app = app
         task_class: Any = type("RunCommand", (RunCommand,), {"__module__": RunCommand.__module__, **task_options})
         self._task: Any = app.register_task(task_class(), **task_options)
+        app.register_task(DeliverOutbox())
 
     def send(self, message: dict[str, Any], **options: Any) -> Any:
         """Send a message as a task.

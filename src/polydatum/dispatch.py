@@ -44,6 +44,15 @@ class Outbox:
         """A ``before_commit`` hook that writes a command and its options into the context's own transaction."""
         raise NotImplementedError
 
+    def deliver(self, data_manager: Any, limit: int = 100) -> int:
+        """Send what is due, the oldest first, by `Dispatch.deliver`; gives how many messages were sent.
+
+        Args:
+            data_manager: the DataManager that the outbox is registered with.
+            limit: how many messages at most.
+        """
+        raise NotImplementedError
+
 
 class Inbox:
     """What knows the messages that were handled: base class of inboxes, such as `polydatum.backends.outbox.Inbox`."""

@@ -27,6 +27,8 @@ from polydatum import (
     UnknownCommand,
     command,
 )
+from polydatum.backends.outbox import Outbox
+from polydatum.backends.sqlalchemy import SQLAlchemyBackend
 from tests.integration.celery_running import Ended, celery_app, sent, work
 
 _numbers = itertools.count(1)
@@ -282,6 +284,28 @@ def test_without_results_a_duplicate_is_dropped(careful: Bank) -> None:
     for _ in range(2):
         careful.work(message)
     assert careful.kept == [5]
+
+
+# --- The outbox -------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_for_beat_sends_what_is_in_the_outbox() -> None:
+    bank = Bank()
+    bank.dm.register_resources(db=SQLAlchemyBackend("sqlite://"))
+    outbox = Outbox("db")
+    outbox.create_table(bank.dm.get_client("db"))
+    bank.dm.register_command_queue(bank.dm.dispatch.queue, outbox=outbox)
+    with bank.dm.context() as context:
+        ids = [context.enqueue(bank.dm.command("accounts.pay", amount), reliable=True) for amount in range(5)]
+    assert sent(bank.app) == []
+    assert bank.app.tasks["polydatum.deliver_outbox"](2) == 5
+    assert [message["id"] for message in bank.arrived()] == ids
+    bank.dm.close()
+
+
+def test_without_an_outbox_the_task_says_so(bank: Bank) -> None:
+    with pytest.raises(ConfigurationError, match="no outbox"):
+        bank.app.tasks["polydatum.deliver_outbox"]()
 
 
 # --- Progress and revocation ------------------------------------------------------------------------------------------

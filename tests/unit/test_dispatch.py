@@ -333,6 +333,7 @@ def test_parts_of_another_kind_are_refused(parts: dict[str, Any], problem: str) 
     [
         lambda: CommandQueue().send({}),
         lambda: Outbox().writing(None, None, {}),  # type: ignore[arg-type]
+        lambda: Outbox().deliver(None),
         lambda: Inbox().claim(None, "id"),
     ],
 )
