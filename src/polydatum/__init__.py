@@ -6,6 +6,7 @@ from .commands import Command, command
 from .context import Context
 from .dispatch import CommandQueue, Inbox, LocalQueue, Outbox
 from .errors import (
+    AlreadyCommittedError,
     AlreadyRegisteredError,
     AsyncResourceError,
     CommandError,
@@ -58,6 +59,7 @@ from .services import Service
 from .transactions import AsyncTransaction, Savepoint, Transaction
 
 __all__ = [
+    "AlreadyCommittedError",
     "AlreadyRegisteredError",
     "AsyncBackend",
     "AsyncResourceError",

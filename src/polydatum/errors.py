@@ -9,7 +9,8 @@
     ├─ ResourceError        UnknownResourceError(AttributeError) · ResourceSetupError · ResourceTimeoutError(TimeoutError)
     │                       · ResourceCycleError
     ├─ MiddlewareError      MiddlewareSetupError
-    ├─ SettleError          RolledBack · RollbackOnlyError · CommitOutcomeUnknown
+    ├─ SettleError          RolledBack · RollbackOnlyError · CommitOutcomeUnknown · AlreadyCommittedError
+    │                       · MultipleAuthoritiesError
     ├─ CommandError         InvalidCommandPath(ValueError) · UnknownCommand(LookupError)
     │                       · CommandNotAllowed(PermissionError) · InvalidCommandArguments(TypeError, ValueError)
     │                       · CommandRejected(PermissionError)
@@ -306,6 +307,21 @@ class CommitOutcomeUnknown(SettleError):
         self.resource = resource
         super().__init__(
             f"the connection of resource {shown(resource)} was lost while committing: whether the data was kept is unknown"
+        )
+
+
+class AlreadyCommittedError(SettleError):
+    """A transaction was rolled back after a service had committed it: what it had done until then is kept.
+
+    The outcome is ``partial``. It is not raised to the caller, who gets what the rollback is for; it is noted on that, and
+    in ``outcome.errors``.
+    """
+
+    def __init__(self, resource: str) -> None:
+        self.resource = resource
+        super().__init__(
+            f"a service committed resource {shown(resource)} before its context rolled back: leave the commit to the "
+            "context; what has to be kept in any case gets one of its own, 'with dm.context():'"
         )
 
 

@@ -23,9 +23,10 @@ class Transaction:
     """One transaction of one Context; a resource that returns it takes part in the context's outcome.
 
     When the context closes, all transactions `prepare`, then the authorities `commit`, then the effects; or all
-    `rollback`. Each is closed afterwards. Two further methods are optional: ``savepoint()`` gives a `Savepoint` for
-    ``ctx.nested()``, and ``abandon()`` is called in place of `rollback` when something may have committed already, by
-    an effect that must not undo then what committed rows point at.
+    `rollback`. Each is closed afterwards. Optional are two further methods, ``savepoint()`` that gives a `Savepoint` for
+    ``ctx.nested()``, and ``abandon()`` that is called in place of `rollback` when something may have committed already,
+    of an effect that must not undo then what committed rows point at; and an attribute ``has_committed``, true once a
+    service has committed by the client itself, which makes a later rollback ``partial``.
 
     Args:
         value: what services get when they touch the resource.
@@ -68,7 +69,11 @@ class Transaction:
         """
 
     def rollback(self) -> None:
-        """Undo what was done. May be followed by more work, where ``ctx.nested()`` rolls back."""
+        """Undo what was done. May be followed by more work, where ``ctx.nested()`` rolls back.
+
+        Raises:
+            AlreadyCommittedError: if not all could be undone, as a service had committed.
+        """
 
     def close(self) -> None:
         """Give back what is held. The last call, whatever happened before."""

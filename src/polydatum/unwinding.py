@@ -227,6 +227,8 @@ class Unwinding:
                 # The authority has committed: an effect that fails can no longer change the answer.
                 yield transaction_step("committing", name, transaction.commit, rank=COMMIT, quiet=True, commits=True)
         else:
+            if any(getattr(transaction, "has_committed", False) for _, transaction in undone):
+                self.kept = in_doubt = True
             in_doubt = in_doubt or self.unknown
             for name, transaction in reversed(undone):
                 undo = getattr(transaction, "abandon", None) if in_doubt else None

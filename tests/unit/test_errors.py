@@ -10,6 +10,7 @@ import pytest
 
 from polydatum import errors
 from polydatum.errors import (
+    AlreadyCommittedError,
     AlreadyRegisteredError,
     AsyncResourceError,
     CommandError,
@@ -75,6 +76,7 @@ BASES = [
     (RolledBack, SettleError),
     (RollbackOnlyError, SettleError),
     (CommitOutcomeUnknown, SettleError),
+    (AlreadyCommittedError, SettleError),
     (MultipleAuthoritiesError, SettleError),
     (ForkedResourceError, ResourceError),
     (ReadOnlyError, ResourceError),
@@ -156,6 +158,7 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
     (RolledBack("status", 404), {"reason": "status", "status": 404}, ["rolled back: status"]),
     (RollbackOnlyError("db"), {"resource": "db"}, ["resource 'db' cannot commit", "savepoint"]),
     (CommitOutcomeUnknown("db"), {"resource": "db"}, ["resource 'db' was lost while committing"]),
+    (AlreadyCommittedError("db"), {"resource": "db"}, ["a service committed resource 'db'", "with dm.context()"]),
     (
         MultipleAuthoritiesError(["orders", "stock"]),
         {"resources": ("orders", "stock")},

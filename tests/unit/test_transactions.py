@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polydatum import CommitOutcomeUnknown, DataManager, MultipleAuthoritiesError
+from polydatum import AlreadyCommittedError, CommitOutcomeUnknown, DataManager, MultipleAuthoritiesError
 from polydatum.transactions import Transaction, value_of
 from tests.unit.ledgers import AsyncLedger, Ledger
 
@@ -200,3 +200,35 @@ async def test_an_interrupted_commit_is_unknown(drive: Any, recorder: Any) -> No
             _ = await drive.value(ctx.db), ctx.blobs
     assert ctx.outcome == "unknown"
     assert recorder == ["prepare", "abandon", "close"]
+
+
+def commits_early(drive: Any) -> Any:
+    """A resource that a service has committed by itself, so that its rollback cannot undo all."""
+    made: Any = type(ledger(drive, [])(None))
+
+    class Early(made):  # type: ignore[misc]
+        has_committed = True
+
+    return lambda context: Early([], fails={"rollback": AlreadyCommittedError("db")})
+
+
+async def test_a_rollback_after_a_commit_of_a_service_is_partial(drive: Any, recorder: Any) -> None:
+    """The error says which resource it was; what the committed rows may point at stays."""
+    dm = DataManager()
+    dm.register_resources(db=commits_early(drive), blobs=lambda context: Uploads([], recorder))
+    with pytest.raises(ValueError, match="no") as raised:
+        async with drive.block(dm.context()) as ctx:
+            _ = await drive.value(ctx.db), ctx.blobs
+            raise ValueError("no")
+    assert ctx.outcome == "partial"
+    assert "while rolling back resource 'db': AlreadyCommittedError" in raised.value.__notes__[0]
+    assert [record.type for record in ctx.outcome.errors] == [ValueError, AlreadyCommittedError]
+    assert recorder == ["abandon", "close"]
+
+
+async def test_a_commit_after_a_commit_of_a_service_is_a_commit(drive: Any) -> None:
+    dm = DataManager()
+    dm.register_resources(db=commits_early(drive))
+    async with drive.block(dm.context()) as ctx:
+        await drive.value(ctx.db)
+    assert ctx.outcome == "committed"
