@@ -290,14 +290,23 @@ class RolledBack(SettleError):
 
 
 class RollbackOnlyError(SettleError):
-    """A transaction was dead before its commit, usually because an error of the database was swallowed."""
+    """A transaction was dead before its commit, usually because an error of the database was swallowed.
 
-    def __init__(self, resource: str) -> None:
+    Attributes:
+        resource: its name.
+        undone: whether it was a service that had rolled back, and with its own work that of others.
+    """
+
+    def __init__(self, resource: str, *, undone: bool = False) -> None:
         self.resource = resource
-        super().__init__(
-            f"the transaction of resource {shown(resource)} cannot commit: an earlier error made it rollback-only; "
-            "let that error escape, or run the statement in a savepoint"
-        )
+        self.undone = undone
+        why = "an earlier error made it rollback-only; let that error escape, or run the statement in a savepoint"
+        if undone:
+            why = (
+                "a service rolled it back, and with that what others had done; let an error leave the context instead, "
+                "or undo a part in a block of ctx.nested()"
+            )
+        super().__init__(f"the transaction of resource {shown(resource)} cannot commit: {why}")
 
 
 class CommitOutcomeUnknown(SettleError):
@@ -326,15 +335,27 @@ class AlreadyCommittedError(SettleError):
 
 
 class MultipleAuthoritiesError(SettleError):
-    """More than one authority has something to commit, and none can be undone once another has committed."""
+    """More than one authority has something to commit, and none can be undone once another has committed.
 
-    def __init__(self, resources: Iterable[str]) -> None:
+    Attributes:
+        resources: their names.
+        databases: how many databases a single resource has written to; 1 if there are several resources.
+    """
+
+    def __init__(self, resources: Iterable[str], databases: int = 1) -> None:
         self.resources = tuple(resources)
+        self.databases = databases
         names = ", ".join(shown(name) for name in self.resources)
-        super().__init__(
-            f"resources {names} all wrote, and no commit covers them as one: write to one of them only, use two contexts, "
-            "or accept the window between the commits with DataManager(commit_order=[...]) naming them"
-        )
+        if databases == 1:
+            what = f"resources {names} all wrote"
+            remedy = (
+                "use two contexts, or accept the window between the commits with DataManager(commit_order=[...]) "
+                "naming them"
+            )
+        else:
+            what = f"resource {names} wrote to {databases} databases in one session"
+            remedy = "make its sessions with twophase=True, or register a resource for each database"
+        super().__init__(f"{what}, and no commit covers them as one: write to one of them only, {remedy}")
 
 
 # --- Commands ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from sqlalchemy import URL, Column, Engine, MetaData, String, Table, create_engine, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -145,3 +146,8 @@ def server_for(host: type[SQLAlchemyHost], folder: Path) -> Server:
     if host in POSTGRES:
         return PostgresServer()
     return MariaServer() if host in MARIA else SQLiteServer(folder)
+
+
+def on(*hosts: type[SQLAlchemyHost]) -> Any:
+    """Tests on these drivers only, which their fixture `host` makes."""
+    return pytest.mark.parametrize("host", hosts, ids=lambda host: host.__name__, indirect=True)

@@ -157,12 +157,22 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
     ),
     (RolledBack("status", 404), {"reason": "status", "status": 404}, ["rolled back: status"]),
     (RollbackOnlyError("db"), {"resource": "db"}, ["resource 'db' cannot commit", "savepoint"]),
+    (
+        RollbackOnlyError("db", undone=True),
+        {"resource": "db", "undone": True},
+        ["resource 'db' cannot commit", "a service rolled it back", "ctx.nested()"],
+    ),
     (CommitOutcomeUnknown("db"), {"resource": "db"}, ["resource 'db' was lost while committing"]),
     (AlreadyCommittedError("db"), {"resource": "db"}, ["a service committed resource 'db'", "with dm.context()"]),
     (
         MultipleAuthoritiesError(["orders", "stock"]),
         {"resources": ("orders", "stock")},
         ["resources 'orders', 'stock' all wrote", "commit_order=[...]"],
+    ),
+    (
+        MultipleAuthoritiesError(["db"], databases=2),
+        {"resources": ("db",), "databases": 2},
+        ["resource 'db' wrote to 2 databases in one session", "twophase=True", "a resource for each"],
     ),
     (ForkedResourceError("db"), {"name": "db"}, ["resource 'db' was used before this process was forked", "URL"]),
     (ReadOnlyError("db", "an INSERT"), {"name": "db"}, ["resource 'db' refuses an INSERT", "read_only=True"]),

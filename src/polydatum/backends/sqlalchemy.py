@@ -89,7 +89,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
     """Sessions of SQLAlchemy: ``dm.register_resources(db=SQLAlchemyBackend("sqlite:///shop.db"))``.
 
     Services get a real `sqlalchemy.orm.Session`, one per context. It connects when it executes something first, flushes
-    and commits when the context closes, and rolls back if that ends otherwise; services neither commit nor close it.
+    and commits when the context closes, and rolls back if that ends otherwise; services do none of that themselves.
     What was read stays usable after the context, since ``expire_on_commit`` is off. Works in sync and async contexts,
     in the latter blocking. `DataManager.get_client` gives the engine.
 
@@ -103,7 +103,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
     Raises:
         ConfigurationError: if the source is something else, or has options although it is made already.
         RollbackOnlyError: when the context closes, if the database refuses to commit because of an earlier error that
-            was swallowed.
+            was swallowed, or if a service has rolled back what may have been written.
         CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed.
         sqlalchemy.exc.SQLAlchemyError: whatever else SQLAlchemy raises, as it is.
 
@@ -153,7 +153,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
     def begin(self, context: Any, client: Engine, name: str) -> SQLAlchemyTransaction:
         """A new session and its transaction; nothing connects yet."""
         session = Session(client, **OF_ONE_CONTEXT) if self._maker is None else self._maker()
-        return SQLAlchemyTransaction(session, name, read_only=context.read_only, resolve_unknown=self._resolve_unknown)
+        return SQLAlchemyTransaction(session, name, context, self._resolve_unknown)
 
     def ping(self, client: Engine) -> None:
         """``SELECT 1``."""
@@ -216,9 +216,7 @@ class AsyncSQLAlchemyBackend(_Sessions["async_sessionmaker[Any]"], AsyncBackend[
     async def begin(self, context: Any, client: AsyncEngine, name: str) -> AsyncSQLAlchemyTransaction:
         """As `SQLAlchemyBackend.begin`."""
         session = AsyncSession(client, **OF_ONE_CONTEXT) if self._maker is None else self._maker()
-        return AsyncSQLAlchemyTransaction(
-            session, name, read_only=context.read_only, resolve_unknown=self._resolve_unknown
-        )
+        return AsyncSQLAlchemyTransaction(session, name, context, self._resolve_unknown)
 
     async def ping(self, client: AsyncEngine) -> None:
         """As `SQLAlchemyBackend.ping`."""

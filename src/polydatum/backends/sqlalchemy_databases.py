@@ -39,11 +39,6 @@ class Begun:
     def note_error(context: ExceptionContext) -> None:
         """Called at any error of the engine's connections, of the driver or a cancellation."""
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the session still uses it: services may have rolled back or committed, and begun another one."""
-        return not self.connection.closed and (self.connection.invalidated or self.connection.in_transaction())
-
     def refuse_writes(self) -> None:
         """Have the server refuse them until the transaction ends."""
 
@@ -51,9 +46,13 @@ class Begun:
         """Whether a commit would not keep what was done since it began."""
         return self.connection.invalidated
 
-    def wrote(self) -> bool:
-        """Whether there is anything to commit."""
-        return True
+    def wrote(self) -> bool | None:
+        """Whether there is anything to commit; None if the database does not tell."""
+        return None
+
+    def may_have_written(self) -> bool:
+        """Whether there is anything to commit; yes if the database does not tell."""
+        return self.wrote() is not False
 
     def was_committed(self) -> bool | None:
         """Whether it has, after its connection was lost while it committed; None if that cannot be told."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, event
+from typing import Any
+from weakref import ref
+
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
-from polydatum.backends.sqlalchemy_databases import DATABASES, Begun, PostgreSQL
-from polydatum.errors import CommitOutcomeUnknown, RollbackOnlyError
+from polydatum.backends.sqlalchemy_databases import PostgreSQL
+from polydatum.backends.sqlalchemy_watch import SessionWatch
+from polydatum.errors import AlreadyCommittedError, CommitOutcomeUnknown, RollbackOnlyError
 from polydatum.transactions import AsyncTransaction, Transaction
 
 
@@ -30,28 +33,26 @@ class SessionSavepoint:
 
 
 class SQLAlchemyTransaction(Transaction):
-    """A session, and what it has begun, on one connection or several."""
+    """A session, which may begin on one connection or several."""
 
-    def __init__(self, session: Session, name: str, *, read_only: bool, resolve_unknown: bool) -> None:
+    def __init__(self, session: Session, name: str, context: Any, resolve_unknown: bool) -> None:
         super().__init__(session)
         self._name = name
-        self._read_only = read_only
+        self._context = ref(context)
+        self._read_only: bool = context.read_only
         self._resolve_unknown = resolve_unknown
-        self._begun = begun = list[Begun]()
-        self._sent = sent = list[Connection]()  # connections that a COMMIT went out on
+        self._watch = SessionWatch(session, read_only=self._read_only)
 
-        # A closure over the list, and no method: that would be a cycle of references through the session.
-        def note_begun(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
-            if not transaction.nested:
-                event.listen(connection, "commit", sent.append)
-                begun.append(DATABASES.get(connection.dialect.name, Begun)(connection))
-                if read_only:
-                    begun[-1].refuse_writes()
+    @property
+    def has_committed(self) -> bool:
+        """Whether a service has committed what may have been written."""
+        return self._watch.has_committed
 
-        event.listen(session, "after_begin", note_begun)
-
-    def _current(self) -> list[Begun]:
-        return [begun for begun in self._begun if begun.is_current]
+    @property
+    def _goes_on(self) -> bool:
+        """Whether services may still use the session: a ``ctx.nested()`` block that opened it was rolled back."""
+        context = self._context()
+        return context is not None and context.state == "open"
 
     def refuse_dead(self) -> None:
         """Raise `RollbackOnlyError` if a commit would not keep what was done."""
@@ -61,12 +62,15 @@ class SQLAlchemyTransaction(Transaction):
                 session.connection()
             except PendingRollbackError as error:
                 raise RollbackOnlyError(self._name) from error
-        if any(begun.is_dead() for begun in self._current()):
+        if self._watch.undone:
+            raise RollbackOnlyError(self._name, undone=True)
+        if any(begun.is_dead() for begun in self._watch.begun):
             raise RollbackOnlyError(self._name)
 
     def prepare(self) -> None:
         """Flush, and see whether there is anything left that can commit."""
         session: Session = self.value
+        self._watch.is_ending = True
         if self._read_only:
             session.flush()
             return
@@ -74,24 +78,26 @@ class SQLAlchemyTransaction(Transaction):
             session.flush()
         self.refuse_dead()
         if self._resolve_unknown:
-            for begun in self._current():
+            for begun in self._watch.begun:
                 if isinstance(begun, PostgreSQL):
                     begun.xid()
 
     def wrote(self) -> bool:
         """Exactly on PostgreSQL and SQLite; elsewhere, whether it has a connection."""
-        return not self._read_only and any(begun.wrote() for begun in self._current())
+        return not self._read_only and any(begun.may_have_written() for begun in self._watch.begun)
 
     def commit(self) -> None:
         """Commit; read-only it has nothing to, and rolls back in `close`, which leaves its objects usable."""
-        if self._read_only:
+        session: Session = self.value
+        if self._read_only or not session.in_transaction():  # a service may have committed and closed it, for good
             return
         try:
-            self.value.commit()
+            session.commit()
         except Exception as error:
             # An answer of the database is an error of SQLAlchemy's; any other, of a listener, tells nothing of the COMMIT.
             was_answered = isinstance(error, SQLAlchemyError) and not _is_lost(error)
-            if not self._sent or (was_answered and len(self._sent) == 1):
+            sent = self._watch.commits_sent
+            if not sent or (was_answered and sent == 1):
                 raise
             committed = self._was_committed() if self._resolve_unknown else None
             if committed is None:
@@ -101,16 +107,25 @@ class SQLAlchemyTransaction(Transaction):
 
     def _was_committed(self) -> bool | None:
         self.value.close()  # its place in the pool may be the only one
-        verdicts = {begun.was_committed() for begun in self._begun}
+        verdicts = {begun.was_committed() for begun in self._watch.begun}
         return verdicts.pop() if len(verdicts) == 1 else None
 
     def rollback(self) -> None:
         """Roll back."""
+        self._watch.is_ending = True
         self.value.rollback()
+        if self._goes_on:
+            self._watch.begin_anew()
+        if self._watch.has_committed:
+            raise AlreadyCommittedError(self._name)
 
     def close(self) -> None:
         """Give the connection back, and let go of the objects."""
-        self.value.close()
+        self._watch.is_ending = True
+        try:
+            self.value.close()
+        finally:
+            self._watch.end()
 
     def savepoint(self) -> SessionSavepoint:
         """Flush, and set a savepoint."""
@@ -141,11 +156,14 @@ class AsyncSessionSavepoint:
 class AsyncSQLAlchemyTransaction(AsyncTransaction):
     """The async twin of `SQLAlchemyTransaction`, and nothing but that: its steps, run in SQLAlchemy's greenlet."""
 
-    def __init__(self, session: AsyncSession, name: str, *, read_only: bool, resolve_unknown: bool) -> None:
+    def __init__(self, session: AsyncSession, name: str, context: Any, resolve_unknown: bool) -> None:
         super().__init__(session)
-        self._sync = SQLAlchemyTransaction(
-            session.sync_session, name, read_only=read_only, resolve_unknown=resolve_unknown
-        )
+        self._sync = SQLAlchemyTransaction(session.sync_session, name, context, resolve_unknown)
+
+    @property
+    def has_committed(self) -> bool:
+        """As `SQLAlchemyTransaction.has_committed`."""
+        return self._sync.has_committed
 
     async def prepare(self) -> None:
         """As `SQLAlchemyTransaction.prepare`."""
