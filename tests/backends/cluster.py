@@ -57,8 +57,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Make one in a temporary folder, and remove it; skips the test where PostgreSQL's programs are not installed."""
+def cluster(*settings: str) -> Iterator[Cluster]:
+    """Make one in a temporary folder, and remove it; skips the test where PostgreSQL's programs are not installed.
+
+    Args:
+        settings: of its configuration, ``name=value``.
+    """
     binaries = next((place for place in PLACES if (place / "initdb").exists()), None)
     if binaries is None or (os.geteuid() == 0 and shutil.which("setpriv") is None):
         missing("PostgreSQL's own programs are not installed here (initdb, postgres)")
@@ -85,7 +89,7 @@ def cluster() -> Iterator[Cluster]:
         )
         with socket.create_server(("127.0.0.1", 0)) as reserved:
             port = reserved.getsockname()[1]
-        options = ["-p", str(port), "-h", "127.0.0.1", "-k", name]
+        options = ["-p", str(port), "-h", "127.0.0.1", "-k", name, *(f"--{setting}" for setting in settings)]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [binaries / "postgres", "-D", folder / "data", *options],

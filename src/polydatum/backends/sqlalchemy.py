@@ -104,6 +104,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
         ConfigurationError: if the source is something else, or has options although it is made already.
         RollbackOnlyError: when the context closes, if the database refuses to commit because of an earlier error that
             was swallowed, or if a service has rolled back what may have been written.
+        MultipleAuthoritiesError: when the context closes, if the session has written to two databases.
         CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed.
         sqlalchemy.exc.SQLAlchemyError: whatever else SQLAlchemy raises, as it is.
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from polydatum.backends.sqlalchemy_databases import PostgreSQL
 from polydatum.backends.sqlalchemy_watch import SessionWatch
-from polydatum.errors import AlreadyCommittedError, CommitOutcomeUnknown, RollbackOnlyError
+from polydatum.errors import AlreadyCommittedError, CommitOutcomeUnknown, MultipleAuthoritiesError, RollbackOnlyError
 from polydatum.transactions import AsyncTransaction, Transaction
 
 
@@ -77,10 +77,19 @@ class SQLAlchemyTransaction(Transaction):
         if session.is_active:
             session.flush()
         self.refuse_dead()
+        self._refuse_several()
         if self._resolve_unknown:
             for begun in self._watch.begun:
                 if isinstance(begun, PostgreSQL):
                     begun.xid()
+
+    def _refuse_several(self) -> None:
+        """Two databases of one session are two authorities, unless a two-phase commit covers them."""
+        begun = self._watch.begun
+        if len(begun) > 1 and not self.value.twophase:
+            writers = [one for one in begun if one.wrote()]
+            if len(writers) > 1:
+                raise MultipleAuthoritiesError([self._name], databases=len(writers))
 
     def wrote(self) -> bool:
         """Exactly on PostgreSQL and SQLite; elsewhere, whether it has a connection."""

@@ -61,19 +61,19 @@ class SessionWatch:
         if self._read_only:
             begun.refuse_writes()
 
-    def _note_rollback(self, connection: Connection, *details: object) -> None:
+    def _note_rollback(self, connection: Connection, xid: object = None, is_prepared: bool = False) -> None:
         begun = self._ended_by_service(connection)
         if begun is not None and not self.undone:
             self.undone = True  # also if the question is cut off
-            self.undone = _yes_or_unknown(begun.is_dead) or _yes_or_unknown(begun.may_have_written)
+            self.undone = is_prepared or _says_yes(begun.is_dead) or _says_yes(begun.may_have_written)
 
-    def _note_commit(self, connection: Connection, *details: object) -> None:
+    def _note_commit(self, connection: Connection, xid: object = None, is_prepared: bool = False) -> None:
         if self.is_ending:
             self.commits_sent += 1
         begun = self._ended_by_service(connection)
-        if begun is not None:
-            self.undone = self.undone or _yes_or_unknown(begun.is_dead)
-            self.has_committed = self.has_committed or _yes_or_unknown(begun.may_have_written)
+        if begun is not None:  # what is prepared for a two-phase commit answers no questions any more
+            self.undone = self.undone or (not is_prepared and _says_yes(begun.is_dead))
+            self.has_committed = self.has_committed or is_prepared or _says_yes(begun.may_have_written)
 
     def _ended_by_service(self, connection: Connection) -> Begun | None:
         return None if self.is_ending or self._read_only else self._begun.pop(connection, None)
@@ -84,8 +84,8 @@ class SessionWatch:
             self.undone = self.undone or bool(session.new or session.dirty or session.deleted)
 
 
-def _yes_or_unknown(question: Callable[[], bool]) -> bool:
-    """The answer of a database; yes if it cannot give one any more."""
+def _says_yes(question: Callable[[], bool]) -> bool:
+    """The answer of a database; taken for yes if it cannot give one any more."""
     try:
         return question()
     except DBAPIError:
