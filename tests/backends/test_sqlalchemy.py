@@ -11,7 +11,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from sqlalchemy import URL, delete, event, text
+from sqlalchemy import URL, create_engine, delete, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -51,6 +51,11 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SQLAlchemyH
 def single(host: SQLAlchemyHost, **options: Any) -> Any:
     """A backend whose contexts all use the same connection."""
     return host.backend(pool_size=1, max_overflow=0, pool_timeout=5, **options)
+
+
+def sync_session(session: Any) -> Any:
+    """What listeners listen to."""
+    return session.sync_session if isinstance(session, AsyncSession) else session
 
 
 async def driver_connection(session: Any) -> Any:
@@ -495,6 +500,48 @@ class TestSession:
             assert bench.look() is None
         finally:
             server.ask(f"DROP TABLE {table}")
+
+    @scenario()
+    async def test_an_error_of_a_flush_in_the_commit(self, bench: Bench) -> None:
+        """Of an object that a listener adds: the COMMIT was not sent."""
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+
+        def add(session: Session) -> None:
+            session.add(Entry(name=bench.key(), text="again"))
+
+        with pytest.raises(IntegrityError):
+            async with bench.context() as ctx:
+                await bench.write(ctx, "other")
+                event.listen(sync_session(await bench.value(ctx)), "before_commit", add)
+        assert ctx.outcome == "rolled_back"
+        assert bench.look("other") is None
+
+    @pytest.mark.parametrize("what", ["of the session", "of another database"])
+    def test_an_error_of_sqlalchemys_is_no_answer_if_a_listener_raises_it(self, host: Any, what: str) -> None:
+        """After the COMMIT, which has been answered well."""
+        other = create_engine("sqlite://")
+
+        def ask(session: Session) -> None:
+            if what == "of the session":
+                session.execute(text("SELECT 1"))
+            else:
+                with other.connect() as connection:
+                    connection.execute(text("SELECT nonsense"))
+
+        async def check() -> None:
+            bench = Bench(host)
+            with pytest.raises(CommitOutcomeUnknown) as unknown:
+                async with bench.context() as ctx:
+                    await bench.write(ctx)
+                    event.listen(sync_session(await bench.value(ctx)), "after_commit", ask)
+            assert isinstance(unknown.value.__cause__, InvalidRequestError | DBAPIError)
+            assert ctx.outcome == "unknown"
+            assert bench.look() == "tea"
+            await bench.close()
+
+        host.run(check())
+        other.dispose()
 
     @on(SQLITE[0])
     @scenario()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from weakref import ref
 
-from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -103,10 +103,8 @@ class SQLAlchemyTransaction(Transaction):
         try:
             session.commit()
         except Exception as error:
-            # An answer of the database is an error of SQLAlchemy's; any other, of a listener, tells nothing of the COMMIT.
-            was_answered = isinstance(error, SQLAlchemyError) and not _is_lost(error)
             sent = self._watch.commits_sent
-            if not sent or (was_answered and sent == 1):
+            if not sent or (sent == 1 and _is_answer(error)):
                 raise
             committed = self._was_committed() if self._resolve_unknown else None
             if committed is None:
@@ -141,9 +139,12 @@ class SQLAlchemyTransaction(Transaction):
         return SessionSavepoint(self, self.value.begin_nested())
 
 
-def _is_lost(error: Exception) -> bool:
-    """Whether the connection broke, instead of bringing the server's answer."""
-    return error.connection_invalidated if isinstance(error, DBAPIError) else isinstance(error, OSError)
+def _is_answer(error: Exception) -> bool:
+    """Whether an error is what the server has answered to a COMMIT.
+
+    If it belongs to a statement, it is of a listener that has executed one, before the COMMIT or after it.
+    """
+    return isinstance(error, DBAPIError) and not error.connection_invalidated and error.statement is None
 
 
 class AsyncSessionSavepoint:
