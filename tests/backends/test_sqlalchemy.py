@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from weakref import ref
 
 import pymysql
 import pytest
@@ -391,23 +394,6 @@ class TestSources:
 
         host.run(check())
 
-    def test_a_factory_may_be_bound_to_one_connection(self, tmp_path: Path) -> None:
-        """As tests do, that roll back at the end."""
-        with table_on(server_for(SQLITE[0], tmp_path)) as server:
-            host = SQLITE[0](server)
-            engine = host.backend().connect()
-            with engine.connect() as connection, connection.begin() as outer:
-                maker = sessionmaker(connection, join_transaction_mode="create_savepoint")
-                bench = Bench(host, host.make(maker))
-                with bench.manager.context() as ctx:
-                    host.write(ctx.db, "a", "tea")
-                with bench.manager.context() as ctx:
-                    assert host.read(ctx.db, "a") == "tea"
-                assert bench.manager.ping()["db"].ok
-                outer.rollback()
-            assert host.look("a") is None
-            engine.dispose()
-
     def test_what_is_refused(self) -> None:
         engine = create_async_engine("sqlite+aiosqlite://")
         with pytest.raises(ConfigurationError, match="takes a URL, Engine or sessionmaker, not a AsyncEngine"):
@@ -701,4 +687,23 @@ def test_a_session_ends_with_its_context() -> None:
         session.execute(text("SELECT 1"))
     with pytest.raises(InvalidRequestError, match="permanently closed"):
         session.execute(text("SELECT 1"))
+    dm.close()
+
+
+@pytest.mark.parametrize("way", ["committed", "raised", "read_only"])
+def test_a_context_leaves_no_cycles(way: str) -> None:
+    """Sessions, their connections, and what listens to them go with the last reference."""
+    dm = DataManager()
+    dm.register_resources(db=SQLAlchemyBackend("sqlite://"))
+    left = []
+    gc.disable()
+    try:
+        with suppress(Failure), dm.context(read_only=way == "read_only") as ctx:
+            left += [ref(ctx.db), ref(ctx.db.connection())]
+            ctx.db.execute(text("SELECT 1"))
+            if way == "raised":
+                raise Failure
+        assert [one() for one in left] == [None, None]
+    finally:
+        gc.enable()
     dm.close()

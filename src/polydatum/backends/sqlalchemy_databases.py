@@ -21,16 +21,24 @@ from polydatum.backends.postgresql import (
     TRANSACTION_ID,
     was_committed,
 )
+from polydatum.errors import ConfigurationError, shown
 from polydatum.retrying import MARIADB_ROLLED_BACK
 
 _memory = itertools.count()
 
 
 class Begun:
-    """A transaction of a database that is nothing special: reads only by promise, and may have written."""
+    """A transaction of a database that is nothing special: reads only by promise, and may have written.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        connection: its connection, on which it has begun.
+        joins: whether it is not the session's own, but was under way before; also if the session has set a savepoint.
+    """
+
+    def __init__(self, connection: Connection, *, joins: bool) -> None:
         self.connection = connection
+        self.savepoint = connection.get_nested_transaction()
+        self.joins = joins or self.savepoint is not None
         engine = connection.engine
         if not event.contains(engine, "handle_error", type(self).note_error):
             event.listen(engine, "handle_error", type(self).note_error)
@@ -39,8 +47,15 @@ class Begun:
     def note_error(context: ExceptionContext) -> None:
         """Called at any error of the engine's connections, of the driver or a cancellation."""
 
-    def refuse_writes(self) -> None:
-        """Have the server refuse them until the transaction ends."""
+    def refuse_writes(self, name: str) -> None:
+        """Have the server refuse them until the transaction ends.
+
+        Raises:
+            ConfigurationError: if the server would do so to others as well; the name is the resource's.
+        """
+
+    def allow_writes(self) -> None:
+        """The connection's next user may write; for whatever does not end with the transaction."""
 
     def is_dead(self) -> bool:
         """Whether a commit would not keep what was done since it began."""
@@ -70,8 +85,13 @@ class PostgreSQL(Begun):
     _asked = False
     _xid: str | None = None
 
-    def refuse_writes(self) -> None:
-        """It ends with the transaction."""
+    def refuse_writes(self, name: str) -> None:
+        """It ends with the transaction, or with the savepoint."""
+        if self.joins and self.savepoint is None:
+            raise ConfigurationError(
+                f"resource {shown(name)} cannot be read_only: its session joins a transaction that is under way, all of which "
+                "would be so from then on; make the session factory with join_transaction_mode='create_savepoint'"
+            )
         self.connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
     def is_dead(self) -> bool:
@@ -120,8 +140,8 @@ class MariaDB(Begun):
 
     ROLLED_BACK = "polydatum_rolled_back"
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, *, joins: bool) -> None:
+        super().__init__(connection, joins=joins)
         connection.info.pop(self.ROLLED_BACK, None)
 
     @staticmethod
@@ -131,8 +151,14 @@ class MariaDB(Begun):
         if context.connection is not None and code in MARIADB_ROLLED_BACK:
             context.connection.info[MariaDB.ROLLED_BACK] = True
 
-    def refuse_writes(self) -> None:
+    def refuse_writes(self, name: str) -> None:
         """Before any statement has begun the transaction; it ends with it."""
+        if self.joins:
+            raise ConfigurationError(
+                f"resource {shown(name)} cannot be read_only: its session joins a transaction that is under way, which START "
+                "TRANSACTION READ ONLY would commit; bind the session factory to an engine, or open the context without "
+                "read_only"
+            )
         self.connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
     def is_dead(self) -> bool:
@@ -143,8 +169,8 @@ class MariaDB(Begun):
 class SQLite(Begun):
     """It knows no read-only transaction, but read-only connections."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, *, joins: bool) -> None:
+        super().__init__(connection, joins=joins)
         self._changes: int = self.driver_connection.total_changes
 
     @staticmethod
@@ -162,12 +188,14 @@ class SQLite(Begun):
             except StopIteration:
                 pass
 
-    def refuse_writes(self) -> None:
-        """The connection's next user may write: that is seen to when the transaction ends, in whatever way."""
-        connection = self.connection
-        connection.exec_driver_sql("PRAGMA query_only = ON")
-        event.listen(connection, "rollback", _allow_writes)
-        event.listen(connection, "commit", _allow_writes)
+    def refuse_writes(self, name: str) -> None:
+        """It outlasts the transaction."""
+        self.connection.exec_driver_sql("PRAGMA query_only = ON")
+
+    def allow_writes(self) -> None:
+        """Unless the connection was given up."""
+        if not self.connection.invalidated:
+            self.connection.exec_driver_sql("PRAGMA query_only = OFF")
 
     def is_dead(self) -> bool:
         """A full disk and some other errors roll back, too; seen if it began by our BEGIN."""
@@ -187,11 +215,6 @@ DATABASES: dict[str, type[Begun]] = {
     "sqlite": SQLite,
 }
 """By the name of SQLAlchemy's dialect."""
-
-
-def _allow_writes(connection: Connection) -> None:
-    if not connection.invalidated:
-        connection.exec_driver_sql("PRAGMA query_only = OFF")
 
 
 # --- SQLite engines made from a URL -----------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class SQLAlchemyTransaction(Transaction):
         self._context = ref(context)
         self._read_only: bool = context.read_only
         self._resolve_unknown = resolve_unknown
-        self._watch = SessionWatch(session, read_only=self._read_only)
+        self._watch = SessionWatch(session, name, read_only=self._read_only)
 
     @property
     def has_committed(self) -> bool:
