@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from threading import Thread
@@ -455,6 +455,47 @@ class TestSession:
             (await bench.value(ctx)).add(entry)
         assert bench.look() == "tea"
         assert entry.text == "tea"
+
+    @pytest.mark.parametrize("way", ["raised", "status", "refused"])
+    def test_what_was_read_is_usable_after_a_rollback(self, host: Any, way: str) -> None:
+        """By the page that says what went wrong."""
+
+        async def check() -> None:
+            bench = Bench(host)
+            async with bench.context() as ctx:
+                await bench.write(ctx)
+            ctx = bench.manager.context()
+            await settled(ctx.aopen() if host.is_async else ctx.open())
+            entry = await settled((await bench.value(ctx)).get(Entry, bench.key()))
+            entry.text = "rice"
+            await settled((await bench.value(ctx)).flush())
+            if way == "refused":
+                ctx.before_commit(lambda: 1 / 0)
+            close = ctx.aclose if host.is_async else ctx.close
+            with pytest.raises(ZeroDivisionError) if way == "refused" else nullcontext():
+                error = Failure() if way == "raised" else None
+                await settled(close(error, status=409 if way == "status" else None))
+            assert ctx.outcome == "rolled_back"
+            assert entry.text == "rice"
+            assert bench.look() == "tea"
+            await bench.close()
+
+        host.run(check())
+
+    @scenario()
+    async def test_where_services_go_on_the_session_keeps_its_objects(self, bench: Bench) -> None:
+        """After a block that is rolled back whole, as it had begun with it."""
+        async with bench.context() as ctx:
+            await bench.write(ctx)
+        async with bench.context() as ctx:
+            with pytest.raises(Failure):
+                async with bench.nested(ctx):
+                    session = await bench.value(ctx)
+                    entry = await settled(session.get(Entry, bench.key()))
+                    raise Failure
+            assert entry in session
+            entry.text = "rice"
+        assert bench.look() == "rice"
 
     @scenario()
     async def test_a_failing_flush_is_raised_as_it_is(self, bench: Bench) -> None:

@@ -90,8 +90,8 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
 
     Services get a real `sqlalchemy.orm.Session`, one per context. It connects when it executes something first, flushes
     and commits when the context closes, and rolls back if that ends otherwise; services do none of that themselves.
-    What was read stays usable after the context, since ``expire_on_commit`` is off. Works in sync and async contexts,
-    in the latter blocking. `DataManager.get_client` gives the engine.
+    What was read stays usable after the context, since ``expire_on_commit`` is off and a rollback lets go of the objects
+    first. Works in sync and async contexts, in the latter blocking. `DataManager.get_client` gives the engine.
 
     Args:
         source: a URL; or the user's own engine, or ``sessionmaker`` with a bind, whose class and options are used then.

@@ -118,10 +118,13 @@ class SQLAlchemyTransaction(Transaction):
         return verdicts.pop() if len(verdicts) == 1 else None
 
     def rollback(self) -> None:
-        """Roll back."""
+        """Roll back; at the end of the context its objects are let go before, as a rollback expires what they have loaded."""
+        goes_on = self._goes_on
         self._watch.is_ending = True
+        if not goes_on:
+            self.value.expunge_all()
         self.value.rollback()
-        if self._goes_on:
+        if goes_on:
             self._watch.begin_anew()
         if self._watch.has_committed:
             raise AlreadyCommittedError(self._name)
