@@ -367,6 +367,20 @@ class AsyncShop(AsyncSession):
     """A user's own session class."""
 
 
+def autocommitting(host: Any, way: str) -> tuple[Any, Any]:
+    """A backend that is, by the URL's options, or by an engine that is given."""
+    chosen = {"isolation_level": "AUTOCOMMIT"}
+    if way == "url":
+        return host.backend(**chosen), None
+    if way == "driver":
+        if host.driver.endswith("asyncpg"):
+            pytest.skip("asyncpg has no such option")
+        option = {"isolation_level": None} if isinstance(host, SQLITE) else {"autocommit": True}
+        host.options = {"connect_args": {**host.options.get("connect_args", {}), **option}}
+    engine = host.engine(**chosen) if way == "engine" else host.engine()
+    return host.make(engine.execution_options(**chosen) if way == "option of the engine" else engine), engine
+
+
 class TestSources:
     @scenario()
     async def test_services_get_the_real_session(self, bench: Bench) -> None:
@@ -406,6 +420,27 @@ class TestSources:
     def test_a_password_in_the_query_is_not_shown(self) -> None:
         backend = SQLAlchemyBackend("postgresql+psycopg://ann:secret@127.0.0.1/shop?password=secret")
         assert repr(backend) == "SQLAlchemyBackend(postgresql+psycopg://ann:***@127.0.0.1/shop)"
+
+    @pytest.mark.parametrize("way", ["url", "engine", "option of the engine", "option of a connection", "driver"])
+    def test_autocommit_is_refused(self, host: Any, way: str) -> None:
+        """Each statement would be kept, however the context ends."""
+
+        async def check() -> None:
+            backend, engine = autocommitting(host, way)
+            bench = Bench(host, backend)
+            with pytest.raises(ConfigurationError, match=r"'db'.*AUTOCOMMIT.*dm.get_client\('db'\)"):
+                async with bench.context() as ctx:
+                    if way == "option of a connection":
+                        session = await bench.value(ctx)
+                        await settled(session.connection(execution_options={"isolation_level": "AUTOCOMMIT"}))
+                    await bench.write(ctx)
+            assert ctx.outcome == "rolled_back"
+            assert bench.look() is None
+            await bench.close()
+            if engine is not None:
+                await settled(engine.dispose())
+
+        host.run(check())
 
     @on(*POSTGRES, *MARIA)
     @scenario()
@@ -666,18 +701,6 @@ class TestSQLite:
             assert engine.url.database is None
             async with bench.context() as ctx:
                 await settled((await bench.value(ctx)).execute(text("SELECT 1")))
-            await bench.close()
-
-        host.run(check())
-
-    def test_autocommit_is_the_users_choice(self, host: Any) -> None:
-        async def check() -> None:
-            bench = Bench(host, host.backend(isolation_level="AUTOCOMMIT"))
-            with pytest.raises(Failure):
-                async with bench.context() as ctx:
-                    await bench.write(ctx)
-                    raise Failure
-            assert bench.look() == "tea"
             await bench.close()
 
         host.run(check())

@@ -101,7 +101,8 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
         options: for ``create_engine``, with a URL. ``pool_pre_ping`` is on unless it is switched off here, but for SQLite.
 
     Raises:
-        ConfigurationError: if the source is something else, or has options although it is made already.
+        ConfigurationError: if the source is something else, or has options although it is made already; when a session
+            connects, if that is in AUTOCOMMIT mode.
         RollbackOnlyError: when the context closes, if the database refuses to commit because of an earlier error that
             was swallowed, or if a service has rolled back what may have been written.
         MultipleAuthoritiesError: when the context closes, if the session has written to two databases.

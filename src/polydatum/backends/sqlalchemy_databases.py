@@ -47,6 +47,10 @@ class Begun:
     def note_error(context: ExceptionContext) -> None:
         """Called at any error of the engine's connections, of the driver or a cancellation."""
 
+    def is_autocommit(self) -> bool:
+        """Whether each statement is kept at once, so that there is no transaction in truth."""
+        return self.connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+
     def refuse_writes(self, name: str) -> None:
         """Have the server refuse them until the transaction ends.
 
@@ -74,6 +78,11 @@ class Begun:
         return None
 
     @property
+    def adapted_connection(self) -> Any:
+        """The driver's connection, or SQLAlchemy's adapter of an async one."""
+        return self.connection.connection.dbapi_connection
+
+    @property
     def driver_connection(self) -> Any:
         """The driver's own connection, below SQLAlchemy's adapter."""
         return self.connection.connection.driver_connection
@@ -84,6 +93,10 @@ class PostgreSQL(Begun):
 
     _asked = False
     _xid: str | None = None
+
+    def is_autocommit(self) -> bool:
+        """Told by the driver, or by SQLAlchemy's adapter of it, whoever has chosen it."""
+        return super().is_autocommit() or getattr(self.adapted_connection, "autocommit", False) is True
 
     def refuse_writes(self, name: str) -> None:
         """It ends with the transaction, or with the savepoint."""
@@ -151,6 +164,11 @@ class MariaDB(Begun):
         if context.connection is not None and code in MARIADB_ROLLED_BACK:
             context.connection.info[MariaDB.ROLLED_BACK] = True
 
+    def is_autocommit(self) -> bool:
+        """As on PostgreSQL; not every driver tells without asking the server."""
+        tell = getattr(self.adapted_connection, "get_autocommit", None)
+        return super().is_autocommit() or (tell is not None and bool(tell()))
+
     def refuse_writes(self, name: str) -> None:
         """Before any statement has begun the transaction; it ends with it."""
         if self.joins:
@@ -187,6 +205,12 @@ class SQLite(Begun):
                 driver_connection.interrupt().send(None)  # a coroutine that never suspends
             except StopIteration:
                 pass
+
+    def is_autocommit(self) -> bool:
+        """Unless a BEGIN was sent, which the driver leaves to others then."""
+        driver = self.driver_connection
+        begins_none = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
+        return super().is_autocommit() or (begins_none and not driver.in_transaction)
 
     def refuse_writes(self, name: str) -> None:
         """It outlasts the transaction."""

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from polydatum.backends.sqlalchemy_databases import DATABASES, Begun
+from polydatum.errors import ConfigurationError, shown
 
 
 class SessionWatch:
@@ -68,6 +69,12 @@ class SessionWatch:
             return
         kind = DATABASES.get(connection.dialect.name, Begun)
         begun = self._begun[connection] = kind(connection, joins=connection is self._joined)
+        if begun.is_autocommit():
+            raise ConfigurationError(
+                f"resource {shown(self._name)}: its connection is in AUTOCOMMIT mode, so each statement would be kept, "
+                "however the context ends; leave that mode to the engine itself, for what cannot run in a transaction: "
+                f"dm.get_client({shown(self._name)})"
+            )
         if begun.savepoint is not None:
             self._listen(connection, "rollback_savepoint", self._note_rollback)
             self._listen(connection, "release_savepoint", self._note_release)
