@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -112,6 +113,13 @@ class Backend(_Given[ClientT]):
 class AsyncBackend(_Given[ClientT]):
     """The async twin of `Backend`: its client belongs to one event loop, and services await the resource."""
 
+    def shared(self) -> AbstractContextManager[Any]:
+        """What the event loops of a process share, if anything: entered before the first `connect` of them all.
+
+        It is left when the manager is closed. So it outlasts loops that end before, and their clients.
+        """
+        return nullcontext()
+
     async def connect(self) -> ClientT:
         """As `Backend.connect`; called once per event loop."""
         raise NotImplementedError
@@ -134,7 +142,7 @@ class AsyncBackend(_Given[ClientT]):
 class BackedResource(RegisteredResource):
     """A backend by its name, and the client that it shares among all contexts of a manager."""
 
-    __slots__ = ("asked", "backend", "client")
+    __slots__ = ("asked", "backend", "client", "shared")
 
     def __init__(self, name: str, backend: Backend[Any] | AsyncBackend[Any], under_way: UnderWay) -> None:
         self.backend = backend
@@ -142,6 +150,7 @@ class BackedResource(RegisteredResource):
         if isinstance(backend, AsyncBackend):
             super().__init__(name, self._abegin, under_way, kind=ASYNC_BACKEND)
             self.client = AppResource(f"{name} client", self._aclient, under_way)
+            self.shared = AppResource(f"{name} for all event loops", self._shared, under_way)
         else:
             super().__init__(name, self._begin, under_way)
             self.client = AppResource(f"{name} client", self._client, under_way)
@@ -150,6 +159,11 @@ class BackedResource(RegisteredResource):
     def registered(self) -> Any:
         """The backend."""
         return self.backend
+
+    @property
+    def of_the_application(self) -> list[AppResource]:
+        """What outlives its contexts."""
+        return [self.client, self.shared] if self.kind.is_async else [self.client]
 
     def client_for(self, data_manager: Any) -> Any:
         """The client, made now if there was none; an awaitable of it if the backend is async."""
@@ -183,11 +197,17 @@ class BackedResource(RegisteredResource):
             backend._is_ours()
             yield backend._given
             return
+        data_manager._app.touch(self.shared, data_manager)
         client = await backend.connect()
         try:
             yield client
         finally:
             await backend.disconnect(client)
+
+    def _shared(self, data_manager: Any) -> Iterator[Any]:
+        backend: Any = self.backend
+        with backend.shared() as shared:
+            yield shared
 
     def ping(self, data_manager: Any) -> Ping:
         """Ask the server for a sign of life.

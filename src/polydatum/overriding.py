@@ -53,4 +53,7 @@ class Override(ContextDecorator):
 
     def _of_the_application(self) -> list[RegisteredResource]:
         """What lives longer than contexts, if it was opened at all."""
-        return [one.client if isinstance(one, BackedResource) else one for one in self.resources.values()]
+        found: list[RegisteredResource] = []
+        for one in self.resources.values():
+            found += one.of_the_application if isinstance(one, BackedResource) else [one]
+        return found

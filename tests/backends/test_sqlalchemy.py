@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from collections.abc import Iterator
@@ -706,6 +707,33 @@ class TestSQLite:
         host.run(check())
 
 
+@on(SQLITE[1])
+def test_one_database_in_memory_for_all_event_loops(host: Any) -> None:
+    """One after the other, as tests have them, and beside each other in threads."""
+    bench = Bench(host, host.make(URL.create(host.driver)))
+
+    async def begin() -> None:
+        async with bench.context() as ctx:
+            await (await bench.value(ctx)).run_sync(_create)
+            await bench.write(ctx)
+
+    async def read() -> Any:
+        async with bench.context() as ctx:
+            return await bench.read(ctx)
+
+    async def read_in_a_thread() -> Any:
+        assert await read() == "tea"
+        return await asyncio.to_thread(asyncio.run, read())
+
+    asyncio.run(begin())
+    assert asyncio.run(read()) == "tea"
+    assert asyncio.run(read_in_a_thread()) == "tea"
+    asyncio.run(bench.close())
+    with pytest.raises(DBAPIError, match="no such table"):
+        asyncio.run(read())
+    asyncio.run(bench.close())
+
+
 def _create(session: Session) -> None:
     ENTRIES.create(session.connection())
 
@@ -730,7 +758,7 @@ def test_an_error_after_the_commit_is_no_rollback() -> None:
         raise ValueError("no mail today")
 
     dm = DataManager()
-    engine = SQLAlchemyBackend("sqlite://").connect()
+    engine = create_engine("sqlite://")
     dm.register_resources(db=SQLAlchemyBackend(sessionmaker(engine, class_=Loud, expire_on_commit=False)))
     with pytest.raises(CommitOutcomeUnknown) as unknown:
         with dm.context() as ctx:

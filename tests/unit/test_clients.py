@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -207,6 +208,38 @@ def test_an_async_backend_begins_something_async() -> None:
                 await ctx.db
 
     asyncio.run(scenario())
+
+
+def test_what_event_loops_share_outlasts_them() -> None:
+    """Until the manager is closed, by whichever loop."""
+    events = []
+
+    class Sharing(AsyncLedgers):
+        @contextmanager
+        def shared(self) -> Iterator[None]:
+            events.append("shared")
+            yield
+            events.append("left")
+
+        async def connect(self) -> Shelf:
+            events.append("connected")
+            return await super().connect()
+
+        async def disconnect(self, client: Shelf) -> None:
+            events.append("disconnected")
+
+    dm = DataManager()
+    dm.register_resources(db=Sharing())
+
+    async def use_once() -> None:
+        async with dm.context() as ctx:
+            await ctx.db
+
+    for _ in range(2):
+        asyncio.run(use_once())
+    assert events == ["shared", "connected", "disconnected", "connected", "disconnected"]
+    asyncio.run(dm.aclose())
+    assert events.pop() == "left"
 
 
 def test_backends_are_replaced_and_overridden_by_anything() -> None:

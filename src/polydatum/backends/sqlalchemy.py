@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, closing
 from typing import Any, Generic, TypeVar
 
 from polydatum.backends.sources import refuse_options
@@ -10,13 +11,13 @@ from polydatum.clients import AsyncBackend, Backend
 from polydatum.errors import ConfigurationError, MissingClientError
 
 try:
-    from sqlalchemy import URL, Engine, create_engine, make_url, select
+    from sqlalchemy import URL, Engine, create_engine, event, make_url, select
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
     from sqlalchemy.orm import Session, sessionmaker
 except ImportError as error:
     raise MissingClientError("SQLAlchemyBackend", "sqlalchemy", "sqlalchemy") from error
 
-from polydatum.backends.sqlalchemy_databases import begin_transactions, is_memory, keep_memory, shared_memory
+from polydatum.backends.sqlalchemy_sqlite import SharedMemory, begin_transactions, is_memory
 from polydatum.backends.sqlalchemy_transactions import AsyncSQLAlchemyTransaction, SQLAlchemyTransaction
 
 MakerT = TypeVar("MakerT")
@@ -47,6 +48,9 @@ class _Sessions(Generic[MakerT]):
         self._maker = maker
         self._options = options
         self._resolve_unknown = resolve_unknown
+        self._memory: SharedMemory | None = None
+        if self._url is not None and is_memory(self._url) and not {"poolclass", "creator"} & options.keys():
+            self._memory = SharedMemory()
         # A given engine may well be in use already, so it is made new in every child of this process.
         self._process: int | None = os.getpid()
         self._inherited_pools: list[Any] = []
@@ -57,8 +61,7 @@ class _Sessions(Generic[MakerT]):
 
     def _engine_arguments(self) -> tuple[URL, dict[str, Any]]:
         assert self._url is not None
-        chooses_pool = "poolclass" in self._options or "creator" in self._options
-        url = shared_memory(self._url) if is_memory(self._url) and not chooses_pool else self._url
+        url = self._url if self._memory is None else self._memory.url(self._url)
         # A server that was restarted has ended the connections in the pool, and nobody but the pool knows of them.
         return url, {"pool_pre_ping": url.get_backend_name() != "sqlite", **self._options}
 
@@ -66,8 +69,6 @@ class _Sessions(Generic[MakerT]):
         """Of an engine that was made from a URL."""
         if engine.dialect.name != "sqlite":
             return
-        if engine.url != self._url:
-            keep_memory(engine)
         if "isolation_level" not in self._options and "autocommit" not in self._options.get("connect_args", ()):
             begin_transactions(engine)
 
@@ -142,6 +143,9 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
         url, options = self._engine_arguments()
         engine = create_engine(url, **options)
         self._mend(engine)
+        if self._memory is not None:
+            keeper = self._memory.keeper()
+            event.listen(engine, "engine_disposed", lambda engine: keeper.close())
         return engine
 
     def disconnect(self, client: Engine) -> None:
@@ -199,6 +203,10 @@ class AsyncSQLAlchemyBackend(_Sessions["async_sessionmaker[Any]"], AsyncBackend[
 
     def __repr__(self) -> str:
         return self._shown(self._given)
+
+    def shared(self) -> AbstractContextManager[Any]:
+        """An in-memory database of SQLite's lasts until the manager is closed."""
+        return super().shared() if self._memory is None else closing(self._memory.keeper())
 
     async def connect(self) -> AsyncEngine:
         """As `SQLAlchemyBackend.connect`."""

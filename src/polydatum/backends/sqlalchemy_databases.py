@@ -7,12 +7,9 @@ inside the greenlet of an async one.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-import sqlite3
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, event
+from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError
 
 from polydatum.backends.postgresql import (
@@ -21,10 +18,9 @@ from polydatum.backends.postgresql import (
     TRANSACTION_ID,
     was_committed,
 )
+from polydatum.backends.sqlalchemy_sqlite import begins_transactions
 from polydatum.errors import ConfigurationError, shown
 from polydatum.retrying import MARIADB_ROLLED_BACK
-
-_memory = itertools.count()
 
 
 class Begun:
@@ -224,7 +220,7 @@ class SQLite(Begun):
     def is_dead(self) -> bool:
         """A full disk and some other errors roll back, too; seen if it began by our BEGIN."""
         return super().is_dead() or (
-            event.contains(self.connection.engine, "begin", _begin) and not self.driver_connection.in_transaction
+            begins_transactions(self.connection.engine) and not self.driver_connection.in_transaction
         )
 
     def wrote(self) -> bool:
@@ -239,43 +235,3 @@ DATABASES: dict[str, type[Begun]] = {
     "sqlite": SQLite,
 }
 """By the name of SQLAlchemy's dialect."""
-
-
-# --- SQLite engines made from a URL -----------------------------------------------------------------------------------
-
-
-def is_memory(url: URL) -> bool:
-    """Whether a URL names SQLite's in-memory database, which is another one for each connection."""
-    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
-
-
-def shared_memory(url: URL) -> URL:
-    """A URL of a new in-memory database for the connections of this process, with a file's locks and transactions."""
-    return url.set(
-        database=f"file:/polydatum-{os.getpid()}-{next(_memory)}",
-        query={**url.query, "vfs": "memdb", "uri": "true"},
-    )
-
-
-def keep_memory(engine: Engine) -> None:
-    """Keep the in-memory database until the engine is disposed of, however many of its connections are given up."""
-    url = engine.url
-    keeper = sqlite3.connect(f"{url.database}?vfs=memdb", uri=True, check_same_thread=False)
-    event.listen(engine, "engine_disposed", lambda engine: keeper.close())
-
-
-def begin_transactions(engine: Engine) -> None:
-    """Have SQLite's transactions begin where SQLAlchemy's do, so that all in them is rolled back, DDL and SAVEPOINT too.
-
-    Python's sqlite3 begins them by itself, at the first INSERT, UPDATE or DELETE. The recipe is SQLAlchemy's.
-    """
-    event.listen(engine, "connect", _leave_transactions_alone)
-    event.listen(engine, "begin", _begin)
-
-
-def _leave_transactions_alone(dbapi_connection: Any, record: object) -> None:
-    dbapi_connection.isolation_level = None
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
