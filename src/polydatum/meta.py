@@ -19,7 +19,8 @@ class lazy(Generic[T]):
     """A Meta value that is evaluated on first touch and once only.
 
     The function runs in whichever thread or task touches the value first. If it raises, the error reaches that reader
-    and the next touch tries again. Every other callable in Meta is an ordinary value.
+    and the next touch tries again. What gives a ``lazy`` is evaluated through: an authentication may put one where an
+    adapter looks for the user. Every other callable in Meta is an ordinary value.
 
     Example:
         >>> meta = Meta({"user": lazy(lambda: "ann")})
@@ -39,7 +40,8 @@ class lazy(Generic[T]):
         if self._value is _MISSING:
             with self._lock:
                 if self._fn is not None:
-                    self._value = _frozen(self._fn())
+                    value: Any = self._fn()
+                    self._value = value.evaluate() if type(value) is lazy else _frozen(value)
                     self._fn = None  # drop what the function closes over: requests are large
         return self._value
 

@@ -32,7 +32,15 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
 from asgi_polydatum import PolydatumMiddleware, dal_context, stream_context
-from polydatum import AsyncResourceError, Context, ContextClosedError, DataManager, NoActiveContextError, NotFound
+from polydatum import (
+    AsyncResourceError,
+    Context,
+    ContextClosedError,
+    DataManager,
+    NoActiveContextError,
+    NotFound,
+    lazy,
+)
 from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
 from polydatum.testing import Answer, Call, Reply
 from polydatum.testing.shop import Shop
@@ -654,6 +662,25 @@ def test_14_the_user_is_that_of_the_authentication_on_either_side(shop: Shop, in
     for cls, options in middleware if inside else reversed(middleware):
         app.add_middleware(cls, **options)
     assert get(app, shop).body == b"ann"
+
+
+def test_14_a_lazy_user_is_loaded_in_the_context_of_the_request_when_it_is_read(shop: Shop) -> None:
+    loaded: list[Context] = []
+
+    class Lazily(AuthenticationBackend):
+        async def authenticate(self, conn: Any) -> Any:
+            return AuthCredentials(["user"]), lazy(lambda: loaded.append(shop.here()) or "ann")
+
+    async def endpoint(request: Request) -> Response:
+        assert loaded == []
+        meta = shop.here().meta
+        assert (meta.user, meta.user) == ("ann", "ann")
+        assert loaded == [shop.here()]
+        return PlainTextResponse("ok")
+
+    app = starlette(shop, endpoint)
+    app.add_middleware(AuthenticationMiddleware, backend=Lazily())
+    assert get(app, shop).body == b"ok"
 
 
 def test_14_facts_that_nobody_read_are_gone_with_the_request(shop: Shop) -> None:

@@ -203,6 +203,16 @@ def test_lazy_is_evaluated_once_by_many_threads() -> None:
     assert len(set(seen)) == 1
 
 
+def test_lazy_that_gives_a_lazy_is_evaluated_through() -> None:
+    """Adapters look for the user late, and may find what is to be looked up later still."""
+    calls: list[int] = []
+    found = lazy(lambda: calls.append(1) or {"name": "ann"})
+    meta = Meta(user=lazy(lambda: found))
+    assert calls == []
+    assert (meta.user, meta.user) == ({"name": "ann"}, {"name": "ann"})
+    assert calls == [1]
+
+
 def test_lazy_drops_its_function() -> None:
     """What the function closes over, such as a request, is let go once the value is there."""
     value = lazy(lambda: 1)
