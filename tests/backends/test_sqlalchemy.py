@@ -706,6 +706,30 @@ class TestSQLite:
 
         host.run(check())
 
+    def test_how_transactions_begin_is_the_users_choice(self, host: Any) -> None:
+        """Who reads first and writes then may find that another was faster; who locks at the start cannot."""
+
+        async def check() -> None:
+            bench = Bench(host, host.backend())
+            async with bench.context() as first, bench.context() as second:
+                await bench.read(first)
+                await bench.read(second)
+            await bench.close()
+
+            immediate = {"sqlite_begin": "BEGIN IMMEDIATE"}
+            bench = Bench(host, host.backend(execution_options=immediate, connect_args={"timeout": 0}))
+            async with bench.context() as first:
+                await bench.read(first)
+                with pytest.raises(DBAPIError, match="database is locked"):
+                    async with bench.context() as second:
+                        await bench.read(second)
+                await bench.write(first)
+            async with bench.context() as second:
+                assert await bench.read(second) == "tea"
+            await bench.close()
+
+        host.run(check())
+
 
 @on(SQLITE[1])
 def test_one_database_in_memory_for_all_event_loops(host: Any) -> None:

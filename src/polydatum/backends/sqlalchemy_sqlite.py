@@ -15,7 +15,8 @@ _numbers = itertools.count()
 def begin_transactions(engine: Engine) -> None:
     """Have SQLite's transactions begin where SQLAlchemy's do, so that all in them is rolled back, DDL and SAVEPOINT too.
 
-    Python's sqlite3 begins them by itself, at the first INSERT, UPDATE or DELETE. The recipe is SQLAlchemy's.
+    Python's sqlite3 begins them by itself, at the first INSERT, UPDATE or DELETE. The recipe is SQLAlchemy's. The execution
+    option ``sqlite_begin`` says how, such as ``"BEGIN IMMEDIATE"``.
     """
     event.listen(engine, "connect", _leave_transactions_alone)
     event.listen(engine, "begin", _begin)
@@ -31,7 +32,7 @@ def _leave_transactions_alone(dbapi_connection: Any, record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
 
 def is_memory(url: URL) -> bool:
