@@ -1,0 +1,52 @@
+"""What Starlette and FastAPI share: FastAPI is Starlette, too."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser
+from starlette.exceptions import HTTPException
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from asgi_polydatum import PolydatumMiddleware
+from example_apps.conduit.services.errors import ConduitError, as_response
+from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
+from polydatum import lazy
+
+
+class Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        return to_json(content)
+
+
+class TokenBackend(AuthenticationBackend):
+    """Leaves it to the services to find out who asks, when they need to know."""
+
+    def __init__(self, dal: ConduitDAL) -> None:
+        self._dal = dal
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser]:
+        authorization = conn.headers.get("Authorization")
+        return AuthCredentials(), lazy(partial(self._dal.users.authenticate, authorization))  # type: ignore[return-value]
+
+
+def answer_conduit_error(request: Request, error: ConduitError) -> Response:
+    return Json(error.response, error.code)
+
+
+def answer_http_error(request: Request, error: HTTPException) -> Response:
+    return Json(as_response(request=error.detail), error.status_code, error.headers)
+
+
+def install(app: Starlette, dm: ConduitManager) -> None:
+    """Have an application serve Conduit's requests: each in a context, with a user, its errors answered as they should."""
+    app.add_exception_handler(ConduitError, answer_conduit_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, answer_http_error)  # type: ignore[arg-type]
+    app.add_middleware(PolydatumMiddleware, data_manager=dm)
+    app.add_middleware(AuthenticationMiddleware, backend=TokenBackend(dm.get_dal()))

@@ -1,0 +1,61 @@
+"""Comments on articles."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, delete, select
+from sqlalchemy.orm import contains_eager
+
+from example_apps.conduit.services.context import ConduitService
+from example_apps.conduit.services.errors import Forbidden, NotFound
+from example_apps.conduit.services.schemas import Comment, NewComment
+from example_apps.conduit.services.tables import MAX_ID, CommentRow, UserRow
+
+
+class CommentService(ConduitService):
+    """What is said about an article."""
+
+    def of_article(self, slug: str) -> list[Comment]:
+        """The comments on an article, newest first.
+
+        Raises:
+            NotFound: if there is no such article.
+        """
+        article = self._find_article(slug)
+        query = self._select().where(CommentRow.article_id == article.id).order_by(CommentRow.id.desc())
+        return [Comment.model_validate(row) for row in self._ctx.db.scalars(query)]
+
+    def add(self, slug: str, new: NewComment) -> Comment:
+        """Say something about an article.
+
+        Raises:
+            NotFound: if there is no such article.
+        """
+        viewer = self._require_viewer()
+        comment = CommentRow(article_id=self._find_article(slug).id, author_id=viewer.id, body=new.body)
+        self._ctx.db.add(comment)
+        self._ctx.db.flush()  # for the id
+        return Comment.model_validate(self._ctx.db.scalars(self._select().where(CommentRow.id == comment.id)).one())
+
+    def delete(self, slug: str, comment_id: int) -> None:
+        """Take back what the viewer has said.
+
+        Raises:
+            NotFound: if there is no such comment on that article.
+            Forbidden: if somebody else said it.
+        """
+        viewer = self._require_viewer()
+        article = self._find_article(slug)
+        comment = self._ctx.db.get(CommentRow, comment_id) if comment_id <= MAX_ID else None
+        if comment is None or comment.article_id != article.id:
+            raise NotFound(comment="not found")
+        if comment.author_id != viewer.id:
+            raise Forbidden(comment="is not yours")
+        self._ctx.db.execute(delete(CommentRow).where(CommentRow.id == comment_id))
+
+    def _select(self) -> Select[CommentRow]:
+        return (
+            select(CommentRow)
+            .join(CommentRow.author)
+            .options(contains_eager(CommentRow.author).with_expression(UserRow.following, self._is_followed()))
+            .execution_options(populate_existing=True)  # the viewer may be an author, too, and is loaded already
+        )

@@ -1,0 +1,51 @@
+"""Where it is kept: SQLite, PostgreSQL or MariaDB, by URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, event, make_url
+
+from polydatum.backends.sqlalchemy import SQLAlchemyBackend
+
+DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+"""For URLs that name none."""
+
+SERVER: dict[str, Any] = {"isolation_level": "READ COMMITTED"}  # of MariaDB, too: what another has kept shows at once
+FILE: dict[str, Any] = {
+    # SQLite has one writer. All wait for it in turn: in this process for the connection, with others for the lock.
+    "pool_size": 1,
+    "max_overflow": 0,
+    "execution_options": {"sqlite_begin": "BEGIN IMMEDIATE"},
+    "connect_args": {"timeout": 30},
+}
+
+
+class Database(SQLAlchemyBackend):
+    """A session for each context that asks for one.
+
+    Args:
+        url: such as ``sqlite:///conduit.db``, ``postgresql://ann@127.0.0.1/conduit``, ``mariadb://ann@127.0.0.1/conduit``.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        parsed = parsed.set(drivername=DRIVERS.get(parsed.drivername, parsed.drivername))
+        super().__init__(parsed, **(FILE if parsed.get_backend_name() == "sqlite" else SERVER))
+
+    def connect(self) -> Engine:
+        engine = super().connect()
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _prepare_sqlite)
+        return engine
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")

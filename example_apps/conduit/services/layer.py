@@ -1,0 +1,57 @@
+"""Conduit's data access layer: its services and its resources."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from argon2 import PasswordHasher
+
+from example_apps.conduit.services.articles import ArticleService
+from example_apps.conduit.services.comments import CommentService
+from example_apps.conduit.services.context import ConduitContext
+from example_apps.conduit.services.database import Database
+from example_apps.conduit.services.notifications import NotificationService
+from example_apps.conduit.services.profiles import ProfileService
+from example_apps.conduit.services.tables import Base
+from example_apps.conduit.services.tokens import Tokens
+from example_apps.conduit.services.users import UserService
+from polydatum import DataAccessLayer, DataManager, LocalQueue, ValueResource
+
+
+class ConduitDAL(DataAccessLayer):
+    """What ``request.dal`` is in every host."""
+
+    articles = ArticleService()
+    comments = CommentService()
+    notifications = NotificationService()
+    profiles = ProfileService()
+    users = UserService()
+
+
+ConduitManager = DataManager[ConduitDAL, ConduitContext]
+
+
+def make_data_manager(url: str, tokens: Tokens, passwords: PasswordHasher | None = None) -> ConduitManager:
+    """The DataManager of a Conduit that keeps everything at a URL."""
+    dm = DataManager(ConduitDAL, context_class=ConduitContext)
+    dm.register_resources(
+        db=Database(url),
+        passwords=ValueResource(passwords or PasswordHasher()),
+        tokens=ValueResource(tokens),
+    )
+    dm.register_command_queue(LocalQueue(dm))  # right here, until `hosts.celery` sends commands to workers
+    return dm
+
+
+def data_manager_from_environment() -> ConduitManager:
+    """The same, by ``DATABASE_URL`` and ``CONDUIT_SECRET``, which signs tokens: several processes need the same."""
+    return make_data_manager(
+        os.environ.get("DATABASE_URL") or "sqlite:///conduit.db",
+        Tokens(os.environ.get("CONDUIT_SECRET") or secrets.token_hex()),
+    )
+
+
+def create_tables(dm: ConduitManager) -> None:
+    """Make the tables that are not there yet."""
+    Base.metadata.create_all(dm.get_client("db"))

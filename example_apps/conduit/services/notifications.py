@@ -1,0 +1,37 @@
+"""Notifications: written in the background, after an article is kept."""
+
+from __future__ import annotations
+
+from sqlalchemy import exists, insert, select
+
+from example_apps.conduit.services.context import ConduitService
+from example_apps.conduit.services.tables import ArticleRow, FollowRow, NotificationRow
+from polydatum import command
+
+
+class NotificationService(ConduitService):
+    """Who has to hear of what."""
+
+    @command
+    def notify_followers(self, article_id: int) -> None:
+        """Notify those who follow the author of an article, each once: a queue may bring a command twice."""
+        notified = exists().where(
+            NotificationRow.user_id == FollowRow.follower_id, NotificationRow.article_id == ArticleRow.id
+        )
+        followers = (
+            select(FollowRow.follower_id, ArticleRow.id)
+            .join(ArticleRow, ArticleRow.author_id == FollowRow.followed_id)
+            .where(ArticleRow.id == article_id, ~notified)
+        )
+        self._ctx.db.execute(insert(NotificationRow).from_select(["user_id", "article_id"], followers))
+
+    def titles(self) -> list[str]:
+        """The titles of the articles that the viewer was notified of, newest first."""
+        viewer = self._require_viewer()
+        query = (
+            select(ArticleRow.title)
+            .join(NotificationRow, NotificationRow.article_id == ArticleRow.id)
+            .where(NotificationRow.user_id == viewer.id)
+            .order_by(ArticleRow.id.desc())
+        )
+        return list(self._ctx.db.scalars(query))

@@ -1,0 +1,124 @@
+"""The tables. Columns that depend on who is looking are loaded by the queries that ask for them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Dialect, ForeignKey, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_expression, relationship
+from sqlalchemy.types import TypeDecorator
+
+MAX_ID = 2**31 - 1
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time in UTC, kept as milliseconds: no two databases agree on more."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else round(value.timestamp() * 1000)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
+
+
+def now() -> datetime:
+    """The time, as exact as it is kept."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {datetime: Moment, str: Text}  # noqa: RUF012 - SQLAlchemy's own
+    # By default MariaDB takes "Ann", "ann" and "ann " for one name; the others do not.
+    __table_args__: Any = dict.fromkeys(("mariadb_collate", "mysql_collate"), "utf8mb4_nopad_bin")
+
+
+class UserRow(Base):
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(String(50), unique=True)
+    email: Mapped[str] = mapped_column(String(255), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(255))
+    bio: Mapped[str] = mapped_column(default="")
+    image: Mapped[str] = mapped_column(default="")
+
+    following: Mapped[bool] = query_expression()  # does the viewer follow them?
+
+
+class FollowRow(Base):
+    __tablename__ = "follows"
+
+    follower_id: Mapped[int] = mapped_column(ForeignKey(UserRow.id), primary_key=True)
+    followed_id: Mapped[int] = mapped_column(ForeignKey(UserRow.id), primary_key=True, index=True)
+
+
+class ArticleRow(Base):
+    __tablename__ = "articles"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey(UserRow.id), index=True)
+    title: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str]
+    body: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+    # Nothing is loaded row by row, in a loop that nobody sees: what a query forgot raises.
+    author: Mapped[UserRow] = relationship(lazy="raise")
+    tags: Mapped[list[TagRow]] = relationship(lazy="raise")
+
+    favorited: Mapped[bool] = query_expression()  # by the viewer?
+    favorites_count: Mapped[int] = query_expression()
+
+    @property
+    def slug(self) -> str:
+        """The words of the title and the id: it changes with the title, and no other article can have it."""
+        return "-".join([*re.findall(r"\w+", self.title.lower()), str(self.id)])
+
+    @property
+    def tag_list(self) -> list[str]:
+        return sorted(tag.name for tag in self.tags)
+
+
+class TagRow(Base):
+    __tablename__ = "tags"
+
+    article_id: Mapped[int] = mapped_column(ForeignKey(ArticleRow.id, ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(50), primary_key=True, index=True)
+
+
+class FavoriteRow(Base):
+    __tablename__ = "favorites"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey(UserRow.id), primary_key=True)
+    article_id: Mapped[int] = mapped_column(ForeignKey(ArticleRow.id, ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class CommentRow(Base):
+    __tablename__ = "comments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    article_id: Mapped[int] = mapped_column(ForeignKey(ArticleRow.id, ondelete="CASCADE"), index=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey(UserRow.id))
+    body: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+    author: Mapped[UserRow] = relationship(lazy="raise")
+
+
+class NotificationRow(Base):
+    """Somebody whom the user follows has published an article."""
+
+    __tablename__ = "notifications"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey(UserRow.id), primary_key=True)
+    article_id: Mapped[int] = mapped_column(ForeignKey(ArticleRow.id, ondelete="CASCADE"), primary_key=True)
+
+    article: Mapped[ArticleRow] = relationship(lazy="raise")

@@ -1,0 +1,111 @@
+"""Users: who they are, and how they prove it."""
+
+from __future__ import annotations
+
+from argon2.exceptions import VerifyMismatchError
+from sqlalchemy import or_, select
+from sqlalchemy.exc import IntegrityError
+
+from example_apps.conduit.services.context import ConduitService
+from example_apps.conduit.services.errors import Invalid, Unauthorized
+from example_apps.conduit.services.schemas import LoginUser, NewUser, UpdateUser, User
+from example_apps.conduit.services.tables import UserRow
+
+
+class UserService(ConduitService):
+    """Accounts and logins."""
+
+    def authenticate(self, authorization: str | None) -> UserRow | None:
+        """The user of an Authorization header, None without one. Hosts have it called when ``meta.user`` is read.
+
+        Raises:
+            Unauthorized: if the token in it is not valid, or too old.
+        """
+        if authorization is None:
+            return None
+        user = self.load(self._ctx.tokens.user_id(authorization))
+        if user is None:
+            raise Unauthorized(token="is not valid")
+        return user
+
+    def load(self, user_id: int) -> UserRow | None:
+        """The user of an id: of who sent a command, for example."""
+        return self._ctx.db.get(UserRow, user_id)
+
+    def register(self, new: NewUser) -> User:
+        """Make an account.
+
+        Raises:
+            Invalid: if the name or the address is taken.
+        """
+        password_hash = self._ctx.passwords.hash(new.password)
+        return self._save(UserRow(), {"username": new.username, "email": new.email, "password_hash": password_hash})
+
+    def login(self, login: LoginUser) -> User:
+        """The user of an address, with a fresh token.
+
+        Raises:
+            Unauthorized: if there is none, or their password is another one: which of the two is nobody's business.
+        """
+        user = self._ctx.db.scalar(select(UserRow).where(UserRow.email == login.email))
+        passwords = self._ctx.passwords
+        password_hash = passwords.hash("") if user is None else user.password_hash  # takes as long either way
+        try:
+            passwords.verify(password_hash, login.password)
+        except VerifyMismatchError:
+            user = None
+        if user is None:
+            raise Unauthorized(**{"email or password": "is invalid"})
+        return self._shown(user)
+
+    def current(self) -> User:
+        """The viewer's own account."""
+        return self._shown(self._require_viewer())
+
+    def update(self, changes: UpdateUser) -> User:
+        """Change the viewer's own account.
+
+        Raises:
+            Invalid: if nothing is to change, or the new name or address is taken.
+        """
+        viewer = self._require_viewer()
+        if not changes:
+            raise Invalid(user="can't be empty")
+        values: dict[str, str] = {**changes}  # type: ignore[dict-item]
+        if "password" in values:
+            values["password_hash"] = self._ctx.passwords.hash(values.pop("password"))
+        return self._save(viewer, values)
+
+    def _save(self, user: UserRow, values: dict[str, str]) -> User:
+        """Keep a new or a changed user. Whether a name is taken the database decides: of two at once, one gets it."""
+        try:
+            with self._ctx.nested():
+                for name, value in values.items():
+                    setattr(user, name, value)
+                self._ctx.db.add(user)
+                self._ctx.db.flush()
+        except IntegrityError:
+            raise Invalid(**self._taken(user, values)) from None
+        return self._shown(user)
+
+    def _taken(self, user: UserRow, values: dict[str, str]) -> dict[str, str]:
+        username, email = values.get("username"), values.get("email")
+        others = self._ctx.db.execute(
+            select(UserRow.username, UserRow.email).where(
+                UserRow.id != user.id, or_(UserRow.username == username, UserRow.email == email)
+            )
+        ).all()
+        taken = {
+            "username": any(other.username == username for other in others),
+            "email": any(other.email == email for other in others),
+        }
+        return {field: "has already been taken" for field, is_taken in taken.items() if is_taken}
+
+    def _shown(self, user: UserRow) -> User:
+        return User(
+            email=user.email,
+            token=self._ctx.tokens.issue(user.id),
+            username=user.username,
+            bio=user.bio,
+            image=user.image,
+        )
