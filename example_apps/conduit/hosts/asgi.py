@@ -41,7 +41,7 @@ def answer_conduit_error(request: Request, error: ConduitError) -> Response:
 
 
 def answer_http_error(request: Request, error: HTTPException) -> Response:
-    return Json(as_response(request=error.detail), error.status_code, error.headers)
+    return Json(as_response(body=error.detail), error.status_code, error.headers)
 
 
 def install(app: Starlette, dm: ConduitManager) -> None:

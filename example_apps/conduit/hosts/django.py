@@ -119,7 +119,7 @@ class Tags(ConduitView):
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return json(as_response(request="Not Found"), 404)
+    return json(as_response(body="Not Found"), 404)
 
 
 urlpatterns = [

@@ -123,9 +123,14 @@ def answer_invalid(request: ConduitRequest, error: RequestValidationError) -> An
     return answer_conduit_error(request, Invalid(**problems_in(error.errors())))
 
 
+def answer_unreadable(request: ConduitRequest, error: Exception) -> Any:
+    return answer_conduit_error(request, Invalid(body="is no JSON"))
+
+
 def make_app(dm: ConduitManager) -> FastAPI:
     app = FastAPI(title="Conduit", generate_unique_id_function=lambda route: route.name)
     app.include_router(api)
     app.add_exception_handler(RequestValidationError, answer_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(400, answer_unreadable)  # type: ignore[arg-type]
     install(app, dm)
     return app

@@ -132,7 +132,7 @@ def answer_conduit_error(error: ConduitError) -> Response:
 
 def answer_http_error(error: HTTPException) -> Response:
     headers = [header for header in error.get_headers() if header[0] != "Content-Type"]
-    return json(as_response(request=error.name), error.code or 500, headers)
+    return json(as_response(body=error.name), error.code or 500, headers)
 
 
 def make_app(dm: ConduitManager) -> Flask:

@@ -65,6 +65,7 @@ class NotFound(ConduitError, polydatum.NotFound):
 WORDS = {
     "missing": "can't be empty",
     "string_too_short": "can't be empty",
+    "too_short": "can't be empty",
     "string_too_long": "is too long",
     "json_invalid": "is no JSON",
 }

@@ -121,7 +121,7 @@ class NewUserRequest(Schema):
 
 
 class UpdateUserRequest(Schema):
-    user: UpdateUser
+    user: UpdateUser = Field(min_length=1, json_schema_extra={"minProperties": 1})
 
 
 class UserResponse(Schema):

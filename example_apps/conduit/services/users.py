@@ -66,11 +66,9 @@ class UserService(ConduitService):
         """Change the viewer's own account.
 
         Raises:
-            Invalid: if nothing is to change, or the new name or address is taken.
+            Invalid: if the new name or address is taken.
         """
         viewer = self._require_viewer()
-        if not changes:
-            raise Invalid(user="can't be empty")
         values: dict[str, str] = {**changes}  # type: ignore[dict-item]
         if "password" in values:
             values["password_hash"] = self._ctx.passwords.hash(values.pop("password"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import django.test
 from argon2 import PasswordHasher
+from django.core.handlers.wsgi import WSGIHandler
 from starlette.testclient import TestClient
 
 from example_apps.conduit.hosts import django as django_host
@@ -19,8 +20,7 @@ from example_apps.conduit.services.tokens import Tokens
 from tests.contract.django_settings import configure
 from tests.examples.conduit.visitors import Answer, Client
 
-ASGI_HOSTS: dict[str, Any] = {"starlette": starlette_host, "fastapi": fastapi_host}
-HOSTS = [*ASGI_HOSTS, "flask", "django"]
+HOSTS = ["starlette", "fastapi", "flask", "django"]
 SECRET = "a secret of 32 bytes for the tests"
 QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # it takes 50 ms as it should be
 
@@ -62,14 +62,25 @@ def django_client() -> Client:
 
 
 @contextlib.contextmanager
+def app_of(host: str, dm: ConduitManager) -> Iterator[Any]:
+    """The ASGI or WSGI application of a host."""
+    if host == "django":
+        configure()  # once per process; that is why its `make_app` is left to the tests of servers
+        with django.test.override_settings(**django_host.SETTINGS, POLYDATUM={"DATA_MANAGER": dm}):
+            yield WSGIHandler()
+    else:
+        module: Any = {"starlette": starlette_host, "fastapi": fastapi_host, "flask": flask_host}[host]
+        yield module.make_app(dm)
+
+
+@contextlib.contextmanager
 def client_of(host: str, dm: ConduitManager) -> Iterator[Client]:
     """The test client of a host."""
-    if host in ASGI_HOSTS:
-        with TestClient(ASGI_HOSTS[host].make_app(dm), "http://localhost", raise_server_exceptions=False) as client:
-            yield asgi_client(client)
-    elif host == "flask":
-        yield flask_client(flask_host.make_app(dm))
-    else:
-        configure()  # once per process; that is why `make_app` of this host is left to the tests of servers
-        with django.test.override_settings(**django_host.SETTINGS, POLYDATUM={"DATA_MANAGER": dm}):
+    with app_of(host, dm) as app:
+        if host == "django":
             yield django_client()
+        elif host == "flask":
+            yield flask_client(app)
+        else:
+            with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
+                yield asgi_client(client)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
-from example_apps.conduit.services.errors import Invalid
+from example_apps.conduit.services.errors import Invalid, NotFound
 from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
 from example_apps.conduit.services.schemas import ArticleFilter, LoginUser, NewArticle, NewComment, NewUser, Page
 from example_apps.conduit.services.tables import UserRow
@@ -262,10 +262,10 @@ def test_followers_are_notified_once_an_article_is_kept(dm: ConduitManager) -> N
 def test_nobody_is_notified_of_what_was_not_kept(dm: ConduitManager) -> None:
     ann, bob = join(dm, "ann"), join(dm, "bob")
     follow(dm, bob, ann)
-    with pytest.raises(Invalid):
+    with pytest.raises(NotFound):
         with by(dm, ann) as dal:
             publish_in(dal)
-            dal.users.update({})
+            dal.articles.get("nothing")
     assert notified(dm, bob) == []
 
 

@@ -188,7 +188,17 @@ def test_a_user_may_keep_what_they_have(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"username": ""}, {"username": None}, {"email": "ann"}, {"password": ""}, {"bio": 7}, {"image": []}]
+    "changes",
+    [
+        {},
+        {"id": 1},
+        {"username": ""},
+        {"username": None},
+        {"email": "ann"},
+        {"password": ""},
+        {"bio": 7},
+        {"image": []},
+    ],
 )
 def test_a_change_that_makes_no_sense_is_refused(site: Site, changes: object) -> None:
     ann = site.join()

@@ -50,7 +50,7 @@ class Visitor:
         headers = {"Content-Type": "application/json"}
         if self.token is not None:
             headers["Authorization"] = f"Token {self.token}"
-        target = "/api" + path + ("?" + urlencode(query) if query else "")
+        target = "/api" + quote(path, safe="/%") + ("?" + urlencode(query) if query else "")
         if body is None:
             body = b""
         return self._client(method, target, headers, body if isinstance(body, bytes) else json.dumps(body).encode())
@@ -88,10 +88,9 @@ class Visitor:
 class Site:
     """A Conduit that all tests of a module share: each brings visitors of its own."""
 
-    _numbers = itertools.count(1)
-
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._numbers = itertools.count(1)
         self.anyone = Visitor(client)
 
     def new_name(self, name: str = "ann") -> str:
