@@ -1,4 +1,4 @@
-"""What a test sees of a bank: its journal, its books and its gates."""
+"""What a test sees of a bank: its journal, its gates and its books."""
 
 from __future__ import annotations
 
@@ -22,18 +22,11 @@ class Event(NamedTuple):
     pid: int
 
 
-class Books:
-    """The folder of a bank, made anew."""
+class Journal:
+    """What happens in the processes that have a folder, and the gates there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with closing(sqlite3.connect(folder / "bank.db")) as connection, connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE accounts (name TEXT PRIMARY KEY, balance INTEGER)")
-            connection.execute(
-                "CREATE TABLE transfers (key TEXT, payee TEXT REFERENCES accounts DEFERRABLE INITIALLY DEFERRED)"
-            )
-            connection.executemany("INSERT INTO accounts VALUES (?, ?)", [("ann", ANN), ("bob", BOB)])
 
     def open_gate(self, name: str) -> None:
         """Let the requests go on that wait at a gate."""
@@ -55,6 +48,20 @@ class Books:
     def wait_for(self, name: str, key: str = "-", *, within: float = DEADLINE) -> float:
         """Wait until something has happened; gives the seconds that took."""
         return eventually(lambda: name in self.names(key), f"{name} of {key}", within=within)
+
+
+class Books(Journal):
+    """The folder of a bank, made anew."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        with closing(sqlite3.connect(folder / "bank.db")) as connection, connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("CREATE TABLE accounts (name TEXT PRIMARY KEY, balance INTEGER)")
+            connection.execute(
+                "CREATE TABLE transfers (key TEXT, payee TEXT REFERENCES accounts DEFERRABLE INITIALLY DEFERRED)"
+            )
+            connection.executemany("INSERT INTO accounts VALUES (?, ?)", [("ann", ANN), ("bob", BOB)])
 
     def still_open(self) -> list[str]:
         """The openings of resources that have not been closed."""

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.workers.deployments import ALL, Deployment
-from tests.workers.worker import Sender, Worker
+from tests.workers.worker import BankWorker, Sender
 
 
 @pytest.fixture(scope="module", params=ALL, ids=str)
-def worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BankWorker]:
     """Each deployment in turn; it serves all tests that ask for it."""
-    worker = Worker(request.param, tmp_path_factory.mktemp("bank"))
+    worker = BankWorker(request.param, tmp_path_factory.mktemp("bank"))
     try:
         worker.wait_until_ready()
         yield worker
@@ -21,21 +21,21 @@ def worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def sender(worker: Worker) -> Iterator[Sender]:
-    sender = Sender(worker)
+def sender(worker: BankWorker) -> Iterator[Sender]:
+    sender = Sender(worker.place)
     yield sender
     sender.close()
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., BankWorker]]:
     """Start a worker for one test alone."""
-    workers: list[Worker] = []
+    workers: list[BankWorker] = []
 
-    def start(deployment: Deployment, **more: str) -> Worker:
+    def start(deployment: Deployment, **more: str) -> BankWorker:
         folder = tmp_path / str(len(workers))
         folder.mkdir()
-        workers.append(Worker(deployment, folder, **more))
+        workers.append(BankWorker(deployment, folder, **more))
         return workers[-1]
 
     yield start
@@ -44,6 +44,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture
-def key(request: pytest.FixtureRequest, worker: Worker) -> str:
+def key(request: pytest.FixtureRequest, worker: BankWorker) -> str:
     """The key of the test's own transfers, and the id of its task."""
     return f"{worker.place.name}-{request.node.originalname}"

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import kombu
+import redis
 from celery import Celery
 from kombu import Exchange, Queue
 
@@ -16,6 +18,7 @@ class Deployment:
 
     pool: str
     broker: str
+    concurrency: int = 3
 
     def __str__(self) -> str:
         return f"{self.pool}-{self.broker}"
@@ -23,7 +26,7 @@ class Deployment:
     @property
     def command(self) -> list[str]:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        return ["worker", f"--pool={self.pool}", "--concurrency=3", "--loglevel=INFO", *quiet]
+        return ["worker", f"--pool={self.pool}", f"--concurrency={self.concurrency}", "--loglevel=INFO", *quiet]
 
 
 ALL = [
@@ -33,6 +36,10 @@ ALL = [
     Deployment("gevent", "redis"),
     Deployment("solo", "redis"),
 ]
+
+
+COMMANDS = [Deployment("prefork", "rabbitmq"), Deployment("threads", "redis")]
+"""Those that run commands over PostgreSQL."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,22 @@ class Place:
             task_default_queue=self.name,
             task_publish_retry=False,
             worker_enable_remote_control=False,
+            control_exchange=self.name,
             worker_prefetch_multiplier=1,
         )
+
+    def delete(self) -> int:
+        """Delete all that the broker and the results have of it; gives how many messages nobody had acknowledged."""
+        with redis.Redis.from_url(self.results) as client:
+            if self.broker.startswith("redis"):
+                left = client.llen(f"{self.name}:{self.name}") + client.hlen(f"{self.name}:unacked")
+            else:
+                with kombu.Connection(self.broker) as connection:
+                    left = connection.default_channel.queue_delete(self.name)
+                    connection.default_channel.exchange_delete(self.name)
+            for key in client.scan_iter(f"{self.name}:*", count=1000):
+                client.delete(key)
+        return int(left)
 
 
 VARIABLES = ("WORKERS_BROKER", "WORKERS_RESULTS", "WORKERS_NAME")

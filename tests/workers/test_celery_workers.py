@@ -10,37 +10,37 @@ import pytest
 
 from tests.servers.books import eventually
 from tests.workers.deployments import ALL, Deployment
-from tests.workers.worker import Sender, Worker
+from tests.workers.worker import BankWorker, Sender
 
-Start = Callable[..., Worker]
+Start = Callable[..., BankWorker]
 SHUT_DOWN = ("prefork-rabbitmq", "threads-redis", "solo-redis")
 
 
-def needs_processes(worker: Worker) -> None:
+def needs_processes(worker: BankWorker) -> None:
     if worker.deployment.pool != "prefork":
         pytest.skip("soft limits and lost children are of worker processes")
 
 
-def kill_child(worker: Worker, key: str) -> None:
+def kill_child(worker: BankWorker, key: str) -> None:
     """Kill the process that runs the task of a key, in the middle of it."""
     worker.books.wait_for("waits", key)
     (process,) = {event.pid for event in worker.books.events(key)}
     os.kill(process, signal.SIGKILL)
 
 
-def test_success_is_committed(worker: Worker, sender: Sender, key: str) -> None:
+def test_success_is_committed(worker: BankWorker, sender: Sender, key: str) -> None:
     assert sender.run("add", key) == ("SUCCESS", key)
     assert worker.transfers(key) == 1
     assert worker.books.names(key) == ["db.open", "waits", "db.commit", "db.close"]
 
 
-def test_03_an_exception_is_a_failure_and_rolled_back(worker: Worker, sender: Sender, key: str) -> None:
+def test_03_an_exception_is_a_failure_and_rolled_back(worker: BankWorker, sender: Sender, key: str) -> None:
     state, error = sender.run("fail", key)
     assert (state, repr(error)) == ("FAILURE", f"ValueError({key!r})")
     assert worker.transfers(key) == 0
 
 
-def test_53_a_failed_commit_is_a_failure_and_nothing_follows(worker: Worker, sender: Sender, key: str) -> None:
+def test_53_a_failed_commit_is_a_failure_and_nothing_follows(worker: BankWorker, sender: Sender, key: str) -> None:
     follows = sender.app.signature("add", (f"{key}-next",), immutable=True, queue=worker.place.name)
     state, error = sender.run("refused", key, link=follows)
     assert state == "FAILURE"
@@ -50,26 +50,26 @@ def test_53_a_failed_commit_is_a_failure_and_nothing_follows(worker: Worker, sen
     assert worker.books.names(f"{key}-next") == []
 
 
-def test_53_a_failed_commit_is_retried_by_autoretry_for(worker: Worker, sender: Sender, key: str) -> None:
+def test_53_a_failed_commit_is_retried_by_autoretry_for(worker: BankWorker, sender: Sender, key: str) -> None:
     assert sender.run("stubborn", key) == ("SUCCESS", 1)
     assert worker.transfers(key) == 1
     assert worker.books.names(key).count("db.open") == 2
 
 
-def test_54_a_retry_finds_nothing_of_the_attempt_before(worker: Worker, sender: Sender, key: str) -> None:
+def test_54_a_retry_finds_nothing_of_the_attempt_before(worker: BankWorker, sender: Sender, key: str) -> None:
     assert sender.run("again", key) == ("SUCCESS", [0, 2])
     assert worker.transfers(key) == 1
     assert worker.books.names(key) == ["db.open", "db.rollback", "db.close"] * 2 + ["db.open", "db.commit", "db.close"]
 
 
-def test_54_ignore_leaves_the_state_and_rolls_back(worker: Worker, sender: Sender, key: str) -> None:
+def test_54_ignore_leaves_the_state_and_rolls_back(worker: BankWorker, sender: Sender, key: str) -> None:
     result = sender.send("ignored", key)
     worker.books.wait_for("db.close", key)
     eventually(lambda: result.state == "LEFT", "the state of the task")
     assert worker.transfers(key) == 0
 
 
-def test_54_reject_rolls_back(worker: Worker, sender: Sender, key: str) -> None:
+def test_54_reject_rolls_back(worker: BankWorker, sender: Sender, key: str) -> None:
     result = sender.send("rejected", key)
     worker.books.wait_for("db.close", key)
     assert sender.run("add", f"{key}-later") == ("SUCCESS", f"{key}-later")
@@ -78,12 +78,12 @@ def test_54_reject_rolls_back(worker: Worker, sender: Sender, key: str) -> None:
     assert worker.transfers(key) == 0
 
 
-def test_54_a_replacement_finds_nothing_of_what_it_replaces(worker: Worker, sender: Sender, key: str) -> None:
+def test_54_a_replacement_finds_nothing_of_what_it_replaces(worker: BankWorker, sender: Sender, key: str) -> None:
     assert sender.run("replaced", key) == ("SUCCESS", 0)
     assert worker.transfers(key) == 1
 
 
-def test_what_is_sent_on_commit_follows_it_or_is_dropped(worker: Worker, sender: Sender, key: str) -> None:
+def test_what_is_sent_on_commit_follows_it_or_is_dropped(worker: BankWorker, sender: Sender, key: str) -> None:
     child, dropped = f"{key}-child", f"{key}-dropped"
     assert sender.run("parent", key, child, False) == ("SUCCESS", key)
     assert sender.app.AsyncResult(child).get(timeout=20) == child
@@ -95,7 +95,7 @@ def test_what_is_sent_on_commit_follows_it_or_is_dropped(worker: Worker, sender:
     assert worker.books.names(dropped) == []
 
 
-def test_56_each_task_sees_its_own_meta_and_user(worker: Worker, sender: Sender, key: str) -> None:
+def test_56_each_task_sees_its_own_meta_and_user(worker: BankWorker, sender: Sender, key: str) -> None:
     results = []
     with sender.is_current():
         for number in range(30):
@@ -113,7 +113,7 @@ def test_56_each_task_sees_its_own_meta_and_user(worker: Worker, sender: Sender,
         }
 
 
-def test_57_a_soft_limit_rolls_back(worker: Worker, sender: Sender, key: str) -> None:
+def test_57_a_soft_limit_rolls_back(worker: BankWorker, sender: Sender, key: str) -> None:
     needs_processes(worker)
     for task in ("slow", "slow_commit"):  # one after another: SQLite has one writer
         result = sender.send(task, f"{key}-{task}")
@@ -123,7 +123,7 @@ def test_57_a_soft_limit_rolls_back(worker: Worker, sender: Sender, key: str) ->
         assert worker.books.names(result.id)[-2:] == ["db.rollback", "db.close"]
 
 
-def test_a_killed_child_is_a_failure_unless_its_task_is_late(worker: Worker, sender: Sender, key: str) -> None:
+def test_a_killed_child_is_a_failure_unless_its_task_is_late(worker: BankWorker, sender: Sender, key: str) -> None:
     """A late task is given to another child, and done once."""
     needs_processes(worker)
     early = sender.send("add", key, "never")
@@ -140,7 +140,7 @@ def test_a_killed_child_is_a_failure_unless_its_task_is_late(worker: Worker, sen
     assert worker.transfers(late.id) == 1
 
 
-def test_59_a_child_opens_its_own_resources_of_the_application(worker: Worker, sender: Sender) -> None:
+def test_59_a_child_opens_its_own_resources_of_the_application(worker: BankWorker, sender: Sender) -> None:
     found = sender.app.send_task("pools").get(timeout=20)
     assert found["opened"] == found["here"]
     assert (found["here"] == found["imported"]) == (worker.deployment.pool != "prefork")
@@ -150,7 +150,7 @@ def test_59_a_child_opens_its_own_resources_of_the_application(worker: Worker, s
 def test_a_warm_shutdown_ends_what_runs(start: Start, deployment: Deployment) -> None:
     worker = start(deployment)
     worker.wait_until_ready()
-    sender = Sender(worker)
+    sender = Sender(worker.place)
     try:
         result = sender.send("add", "last", "shutdown")
         worker.books.wait_for("waits", "last")

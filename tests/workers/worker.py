@@ -11,23 +11,23 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import celery
-import kombu
-import redis
 from celery import Celery
 from celery.result import AsyncResult
 
 import celery_polydatum  # noqa: F401 - adds the id of the user to what is sent by name
-from polydatum import DataManager
-from tests.servers.books import Books, eventually
+from polydatum import Command, DataManager
+from tests.servers.books import Books, Journal, eventually
 from tests.services import url_of
+from tests.workers import layer
 from tests.workers.deployments import Deployment, Place
+from tests.workers.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 START = 30.0
-STOP = 15.0
+STOP = 30.0
 COMPLAINTS = ("Exception ignored", "never awaited", "Warning:", "--- Logging error ---")
 CELERYS = ("site-packages/celery/", "ResourceWarning: unclosed <socket object")
 """What Celery is warned of itself: of running as root, of what redis-py has deprecated, and that its greenlets leave their
@@ -38,32 +38,35 @@ def new_place(deployment: Deployment) -> Place:
     """A queue of its own; in Redis it is in the database 9, which no other test uses."""
     results = url_of("redis").rpartition("/")[0] + "/9"
     broker = results if deployment.broker == "redis" else url_of(deployment.broker)
-    return Place(broker, results, f"polydatum-{uuid.uuid4().hex}")
+    return Place(broker, results, f"polydatum_{uuid.uuid4().hex}")
 
 
 class Worker:
-    """A worker that runs, with a queue and books of its own.
+    """A worker that runs.
 
     Args:
-        deployment: what to run.
-        folder: an empty folder, for the books and for what the worker prints.
+        deployment: how.
+        place: where it is sent tasks.
+        journal: what it tells.
         more: more variables of its environment.
     """
 
-    def __init__(self, deployment: Deployment, folder: Path, **more: str) -> None:
+    app: ClassVar[str]
+    """The module of its tasks."""
+
+    def __init__(self, deployment: Deployment, place: Place, journal: Journal, **more: str) -> None:
         self.deployment = deployment
-        self.books = Books(folder)
-        self.place = new_place(deployment)
-        self._printed = folder / "printed"
+        self.place = place
+        self._printed = journal.folder / f"printed-{uuid.uuid4().hex}"
         with self._printed.open("wb") as printed:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "tests.workers.apps.bank", *deployment.command],
+                [sys.executable, "-m", "celery", "-A", f"tests.workers.apps.{self.app}", *deployment.command],
                 cwd=ROOT,
                 env={
                     **os.environ,
-                    **self.place.environment,
+                    **place.environment,
                     **more,
-                    "BANK_FOLDER": str(folder),
+                    "BANK_FOLDER": str(journal.folder),
                     "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in ("src", "integrations", "")),
                     "PYTHONUNBUFFERED": "1",
                     "PYTHONWARNINGS": "default",
@@ -85,16 +88,15 @@ class Worker:
 
         eventually(is_ready, f"{self.deployment} is ready", within=START)
 
-    def transfers(self, key: str) -> int:
-        """How many transfers of a key were kept, seen through a connection of its own."""
-        with closing(sqlite3.connect(self.books.folder / "bank.db")) as connection:
-            (count,) = connection.execute("SELECT count(*) FROM transfers WHERE key = ?", (key,)).fetchone()
-        return int(count)
-
     def terminate(self) -> None:
         """Ask for a warm shutdown, and return once it has begun."""
         self.process.send_signal(signal.SIGTERM)
         eventually(lambda: "Warm shutdown" in self.printed, f"{self.deployment} hears of SIGTERM")
+
+    def kill(self) -> None:
+        """End it with all its processes, as the machine does that loses its power."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.wait_until_gone()
 
     def wait_until_gone(self) -> int:
         """Wait until it has ended with all its processes; gives its exit code."""
@@ -109,12 +111,9 @@ class Worker:
 
     def stop(self) -> None:
         """Stop it if it runs, and see that it has left nothing behind and not complained of anything."""
-        try:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGTERM)
-            self.wait_until_gone()
-        finally:
-            self._delete_queue()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.wait_until_gone()
         complaints = [
             line
             for line in self.printed.splitlines()
@@ -130,25 +129,58 @@ class Worker:
             return False
         return True
 
-    def _delete_queue(self) -> None:
-        place = self.place
-        if self.deployment.broker == "rabbitmq":
-            with kombu.Connection(place.broker) as connection:
-                connection.default_channel.queue_delete(place.name)
-                connection.default_channel.exchange_delete(place.name)
-        with redis.Redis.from_url(place.results) as client:
-            for key in client.scan_iter(f"{place.name}:*", count=1000):
-                client.delete(key)
+
+class BankWorker(Worker):
+    """A worker of the bank, with a queue and books of its own."""
+
+    app = "bank"
+
+    def __init__(self, deployment: Deployment, folder: Path, **more: str) -> None:
+        self.books = Books(folder)
+        super().__init__(deployment, new_place(deployment), self.books, **more)
+
+    def stop(self) -> None:
+        """And delete its queue."""
+        try:
+            super().stop()
+        finally:
+            self.place.delete()
+
+    def transfers(self, key: str) -> int:
+        """How many transfers of a key were kept, seen through a connection of its own."""
+        with closing(sqlite3.connect(self.books.folder / "bank.db")) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM transfers WHERE key = ?", (key,)).fetchone()
+        return int(count)
+
+
+class CommandWorker(Worker):
+    """A worker that runs commands and keeps what they do in a ledger, which several may share as they share a place."""
+
+    app = "commands"
+
+    def __init__(self, deployment: Deployment, place: Place, ledger: Ledger, **more: str) -> None:
+        self.ledger = ledger
+        super().__init__(deployment, place, ledger, **{"WORKERS_POSTGRES": ledger.url, **more})
+
+
+def ended(result: AsyncResult[Any]) -> tuple[str, Any]:
+    """Wait for the end of a task: its state and its result, which is the error if it failed."""
+    value = result.get(timeout=20, propagate=False)
+    return result.state, value
 
 
 class Sender:
     """Sends tasks to a worker by their names, as an application does that does not have their code."""
 
-    def __init__(self, worker: Worker) -> None:
-        self.manager: DataManager[Any, Any] = DataManager()
+    def __init__(self, place: Place) -> None:
         self.app = Celery("sender", set_as_current=False)
-        worker.place.configure(self.app)
-        self.app.conf.update(polydatum_data_manager=self.manager, polydatum_load_user=str)
+        place.configure(self.app)
+        self.manager = self._manager()
+
+    def _manager(self) -> DataManager[Any, Any]:
+        manager: DataManager[Any, Any] = DataManager()
+        self.app.conf.update(polydatum_data_manager=manager, polydatum_load_user=str)
+        return manager
 
     def send(self, task: str, *args: Any, **options: Any) -> AsyncResult[Any]:
         """Send a task; if it has a key, that is its id, too."""
@@ -157,10 +189,8 @@ class Sender:
         return self.app.send_task(task, args, **options)
 
     def run(self, task: str, *args: Any, **options: Any) -> tuple[str, Any]:
-        """Send a task, and wait for its end: the state and the result, which is the error if it failed."""
-        result = self.send(task, *args, **options)
-        value = result.get(timeout=20, propagate=False)
-        return result.state, value
+        """Send a task, and wait for its end."""
+        return ended(self.send(task, *args, **options))
 
     @contextmanager
     def is_current(self) -> Iterator[None]:
@@ -176,3 +206,35 @@ class Sender:
         self.app.backend.result_consumer.stop()
         self.app.backend.client.close()
         self.app.close()
+
+
+class CommandSender(Sender):
+    """Sends commands; their ids are the keys of what they do."""
+
+    def __init__(self, place: Place, ledger: Ledger) -> None:
+        self._ledger = ledger
+        super().__init__(place)
+        layer.create_tables(self.manager)
+
+    def _manager(self) -> DataManager[Any, Any]:
+        return layer.manager(self.app, self._ledger.url, self._ledger.name, "sender")
+
+    def command(self, method: str, key: str, *args: Any, **kwargs: Any) -> Command[Any]:
+        return self.manager.command(f"effects.{method}", key, *args, **kwargs)
+
+    def start(self, method: str, key: str, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
+        """Send a command."""
+        result: AsyncResult[Any] = self.command(method, key, *args, **kwargs).send(id=key)
+        return result
+
+    def finish(self, method: str, key: str, *args: Any, **kwargs: Any) -> tuple[str, Any]:
+        """Send a command, and wait for its end, as `run` does for a task."""
+        return ended(self.start(method, key, *args, **kwargs))
+
+    def deliver(self, message: object, key: str, **options: Any) -> AsyncResult[Any]:
+        """Send whatever may be the message of a command."""
+        return self.send("polydatum.run_command", message, task_id=key, **options)
+
+    def close(self) -> None:
+        self.manager.close()
+        super().close()
