@@ -105,6 +105,9 @@ class CeleryQueue(CommandQueue):
     Registers the tasks ``polydatum.run_command`` and ``polydatum.deliver_outbox`` with the app. Its DataManager is ``app.conf.polydatum_data_manager``; the
     id of the user who asks is that of `PolydatumTask`. The id of a message is the id of its task.
 
+    RabbitMQ is asked to confirm what the app sends, as a message that is written to a connection which has just broken
+    would be lost in silence. If ``app.conf.broker_transport_options`` says something else of ``confirm_publish``, that stays.
+
     Args:
         app: the app.
         task_options: attributes of the former, such as ``autoretry_for=(...)``, ``acks_late=False``, ``time_limit=60``.
@@ -128,6 +131,7 @@ class CeleryQueue(CommandQueue):
 
     def __init__(self, app: Celery[Any], **task_options: Any) -> None:
         self.app = app
+        app.conf.broker_transport_options = {"confirm_publish": True, **app.conf.broker_transport_options}
         task_class: Any = type("RunCommand", (RunCommand,), {"__module__": RunCommand.__module__, **task_options})
         self._task: Any = app.register_task(task_class(), **task_options)
         app.register_task(DeliverOutbox())

@@ -44,6 +44,7 @@ class Proxy:
         """Whether the armed fault has happened."""
         self._refuses = False
         self._sockets: list[socket.socket] = []
+        self._connections: list[_Connection] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._closing = threading.Event()
 
@@ -71,6 +72,15 @@ class Proxy:
         """From now on, count anew, and let a fault happen; None: none."""
         with self._lock:
             self.requests, self._fault, self.struck, self._refuses = [], fault, False, False
+            for connection in self._connections:
+                connection.begin_anew()
+
+    def hang_up(self) -> None:
+        """Cut all connections, and refuse others until it is armed anew: the server has gone away."""
+        with self._lock:
+            self._refuses = True
+            for one in self._sockets:
+                _hang_up(one)
 
     def _accept(self) -> None:
         while not self._closing.is_set():
@@ -95,6 +105,7 @@ class Proxy:
                     _hang_up(server)
                     return
                 self._sockets += (client, server)
+                self._connections.append(connection)
                 for pump in (connection.forward_requests, connection.forward_replies):
                     self._threads.append(threading.Thread(target=pump))
                     self._threads[-1].start()
@@ -139,6 +150,10 @@ class _Connection:
         self._client = client
         self._server = server
         self._exchange = -1
+        self._replied = True
+
+    def begin_anew(self) -> None:
+        """What comes next is a request, even if there was no reply to the one before: some are sent without waiting."""
         self._replied = True
 
     def forward_requests(self) -> None:

@@ -146,6 +146,13 @@ def test_it_is_json_whatever_the_app_prefers() -> None:
     assert message.content_type == "application/json"
 
 
+def test_the_broker_is_asked_to_confirm_it() -> None:
+    """See tests/workers/commands/test_celery_outages.py for what is lost otherwise."""
+    assert Bank().app.conf.broker_transport_options == {"confirm_publish": True}
+    bank = Bank(broker_transport_options={"confirm_publish": False, "visibility_timeout": 60})
+    assert bank.app.conf.broker_transport_options == {"confirm_publish": False, "visibility_timeout": 60}
+
+
 def test_on_commit_is_sent_after_the_commit(bank: Bank) -> None:
     made = bank.dm.command("accounts.pay", 5)
     with bank.dm.context() as context:

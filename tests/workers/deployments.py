@@ -74,7 +74,6 @@ class Place:
             result_backend_transport_options=prefix,
             task_queues=[Queue(self.name, Exchange(self.name))],
             task_default_queue=self.name,
-            task_publish_retry=False,
             worker_enable_remote_control=False,
             control_exchange=self.name,
             worker_prefetch_multiplier=1,

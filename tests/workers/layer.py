@@ -70,13 +70,14 @@ class Effects(Service[Any]):
         self._ctx.db.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
         self._write(key)
 
-    def peek(self, key: str) -> None:
-        """No command."""
+    def note(self, key: str, at_commit: str = "") -> int:
+        """The row alone; gives the process of the server that has written it. No command."""
+        insert = text("INSERT INTO effects VALUES (:key, :at_commit) RETURNING pg_backend_pid()")
+        backend: int = self._ctx.db.scalar(insert, {"key": key, "at_commit": at_commit})
+        return backend
 
     def _write(self, key: str, at_commit: str = "") -> None:
-        insert = text("INSERT INTO effects VALUES (:key, :at_commit) RETURNING pg_backend_pid()")
-        backend = self._ctx.db.scalar(insert, {"key": key, "at_commit": at_commit})
-        self._ctx.phase("wrote", backend)
+        self._ctx.phase("wrote", self.note(key, at_commit))
 
 
 class EffectsDAL(DataAccessLayer):

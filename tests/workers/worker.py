@@ -41,26 +41,22 @@ def new_place(deployment: Deployment) -> Place:
     return Place(broker, results, f"polydatum_{uuid.uuid4().hex}")
 
 
-class Worker:
-    """A worker that runs.
+class Process:
+    """A process that meets others at a place, and those that it has started.
 
     Args:
-        deployment: how.
-        place: where it is sent tasks.
+        command: what Python is to run.
+        place: where it meets them.
         journal: what it tells.
         more: more variables of its environment.
     """
 
-    app: ClassVar[str]
-    """The module of its tasks."""
-
-    def __init__(self, deployment: Deployment, place: Place, journal: Journal, **more: str) -> None:
-        self.deployment = deployment
+    def __init__(self, command: list[str], place: Place, journal: Journal, **more: str) -> None:
         self.place = place
         self._printed = journal.folder / f"printed-{uuid.uuid4().hex}"
         with self._printed.open("wb") as printed:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", f"tests.workers.apps.{self.app}", *deployment.command],
+                [sys.executable, "-m", *command],
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -81,20 +77,8 @@ class Worker:
         """All that it has printed and logged."""
         return self._printed.read_text(errors="replace")
 
-    def wait_until_ready(self) -> None:
-        def is_ready() -> bool:
-            assert self.process.poll() is None, f"{self.deployment} ended at once:\n{self.printed}"
-            return " ready." in self.printed
-
-        eventually(is_ready, f"{self.deployment} is ready", within=START)
-
-    def terminate(self) -> None:
-        """Ask for a warm shutdown, and return once it has begun."""
-        self.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "Warm shutdown" in self.printed, f"{self.deployment} hears of SIGTERM")
-
     def kill(self) -> None:
-        """End it with all its processes, as the machine does that loses its power."""
+        """End all of it, as a machine does that loses its power."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.wait_until_gone()
 
@@ -102,7 +86,7 @@ class Worker:
         """Wait until it has ended with all its processes; gives its exit code."""
         try:
             code = self.process.wait(STOP)
-            eventually(lambda: not self._has_processes(), f"the last process of {self.deployment} ends")
+            eventually(lambda: not self._has_processes(), f"the last process of {self.process.args!r} ends")
         finally:
             if self._has_processes():
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -120,7 +104,7 @@ class Worker:
             if any(complaint in line for complaint in COMPLAINTS)
             and not any(of_celery in line for of_celery in CELERYS)
         ]
-        assert not complaints, f"{self.deployment} complained of {complaints}:\n{self.printed}"
+        assert not complaints, f"{self.process.args!r} complained of {complaints}:\n{self.printed}"
 
     def _has_processes(self) -> bool:
         try:
@@ -128,6 +112,31 @@ class Worker:
         except ProcessLookupError:
             return False
         return True
+
+
+class Worker(Process):
+    """A worker that runs, as a deployment says."""
+
+    app: ClassVar[str]
+    """The module of its tasks."""
+
+    def __init__(self, deployment: Deployment, place: Place, journal: Journal, **more: str) -> None:
+        self.deployment = deployment
+        super().__init__(
+            ["celery", "-A", f"tests.workers.apps.{self.app}", *deployment.command], place, journal, **more
+        )
+
+    def wait_until_ready(self) -> None:
+        def is_ready() -> bool:
+            assert self.process.poll() is None, f"{self.deployment} ended at once:\n{self.printed}"
+            return " ready." in self.printed
+
+        eventually(is_ready, f"{self.deployment} is ready", within=START)
+
+    def terminate(self) -> None:
+        """Ask for a warm shutdown, and return once it has begun."""
+        self.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "Warm shutdown" in self.printed, f"{self.deployment} hears of SIGTERM")
 
 
 class BankWorker(Worker):
@@ -161,6 +170,13 @@ class CommandWorker(Worker):
     def __init__(self, deployment: Deployment, place: Place, ledger: Ledger, **more: str) -> None:
         self.ledger = ledger
         super().__init__(deployment, place, ledger, **{"WORKERS_POSTGRES": ledger.url, **more})
+
+
+class Relay(Process):
+    """A relay of the outbox in a ledger."""
+
+    def __init__(self, place: Place, ledger: Ledger) -> None:
+        super().__init__(["tests.workers.apps.relay"], place, ledger, WORKERS_POSTGRES=ledger.url)
 
 
 def ended(result: AsyncResult[Any]) -> tuple[str, Any]:

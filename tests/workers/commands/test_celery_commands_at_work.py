@@ -119,7 +119,7 @@ def test_an_old_message_is_refused(ledger: Ledger, sender: CommandSender, key: s
         ("effects.__class__", "InvalidCommandPath"),
         ("effects.setup", "UnknownCommand"),
         ("celery.app", "UnknownCommand"),
-        ("effects.peek", "CommandNotAllowed"),
+        ("effects.note", "CommandNotAllowed"),
     ],
 )
 def test_nothing_but_a_command_is_run(ledger: Ledger, sender: CommandSender, key: str, path: str, error: str) -> None:
