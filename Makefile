@@ -33,7 +33,7 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo demo-celery test test-all test-others check docs bench bench-check soak transparency clean stale
+.PHONY: help demo demo-celery test test-all test-others check docs bench bench-check soak transparency truth clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -59,7 +59,7 @@ test-others: $(READY) # on all but the Python that `make test` uses; real server
 	    fi; \
 	    echo "Python $$version: $$python"; \
 	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
-	        ARGS="$(PARALLEL) --ignore=tests/servers --ignore=tests/workers" \
+	        ARGS="$(PARALLEL) --ignore=tests/servers --ignore=tests/workers --ignore=tests/truth" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done
 
@@ -85,6 +85,9 @@ soak: $(READY) ## Fire 100,000 mixed requests at real servers over PostgreSQL an
 
 transparency: $(READY) ## Run the frameworks' own test suites with and without the adapters (ARGS=flask; needs the package index)
 	@$(RUN) -m tests.transparency $(ARGS)
+
+truth: .venv-truth/.ready ## Ask the peers and us, over real servers, what the client is told and what is kept (ARGS=--pages)
+	@.venv-truth/bin/python -m tests.truth $(ARGS)
 
 clean: ## Remove environments, caches and everything built
 	rm -rf .venv .venv-* build dist docs/_build htmlcov .coverage .coverage.* \
@@ -113,6 +116,12 @@ $(READY): pyproject.toml uv.lock $(STALE)
 	@$(call quiet,$(RUN) -m pip install -q uv==$(UV_VERSION))
 	@$(call quiet,UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never \
 	    $(VENV)/bin/uv sync --python $(RUN) --locked --all-extras $(SYNC) --inexact)
+	@touch $@
+
+.venv-truth/.ready: tests/truth/requirements.txt | $(READY)
+	@echo "Making .venv-truth with the peers and their frameworks"
+	@$(call quiet,$(VENV)/bin/uv venv --clear --python $(RUN) .venv-truth)
+	@$(call quiet,$(VENV)/bin/uv pip install --python .venv-truth/bin/python -r $<)
 	@touch $@
 
 # The peers. One of them, the published polydatum 0.9.1, has our import name and therefore a folder of its own.

@@ -1,0 +1,39 @@
+"""What all stacks on Flask share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import flask
+
+from tests.truth.bank import Conflict
+
+
+def make_app() -> flask.Flask:
+    """An application that answers `Conflict` with a 409."""
+    app = flask.Flask("bank")
+
+    @app.errorhandler(Conflict)
+    def conflict(error: Conflict) -> tuple[str, int]:
+        return "conflict", 409
+
+    return app
+
+
+def end(check: str) -> tuple[str, int]:
+    """How a view ends that has written."""
+    match check:
+        case "raised":
+            flask.abort(409)
+        case "handled":
+            raise Conflict
+        case "returned":
+            return "conflict", 409
+        case "crashed":
+            raise RuntimeError("a bug")
+    return "paid", 201
+
+
+def stream(lines: Iterator[str]) -> flask.Response:
+    """A body that is read as it is sent, with the request kept for it."""
+    return flask.Response(flask.stream_with_context(lines), mimetype="text/plain")
