@@ -32,6 +32,7 @@ from .reporting import log_error
 RollbackRule = Callable[[BaseException | None, int | None], bool]
 
 MAX_BEFORE_COMMIT = 1000
+"""How many ``before_commit`` hooks may be registered while such hooks run."""
 
 
 class Unwindable(Protocol):
@@ -111,7 +112,7 @@ class Unwinding:
         self.kept = False  # something has committed, or may have
         self.unknown = False
         self._readers: list[tuple[str, Any]] = []  # authorities that have nothing to commit, where there are several
-        self.hooks_run = 0
+        self.hooks_run = self.most_hooks = 0
         self.middleware_has_begun = False
         self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
         if given is not None:
@@ -185,7 +186,9 @@ class Unwinding:
             hooks = self.subject._wishes.before_commit
             if self.hooks_run == len(hooks):
                 break
-            if self.hooks_run == MAX_BEFORE_COMMIT:
+            if self.hooks_run == 0:
+                self.most_hooks = len(hooks) + MAX_BEFORE_COMMIT
+            if self.hooks_run == self.most_hooks:
                 error = RuntimeError(f"more than {MAX_BEFORE_COMMIT} before_commit hooks: they register each other")
                 self.failed(Step("running before_commit hooks", planned_nothing, rank=COMMIT), error)
                 break

@@ -229,10 +229,10 @@ async def test_all_of_a_context_are_written_at_once(office: Office) -> None:
     engine = office.manager.get_client("db")
     written: list[Any] = []
     event.listen(engine, "before_cursor_execute", lambda *arguments: written.append(arguments[2]))
-    await office.enqueue("bob", "eve", "joe")
+    await office.enqueue(*map(str, range(1500)))
     assert sum(statement.startswith("INSERT") for statement in written) == 1
-    await office.enqueue("ann")
-    assert len(office.waiting()) == 4
+    await office.enqueue("bob")
+    assert len(office.waiting()) == 1501
 
 
 @scenario
