@@ -215,7 +215,7 @@ def outbox_group() -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks into an empty outbox.",
+    help="Seconds between two looks, if nothing was sent.",
 )
 @click.pass_context
 def run_relay(context: click.Context, once: bool, batch: int, interval: float) -> None:

@@ -723,14 +723,13 @@ def test_in_another_thread_it_is_stopped_by_another_one(running: Any) -> None:
 def test_errors_of_the_database_do_not_end_it(running: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Here there is no table yet."""
     one = running(interval=0.01)
+    pauses = pauses_of(one)
     paused = one.relay._is_stopped
-    pauses: list[float] = []
 
     def pausing(pause: float) -> bool:
-        pauses.append(pause)
-        if len(pauses) == 3:
+        if len(pauses) == 2:
             one.prepare("last")
-        return paused(0.01)  # type: ignore[no-any-return]
+        return paused(pause)  # type: ignore[no-any-return]
 
     one.relay._is_stopped = pausing
     one.relay.run()
@@ -759,20 +758,42 @@ def test_once_it_tries_all_that_is_due(running: Any) -> None:
     assert one.relay.run_once() == (0, 0)
 
 
-def test_where_a_batch_locks_all_others_get_their_turn(running: Any) -> None:
-    """A relay that begins the next batch at once lets nobody else write to a SQLite file until it has sent all."""
-    one = running(batch=1)
-    one.prepare("1", "2", "last")
+def pauses_of(one: Running) -> list[float]:
+    """The pauses that it makes, and does not take."""
     paused = one.relay._is_stopped
     pauses: list[float] = []
 
     def pausing(pause: float) -> bool:
         pauses.append(pause)
-        return paused(pause)  # type: ignore[no-any-return]
+        return paused(0)
 
-    one.relay._is_stopped = pausing
+    one.relay._is_stopped = pausing  # type: ignore[method-assign]
+    return pauses
+
+
+def test_where_a_batch_locks_all_others_get_their_turn(running: Any) -> None:
+    """A relay that begins the next batch at once lets nobody else write to a SQLite file until it has sent all."""
+    one = running(batch=1)
+    one.prepare("1", "2", "last")
+    pauses = pauses_of(one)
     one.relay.run()
     assert pauses == [0.1 if isinstance(one.host, SQLITE) else 0] * 3
+
+
+def test_a_broker_that_is_down_is_not_asked_without_a_pause(running: Any) -> None:
+    one = running(batch=1, interval=0.5)
+    one.prepare("1", "2", "last")
+    port = free_port()
+
+    def sending(message: dict[str, Any]) -> None:
+        if message["args"] == ["last"]:
+            one.stop()
+        socket.create_connection(("127.0.0.1", port)).close()
+
+    one.office.queue.sending = sending
+    pauses = pauses_of(one)
+    one.relay.run()
+    assert pauses == [0.5] * 3
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"interval": 0}])

@@ -32,7 +32,7 @@ class Relay:
     Args:
         data_manager: the DataManager.
         batch: how many messages are sent in one transaction, at most.
-        interval: seconds between two looks into an outbox that was empty.
+        interval: seconds between two looks into an outbox of which nothing could be sent.
 
     Raises:
         ConfigurationError: if it has no `Outbox`, or a number is out of range.
@@ -69,7 +69,7 @@ class Relay:
                     log_error("the outbox cannot be reached; next attempt in %g seconds", pause, error=error)
                 else:
                     failures = 0
-                    pause = _pause_after(batch) if batch.sent or batch.failed else self._interval
+                    pause = _pause_after(batch) if batch.sent else self._interval
                 if monotonic() - pruned > PRUNED_EVERY:
                     pruned = monotonic()
                     try:
