@@ -68,7 +68,7 @@ class Follow(ConduitView):
 
 class Articles(ConduitView):
     def get(self, request: ConduitRequest) -> HttpResponse:
-        return json(request.dal.articles.search(s.ArticleFilter.of_query(request.GET.dict())))
+        return json(request.dal.articles.search(s.ArticleFilter.of(request.GET.dict())))
 
     def post(self, request: ConduitRequest) -> HttpResponse:
         return json({"article": request.dal.articles.publish(s.NewArticleRequest.read(request.body).article)}, 201)
@@ -76,7 +76,7 @@ class Articles(ConduitView):
 
 class Feed(ConduitView):
     def get(self, request: ConduitRequest) -> HttpResponse:
-        return json(request.dal.articles.feed(s.Page.of_query(request.GET.dict())))
+        return json(request.dal.articles.feed(s.Page.of(request.GET.dict())))
 
 
 class Article(ConduitView):

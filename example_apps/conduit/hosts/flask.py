@@ -66,12 +66,12 @@ def unfollow(username: str) -> Response:
 
 @api.get("/articles")
 def list_articles() -> Response:
-    return json(request.dal.articles.search(s.ArticleFilter.of_query(request.args)))
+    return json(request.dal.articles.search(s.ArticleFilter.of(request.args)))
 
 
 @api.get("/articles/feed")
 def feed() -> Response:
-    return json(request.dal.articles.feed(s.Page.of_query(request.args)))
+    return json(request.dal.articles.feed(s.Page.of(request.args)))
 
 
 @api.post("/articles")

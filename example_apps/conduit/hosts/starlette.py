@@ -62,11 +62,11 @@ def unfollow(request: ConduitRequest) -> Response:
 
 
 def list_articles(request: ConduitRequest) -> Response:
-    return Json(request.dal.articles.search(s.ArticleFilter.of_query(request.query_params)))
+    return Json(request.dal.articles.search(s.ArticleFilter.of(request.query_params)))
 
 
 def feed(request: ConduitRequest) -> Response:
-    return Json(request.dal.articles.feed(s.Page.of_query(request.query_params)))
+    return Json(request.dal.articles.feed(s.Page.of(request.query_params)))
 
 
 @reads(s.NewArticleRequest)

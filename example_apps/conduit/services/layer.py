@@ -46,10 +46,11 @@ def make_data_manager(url: str, tokens: Tokens, passwords: PasswordHasher | None
 
 def data_manager_from_environment() -> ConduitManager:
     """The same, by ``DATABASE_URL`` and ``CONDUIT_SECRET``, which signs tokens: several processes need the same."""
-    return make_data_manager(
-        os.environ.get("DATABASE_URL") or "sqlite:///conduit.db",
-        Tokens(os.environ.get("CONDUIT_SECRET") or secrets.token_hex()),
-    )
+    url = os.environ.get("DATABASE_URL") or "sqlite:///conduit.db"
+    dm = make_data_manager(url, Tokens(os.environ.get("CONDUIT_SECRET") or secrets.token_hex()))
+    if url.startswith("sqlite"):
+        create_tables(dm)  # elsewhere, two processes that start at once would both try
+    return dm
 
 
 def create_tables(dm: ConduitManager) -> None:

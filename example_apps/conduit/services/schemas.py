@@ -59,13 +59,13 @@ class Schema(BaseModel):
         return cls._checked(sent)
 
     @classmethod
-    def of_query(cls, parameters: Mapping[str, str]) -> Self:
-        """What a client asks for in a URL.
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """What a client asks for by the parameters of a URL, or by options.
 
         Raises:
             Invalid: if it makes no sense.
         """
-        return cls._checked(dict(parameters))
+        return cls._checked(dict(values))
 
     @classmethod
     def _checked(cls, sent: object) -> Self:

@@ -7,7 +7,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 
 from example_apps.conduit.services.context import ConduitService
-from example_apps.conduit.services.errors import Invalid, Unauthorized
+from example_apps.conduit.services.errors import Invalid, NotFound, Unauthorized
 from example_apps.conduit.services.schemas import LoginUser, NewUser, UpdateUser, User
 from example_apps.conduit.services.tables import UserRow
 
@@ -26,6 +26,17 @@ class UserService(ConduitService):
         user = self.load(self._ctx.tokens.user_id(authorization))
         if user is None:
             raise Unauthorized(token="is not valid")
+        return user
+
+    def find(self, username: str) -> UserRow:
+        """The user of a name, for a host that knows by itself who that is.
+
+        Raises:
+            NotFound: if there is none.
+        """
+        user = self._ctx.db.scalar(select(UserRow).where(UserRow.username == username))
+        if user is None:
+            raise NotFound(user="not found")
         return user
 
     def load(self, user_id: int) -> UserRow | None:

@@ -9,12 +9,11 @@ from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event
 
 from example_apps.conduit.services.errors import Invalid, NotFound
 from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
 from example_apps.conduit.services.schemas import ArticleFilter, LoginUser, NewArticle, NewComment, NewUser, Page
-from example_apps.conduit.services.tables import UserRow
 from polydatum import lazy
 from tests.examples.conduit.databases import DATABASES, database
 from tests.examples.conduit.in_process import manager_at
@@ -41,8 +40,7 @@ def dm(managers: tuple[ConduitManager, ConduitManager]) -> ConduitManager:
 
 def by(dm: ConduitManager, name: str) -> Any:
     """A context of a user, who is loaded when somebody asks."""
-    query = select(UserRow).where(UserRow.username == name)
-    return dm.dal(meta={"user": lazy(lambda: dm.require_active_context().db.scalars(query).one())})
+    return dm.dal(meta={"user": lazy(lambda: dm.get_dal().users.find(name))})
 
 
 def new_user(name: str) -> NewUser:

@@ -1,0 +1,3 @@
+from example_apps.conduit.hosts.cli import main
+
+main()

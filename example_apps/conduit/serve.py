@@ -1,0 +1,79 @@
+"""Serve Conduit in one of its hosts: ``python -m example_apps.conduit.serve --app flask --port 8001``.
+
+What is not given as an option is taken from the environment: ``APP``, ``PORT``, ``DATABASE_URL``, ``SEED``. Servers that
+call a factory get theirs: ``APP=starlette uvicorn --factory example_apps.conduit.serve:make_app``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import logging
+import os
+import signal
+from typing import Any
+
+from example_apps.conduit.seed import PASSWORD, seed
+from example_apps.conduit.services.layer import ConduitManager, create_tables, data_manager_from_environment
+from example_apps.shop.serve import HOST, asgi_server, listening, port_number, wsgi_server
+
+SERVERS = {"starlette": asgi_server, "fastapi": asgi_server, "flask": wsgi_server, "django": wsgi_server}
+
+
+def make_app(name: str | None = None, dm: ConduitManager | None = None) -> Any:
+    """The ASGI or WSGI application of a host; with ``CELERY_BROKER_URL``, its commands go to workers."""
+    dm = dm or data_manager_from_environment()
+    broker = os.environ.get("CELERY_BROKER_URL")
+    if broker:
+        from example_apps.conduit.hosts import celery
+
+        celery.make_app(dm, broker)
+    return importlib.import_module(f"example_apps.conduit.hosts.{name or os.environ['APP']}").make_app(dm)
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    given = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    with contextlib.suppress(KeyboardInterrupt), listening(given.port) as listener:
+        dm = data_manager_from_environment()
+        create_tables(dm)
+        if given.seed:
+            seed(dm)
+        server = SERVERS[given.app](make_app(given.app, dm), listener)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: server.stop())
+        print_greeting(given.app, f"http://{HOST}:{listener.getsockname()[1]}", is_seeded=given.seed)
+        server.run()
+        dm.close()
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line, and behind it the environment."""
+    environ = os.environ
+    parser = argparse.ArgumentParser(prog="python -m example_apps.conduit.serve", description="Serve Conduit.")
+    parser.add_argument("--app", choices=SERVERS, default=environ.get("APP") or "starlette", help="the host")
+    parser.add_argument(
+        "--port", type=port_number, default=environ.get("PORT") or "8000", help="0 for any that is free"
+    )
+    parser.add_argument(
+        "--seed", action="store_true", default=environ.get("SEED", "") not in ("", "0"), help="fill an empty database"
+    )
+    return parser.parse_args()
+
+
+def print_greeting(app: str, url: str, *, is_seeded: bool) -> None:
+    """Where it is, and what to try."""
+    print(f"Conduit is open at {url}, served by {app}. Ctrl-C closes it.\n")
+    print(f"  curl -w '\\n' '{url}/api/articles?limit=3'")
+    if is_seeded:
+        login = '{"user": {"email": "ann@example.org", "password": "%s"}}' % PASSWORD  # noqa: UP031 - braces are JSON's
+        print(f"  curl -w '\\n' {url}/api/users/login -H 'Content-Type: application/json' -d '{login}'")
+    if app == "fastapi":
+        print(f"\nIts description is at {url}/docs.")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
