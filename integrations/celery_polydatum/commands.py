@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic, sleep
 from typing import Any
 
 from celery import Celery
 from celery.backends.base import DisabledBackend
 from celery.exceptions import Ignore
+from celery.result import AsyncResult
 
 from celery_polydatum.configuration import Configuration
 from celery_polydatum.senders import current_sender, task_facts
@@ -15,6 +17,8 @@ from celery_polydatum.task import CeleryTask, PolydatumTask
 from polydatum import Command, CommandQueue, CommandRejected, ConfigurationError
 from polydatum.adapting import UserId
 
+RESULT_DUE = 2.0
+"""Seconds after which the result of a command is taken for lost that was done, but by a delivery of its message before."""
 _JSON = {"json", "application/json"}
 _OWN_OPTIONS = {"args", "kwargs", "task_id", "serializer", "argsrepr", "kwargsrepr"}
 
@@ -53,9 +57,18 @@ class RunCommand(PolydatumTask):
         return self._done_before()
 
     def _done_before(self) -> None:
-        """Leave the result that there is; whoever waits for one that was lost with its worker gets None."""
-        if isinstance(self.backend, DisabledBackend) or self.AsyncResult(str(self.request.id)).ready():
-            raise Ignore("done before")
+        """Leave the result that there is, or comes: the commit of who did it may be a moment ago.
+
+        Whoever waits for one that was lost with its worker gets None.
+        """
+        if not isinstance(self.backend, DisabledBackend) and not self.request.ignore_result:
+            result: AsyncResult[Any] = self.AsyncResult(str(self.request.id))
+            given_up = monotonic() + RESULT_DUE
+            while not result.ready():
+                if monotonic() > given_up:
+                    return
+                sleep(0.05)
+        raise Ignore("done before")
 
     def check_configuration(self) -> None:
         """Refuse a worker that could not run commands, or would run more than that.

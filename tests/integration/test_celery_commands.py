@@ -278,11 +278,37 @@ def test_a_duplicate_is_dropped_and_the_result_stays(careful: Bank) -> None:
     assert careful.kept == [5]
 
 
-def test_the_result_of_what_was_done_by_a_worker_that_died_is_none(careful: Bank) -> None:
+def test_the_result_of_what_was_done_by_a_worker_that_died_is_none(
+    careful: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_polydatum.commands.RESULT_DUE", 0)
     message = careful.message()
     careful.dm.dispatch.inbox.claim(None, careful.id)  # type: ignore[union-attr]
     assert careful.work(message) == ("SUCCESS", None)
     assert careful.kept == []
+
+
+def test_a_duplicate_leaves_the_result_to_the_one_that_is_about_to_store_it(
+    careful: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = careful.message()
+    careful.dm.dispatch.inbox.claim(None, careful.id)  # type: ignore[union-attr]
+
+    def store(seconds: float) -> None:
+        careful.app.backend.store_result(careful.id, "the other's", "SUCCESS")
+
+    monkeypatch.setattr("celery_polydatum.commands.sleep", store)
+    assert careful.work(message) == ("SUCCESS", "the other's")
+
+
+def test_where_no_results_are_wanted_a_duplicate_does_not_wait_for_one(
+    careful: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_polydatum.commands.sleep", None)
+    message = careful.message()
+    for _ in range(2):
+        careful.work(message, ignore_result=True)
+    assert careful.kept == [5]
 
 
 def test_without_results_a_duplicate_is_dropped(careful: Bank) -> None:

@@ -48,20 +48,23 @@ class Place:
 
     Attributes:
         name: of the queue, and what the keys in Redis begin with.
+        visible: seconds after which Redis gives a message to another worker that was not acknowledged.
     """
 
     broker: str
     results: str
     name: str
+    visible: float = 3600
 
     @classmethod
     def read(cls) -> Place:
         """From the environment, in a worker."""
-        return cls(*(os.environ[name] for name in VARIABLES))
+        broker, results, name, visible = (os.environ[name] for name in VARIABLES)
+        return cls(broker, results, name, float(visible))
 
     @property
     def environment(self) -> dict[str, str]:
-        return dict(zip(VARIABLES, (self.broker, self.results, self.name), strict=True))
+        return dict(zip(VARIABLES, (self.broker, self.results, self.name, str(self.visible)), strict=True))
 
     def configure(self, app: Celery) -> None:
         """Let an app meet the others there."""
@@ -69,7 +72,9 @@ class Place:
         app.conf.update(
             broker_url=self.broker,
             broker_connection_retry_on_startup=True,
-            broker_transport_options=prefix if self.broker.startswith("redis") else {},
+            broker_transport_options=(
+                {**prefix, "visibility_timeout": self.visible} if self.broker.startswith("redis") else {}
+            ),
             result_backend=self.results,
             result_backend_transport_options=prefix,
             task_queues=[Queue(self.name, Exchange(self.name))],
@@ -93,4 +98,4 @@ class Place:
         return int(left)
 
 
-VARIABLES = ("WORKERS_BROKER", "WORKERS_RESULTS", "WORKERS_NAME")
+VARIABLES = ("WORKERS_BROKER", "WORKERS_RESULTS", "WORKERS_NAME", "WORKERS_VISIBLE")

@@ -21,7 +21,8 @@ CONFLICTS, REFUSED, WAITS = "conflicts", "refused", "waits"
 class Effects(Service[Any]):
     """Every command leaves a row of its key, and tells the phases that it comes to.
 
-    The arguments ``stops`` and ``dies`` name a phase where its process waits at the gate of the key, or is killed.
+    They are begun, wrote, committed or rolled-back, and answered. The arguments ``stops`` and ``dies`` name one where the
+    process waits at the gate of the key, or is killed.
     """
 
     @command

@@ -29,9 +29,9 @@ ROOT = Path(__file__).parents[2]
 START = 30.0
 STOP = 30.0
 COMPLAINTS = ("Exception ignored", "never awaited", "Warning:", "--- Logging error ---")
-CELERYS = ("site-packages/celery/", "ResourceWarning: unclosed <socket object")
-"""What Celery is warned of itself: of running as root, of what redis-py has deprecated, and that its greenlets leave their
-connections to Redis to the collector; tasks here open no sockets."""
+CELERYS = ("site-packages/celery/", "ResourceWarning: unclosed <socket")
+"""What Celery is warned of itself: of running as root, of what redis-py has deprecated, and that its threads and greenlets
+leave their connections to Redis to the collector; tasks here open no sockets in Python."""
 
 
 def new_place(deployment: Deployment) -> Place:

@@ -10,14 +10,13 @@ from typing import Any
 
 import celery
 from celery import Celery
+from celery.signals import task_postrun
 
 from polydatum import Command, Context
 from tests.servers.apps.gates import wait
 from tests.servers.apps.journal import FOLDER, write
 from tests.workers import layer
 from tests.workers.deployments import Place
-
-BEGUN, WROTE, COMMITTED, ROLLED_BACK = "begun", "wrote", "committed", "rolled-back"
 
 app = Celery("commands")
 place = Place.read()
@@ -49,8 +48,17 @@ def phase(context: Context) -> Iterator[Callable[..., None]]:
 def phases(context: Context) -> Iterator[None]:
     command = context.meta.get("command")
     if command is not None:
-        context.on_commit(partial(reached, command, COMMITTED))
-        context.on_rollback(partial(reached, command, ROLLED_BACK))
+        context.on_commit(partial(reached, command, "committed"))
+        context.on_rollback(partial(reached, command, "rolled-back"))
         delivery: Any = celery.current_task.request.delivery_info
-        reached(command, BEGUN, "redelivered" if delivery.get("redelivered") else "-")
+        reached(command, "begun", "redelivered" if delivery.get("redelivered") else "-")
     yield
+
+
+@task_postrun.connect
+def answered(args: Any, state: str, **_: Any) -> None:
+    """The result is stored, and the message not acknowledged yet."""
+    if state == "SUCCESS":
+        command = dm.dispatch.receive(args[0]).command
+        if command.kwargs.get("stops") == "answered":
+            reached(command, "answered")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -37,6 +37,22 @@ def sender(place: Place, ledger: Ledger) -> Iterator[CommandSender]:
     sender = CommandSender(place, ledger)
     yield sender
     sender.close()
+
+
+@pytest.fixture
+def start(place: Place, ledger: Ledger) -> Iterator[Callable[[Deployment], CommandWorker]]:
+    """Start one more for one test alone."""
+    workers: list[CommandWorker] = []
+
+    def start(deployment: Deployment) -> CommandWorker:
+        workers.append(CommandWorker(deployment, place, ledger))
+        workers[-1].wait_until_ready()
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.stop()
+    eventually(lambda: not ledger.connections(), "their connections are gone")
 
 
 @pytest.fixture(scope="module")
