@@ -22,4 +22,6 @@ napoleon_numpy_docstring = False
 nitpick_ignore_regex = [("py:.*", r"(?!polydatum\.\w+$).*")]
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"Polydatum {release}"

@@ -91,6 +91,7 @@ COMMANDS: dict[str, Callable[[str, int], tuple[list[str], socket.socket | None]]
     "granian": _granian,
     "gunicorn-sync": _gunicorn("sync"),
     "gunicorn-gthread": _gunicorn("gthread", "--threads", THREADS),
+    "gunicorn-preload": _gunicorn("sync", "--preload", "--workers", 2),
     "gunicorn-asgi": _gunicorn("asgi", "--asgi-disconnect-grace-period", 0),
     "werkzeug": _werkzeug,
 }
@@ -107,6 +108,7 @@ WSGI = [
     Deployment("gunicorn-sync", "wsgi_bank:app", 1, keeps_alive=False),
     Deployment("gunicorn-gthread", "wsgi_bank:app", THREADS),
 ]
+PRELOADED = Deployment("gunicorn-preload", "flask_preloaded:app", 2, keeps_alive=False)
 UVICORN_THREADED = Deployment("uvicorn", "starlette_bank:threaded_app", POOL)
 GUNICORN_ASGI = Deployment("gunicorn-asgi", "starlette_bank:app", CLIENTS)
 GUNICORN_ASGI_THREADED = Deployment("gunicorn-asgi", "starlette_bank:threaded_app", POOL)
