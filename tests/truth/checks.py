@@ -40,7 +40,7 @@ class Check:
 
     Attributes:
         name: what the view is told to do.
-        heading: what the column asks.
+        heading: of its column.
         is_right: whether what came of it is what it should be.
         control: without it being right, the stack is not set up well, and nothing of it counts.
     """
@@ -64,12 +64,12 @@ def _refused_by_the_view(seen: Observed) -> bool:
 
 WEB = (
     Check("paid", "paid", lambda seen: seen.answer == 201 and seen.complete and seen.kept == 1, control=True),
-    Check("refused", "a refused commit is a 5xx", lambda seen: seen.is_error and seen.kept == 0),
-    Check("raised", "a raised 409 keeps nothing", _refused_by_the_view),
-    Check("handled", "a handled error keeps nothing", _refused_by_the_view),
-    Check("returned", "a returned 409 keeps nothing", _refused_by_the_view),
-    Check("crashed", "a crash keeps nothing", lambda seen: seen.answer == 500 and seen.kept == 0),
-    Check("streamed", "a body can read while it streams", lambda seen: seen.complete and seen.lines == len(ACCOUNTS)),
+    Check("refused", "refused commit", lambda seen: seen.is_error and seen.kept == 0),
+    Check("raised", "raised 409", _refused_by_the_view),
+    Check("handled", "handled error", _refused_by_the_view),
+    Check("returned", "returned 409", _refused_by_the_view),
+    Check("crashed", "crash", lambda seen: seen.answer == 500 and seen.kept == 0),
+    Check("streamed", "stream", lambda seen: seen.complete and seen.lines == len(ACCOUNTS)),
     # The same as the first: nothing of what came between still holds the database.
     Check(
         "paid-again", "paid again", lambda seen: seen.answer == 201 and seen.complete and seen.kept == 1, control=True
@@ -78,9 +78,7 @@ WEB = (
 
 TASKS = (
     Check("paid", "paid", lambda seen: seen.answer == "SUCCESS" and seen.kept == 1, control=True),
-    Check("refused", "a refused commit is a failure", lambda seen: seen.is_error and seen.kept == 0),
-    Check("crashed", "a failed task keeps nothing", lambda seen: seen.is_error and seen.kept == 0),
-    Check(
-        "retried", "an attempt before a retry keeps nothing", lambda seen: seen.answer == "SUCCESS" and seen.kept == 1
-    ),
+    Check("refused", "refused commit", lambda seen: seen.is_error and seen.kept == 0),
+    Check("crashed", "failed task", lambda seen: seen.is_error and seen.kept == 0),
+    Check("retried", "retried task", lambda seen: seen.answer == "SUCCESS" and seen.kept == 1),
 )

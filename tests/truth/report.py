@@ -6,10 +6,11 @@ import platform
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
+from tests.truth.bank import ACCOUNTS
 from tests.truth.checks import TASKS, WEB, Check, Observed
 from tests.truth.stacks import TITLES, Stack, version_of
 
-WRONG = "**no**"
+RIGHT, WRONG = "yes", "**no**"
 Seen = Mapping[str, Observed]
 """What came of each check of a stack."""
 
@@ -69,9 +70,9 @@ def _versioned(stack: Stack) -> str:
 
 
 def _cell(check: Check, seen: Observed) -> str:
-    answer = "no answer" if seen.answer is None else str(seen.answer)
     if check.name == "streamed":
-        observed = f"{seen.lines} lines"
+        observed = f"{seen.lines}/{len(ACCOUNTS)}"
     else:
-        observed = f"{answer}{'' if seen.complete else ' cut off'}, {seen.kept} kept"
-    return f"yes ({observed})" if check.is_right(seen) else f"{WRONG} ({observed})"
+        answer = "none" if seen.answer is None else seen.answer
+        observed = f"{answer}{'' if seen.complete else ' cut off'}/{seen.kept}"
+    return f"{RIGHT if check.is_right(seen) else WRONG} {observed}"
