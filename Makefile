@@ -19,6 +19,9 @@ VENV       := .venv
 SYNC       := --all-groups
 COVERAGE   := --cov --cov-report=term
 
+# Those that start web servers and workers as processes of their own, and therefore take minutes.
+REAL       := tests/servers tests/truth tests/workers
+
 # By module: the tests of one share its servers, and the examples of a page go on from each other.
 PARALLEL   := --numprocesses=auto --dist=loadfile
 
@@ -33,7 +36,7 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo demo-celery test test-all test-others check docs bench bench-check soak transparency truth clean stale
+.PHONY: help demo demo-celery test test-real test-all test-others check docs bench bench-check soak transparency truth clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -46,11 +49,14 @@ demo-celery: $(READY) ## Serve it with a Celery worker (BROKER=amqp://..., redis
 	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT) --broker $(BROKER)
 
 test: $(READY) ## Run the suite and measure the coverage of the core
-	@$(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE))
+	@$(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE) $(REAL:%=--ignore=%))
 
-test-all: test-others test ## Run the suite on every supported Python found on this machine
+test-real: $(READY) ## Run the tests of real web servers and Celery workers, which take minutes
+	@$(RUN) -m pytest $(PARALLEL) $(or $(ARGS),$(REAL))
 
-test-others: $(READY) # on all but the Python that `make test` uses; real servers and workers are started by that one alone
+test-all: test-others test-real test ## Run every test, on every supported Python found on this machine
+
+test-others: $(READY) # on all but the Python that `make test` uses
 	@own=$$($(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(SUPPORTED); do \
 	    [ "$$version" != "$$own" ] || continue; \
@@ -59,7 +65,7 @@ test-others: $(READY) # on all but the Python that `make test` uses; real server
 	    fi; \
 	    echo "Python $$version: $$python"; \
 	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
-	        ARGS="$(PARALLEL) --ignore=tests/servers --ignore=tests/workers --ignore=tests/truth" \
+	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%)" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done
 
