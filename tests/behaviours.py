@@ -69,14 +69,27 @@ def spans(numbers: Iterable[int]) -> str:
 
 
 class Behaviours:
-    """The plugin: gathers results, prints the table, and fails a complete run that leaves a line without a test."""
+    """The plugin: gathers results, prints the table, and fails a complete run that leaves a line without a test.
 
-    def __init__(self, *, complete: bool) -> None:
-        self.complete = complete
+    Args:
+        part: which tests are run: ``"all"``, those with ``"real"`` servers and workers, the ``"rest"``, or ``"some"``. The
+            rest is complete where the real ones were run before.
+        cache: where the results of these are kept.
+    """
+
+    KEY = "polydatum/behaviours"
+
+    def __init__(self, part: str, cache: Any) -> None:
+        self.part = part
+        self.cache = cache
         self.lines = listed()
         self.is_asked = False  # whether any test that ran belongs to a line
         self.passed: dict[str, set[int]] = defaultdict(set)
         self.failed: dict[str, set[int]] = defaultdict(set)
+        real = cache.get(self.KEY, None) if part == "rest" else None
+        self.complete = part == "all" or real is not None
+        for adapter, numbers in (real or {}).items():
+            self.passed[adapter].update(numbers)
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         for item in items:
@@ -102,6 +115,8 @@ class Behaviours:
         return {line.number for line in self.lines if adapter in line.adapters} - self.covered(adapter)
 
     def pytest_sessionfinish(self, session: Any) -> None:
+        if self.part == "real" and session.exitstatus == 0:
+            self.cache.set(self.KEY, {adapter: sorted(self.covered(adapter)) for adapter in ADAPTERS})
         if self.complete and session.exitstatus == 0 and any(self.missing(adapter) for adapter in ADAPTERS):
             session.exitstatus = 1
 
