@@ -37,7 +37,7 @@ class TokenBackend(AuthenticationBackend):
 
 
 def answer_conduit_error(request: Request, error: ConduitError) -> Response:
-    return Json(error.response, error.code)
+    return Json(error.response, error.code, error.headers)
 
 
 def answer_http_error(request: Request, error: HTTPException) -> Response:

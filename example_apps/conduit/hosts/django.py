@@ -22,8 +22,8 @@ class ConduitRequest(HttpRequest):
     dal: ConduitDAL
 
 
-def json(content: object, status: int = 200) -> HttpResponse:
-    return HttpResponse(to_json(content), status=status, content_type="application/json")
+def json(content: object, status: int = 200, headers: Any = None) -> HttpResponse:
+    return HttpResponse(to_json(content), "application/json", status, headers=headers)
 
 
 class ConduitView(View):
@@ -32,7 +32,7 @@ class ConduitView(View):
         try:
             return super().dispatch(request, *args, **captured)
         except ConduitError as error:
-            return json(error.response, error.code)
+            return json(error.response, error.code, error.headers)
 
 
 class Login(ConduitView):

@@ -21,10 +21,11 @@ token = APIKeyHeader(
 )
 errors: dict[int | str, Any] = {code: {"model": GenericErrorModel} for code in (401, 404, 422)}
 api = APIRouter(prefix="/api", responses=errors)
-
-# A `def` view that returns no response has it made in a second turn in the threads, while the transaction is still open: with
-# more requests than threads, those that hold a connection wait for a thread, and the threads for a connection.
 FOR_USERS: dict[str, Any] = {"dependencies": [Depends(token)], "responses": {403: {"model": GenericErrorModel}}}
+
+
+# Views return responses. What else a `def` returns, FastAPI validates in another turn in its threads, and the transaction is
+# open until then: where many come at once, those who hold a connection wait for a thread, and the threads for a connection.
 
 
 @api.post("/users/login", response_model=s.UserResponse)

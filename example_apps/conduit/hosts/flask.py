@@ -127,7 +127,7 @@ def list_tags() -> Response:
 
 
 def answer_conduit_error(error: ConduitError) -> Response:
-    return json(error.response, error.code)
+    return json(error.response, error.code, error.headers)
 
 
 def answer_http_error(error: HTTPException) -> Response:

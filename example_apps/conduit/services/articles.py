@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, select
 from sqlalchemy.orm import aliased, contains_eager, defer, selectinload, with_expression
 
 from example_apps.conduit.services.context import ConduitService
-from example_apps.conduit.services.errors import Forbidden
+from example_apps.conduit.services.errors import Forbidden, NotFound
 from example_apps.conduit.services.schemas import (
     Article,
     ArticleFilter,
@@ -122,13 +122,16 @@ class ArticleService(ConduitService):
 
     def _find_own(self, slug: str) -> ArticleRow:
         viewer = self._require_viewer()
-        article = self._find_article(slug)
+        article = self._find_article(slug, to_change=True)
         if article.author_id != viewer.id:
             raise Forbidden(article="is not yours")
         return article
 
     def _shown(self, article_id: int) -> Article:
-        return Article.model_validate(self._ctx.db.scalars(self._select().where(ArticleRow.id == article_id)).one())
+        article = self._ctx.db.scalar(self._select().where(ArticleRow.id == article_id))
+        if article is None:  # somebody has deleted it a moment ago
+            raise NotFound(article="not found")
+        return Article.model_validate(article)
 
     def _page(self, page: Page, conditions: list[ColumnElement[bool]]) -> MultipleArticlesResponse:
         db = self._ctx.db

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Select, delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import contains_eager
 
 from example_apps.conduit.services.context import ConduitService
@@ -33,7 +34,10 @@ class CommentService(ConduitService):
         viewer = self._require_viewer()
         comment = CommentRow(article_id=self._find_article(slug).id, author_id=viewer.id, body=new.body)
         self._ctx.db.add(comment)
-        self._ctx.db.flush()  # for the id
+        try:
+            self._ctx.db.flush()  # for the id
+        except IntegrityError:  # somebody has deleted the article a moment ago
+            raise NotFound(article="not found") from None
         return Comment.model_validate(self._ctx.db.scalars(self._select().where(CommentRow.id == comment.id)).one())
 
     def delete(self, slug: str, comment_id: int) -> None:

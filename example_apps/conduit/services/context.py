@@ -50,11 +50,15 @@ class ConduitService(Service[ConduitContext]):
         """Of a user in a query: whether the viewer follows them."""
         return exists().where(FollowRow.follower_id == self._viewer_id, FollowRow.followed_id == UserRow.id)
 
-    def _find_article(self, slug: str) -> ArticleRow:
-        """The bare row of an article."""
+    def _find_article(self, slug: str, *, to_change: bool = False) -> ArticleRow:
+        """The bare row of an article; one that is to change is locked, so that it does not go meanwhile.
+
+        Raises:
+            NotFound: if there is none of that slug.
+        """
         last = slug.rpartition("-")[2]
         article_id = int(last) if last.isascii() and last.isdigit() and len(last) < 20 else 0
-        article = self._ctx.db.get(ArticleRow, article_id) if article_id <= MAX_ID else None
+        article = self._ctx.db.get(ArticleRow, article_id, with_for_update=to_change) if article_id <= MAX_ID else None
         if article is None or article.slug != slug:
             raise NotFound(article="not found")
         return article
@@ -64,6 +68,6 @@ class ConduitService(Service[ConduitContext]):
         try:
             with self._ctx.nested():
                 self._ctx.db.add(row)
-                self._ctx.db.flush()
+                self._ctx.db.flush()  # fails inside of the block, if it does
         except IntegrityError:
             pass

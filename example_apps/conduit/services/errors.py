@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,7 +39,9 @@ def as_response(**problems: str) -> GenericErrorModel:
 
 
 class ConduitError(ServiceError):
-    """Something a client may not do. Every host answers it with its `code` and `response`."""
+    """Something a client may not do. Every host answers it with its `code`, `headers` and `response`."""
+
+    headers: ClassVar[dict[str, str]] = {}
 
     def __init__(self, **problems: str) -> None:
         super().__init__("; ".join(f"{field} {problem}" for field, problem in problems.items()))
@@ -52,6 +54,7 @@ class Invalid(ConduitError):
 
 class Unauthorized(ConduitError):
     code = 401
+    headers: ClassVar = {"WWW-Authenticate": "Token"}
 
 
 class Forbidden(ConduitError):

@@ -59,15 +59,14 @@ class UserService(ConduitService):
             Unauthorized: if there is none, or their password is another one: which of the two is nobody's business.
         """
         user = self._ctx.db.scalar(select(UserRow).where(UserRow.email == login.email))
-        passwords = self._ctx.passwords
-        password_hash = passwords.hash("") if user is None else user.password_hash  # takes as long either way
         try:
-            passwords.verify(password_hash, login.password)
+            if user is not None:
+                self._ctx.passwords.verify(user.password_hash, login.password)
+                return self._shown(user)
+            self._ctx.passwords.hash(login.password)  # takes as long, so that time does not tell who has an account
         except VerifyMismatchError:
-            user = None
-        if user is None:
-            raise Unauthorized(**{"email or password": "is invalid"})
-        return self._shown(user)
+            pass
+        raise Unauthorized(**{"email or password": "is invalid"})
 
     def current(self) -> User:
         """The viewer's own account."""
@@ -92,7 +91,7 @@ class UserService(ConduitService):
                 for name, value in values.items():
                     setattr(user, name, value)
                 self._ctx.db.add(user)
-                self._ctx.db.flush()
+                self._ctx.db.flush()  # fails inside of the block, if it does
         except IntegrityError:
             raise Invalid(**self._taken(user, values)) from None
         return self._shown(user)

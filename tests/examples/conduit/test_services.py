@@ -133,22 +133,31 @@ def test_who_asks_is_found_out_only_if_it_matters(dm: ConduitManager) -> None:
 # --- Two at once ------------------------------------------------------------------------------------------------------
 
 
-def at_once(managers: tuple[ConduitManager, ConduitManager], name: str, act: Callable[[ConduitDAL], Any]) -> Any:
-    """Do something twice: the second time while the first has done it and is not kept yet. What the second gets."""
-    first, second = managers
+Act = Callable[[ConduitDAL], Any]
+
+
+def meanwhile(managers: tuple[ConduitManager, ConduitManager], first: tuple[str, Act], second: tuple[str, Act]) -> Any:
+    """One does something, and before that is kept, another begins to do something: what the second gets."""
     begins = Event()
 
-    def again() -> Any:
-        with by(second, name) as dal:
+    def follow() -> Any:
+        name, act = second
+        with by(managers[1], name) as dal:
             begins.set()
             return act(dal)
 
     with ThreadPoolExecutor(1) as pool:
-        with by(first, name) as dal:
+        name, act = first
+        with by(managers[0], name) as dal:
             act(dal)
-            result = pool.submit(again)
+            result = pool.submit(follow)
             assert begins.wait(10)
         return result.result(10)
+
+
+def at_once(managers: tuple[ConduitManager, ConduitManager], name: str, act: Act) -> Any:
+    """One does something twice at once: what they get the second time."""
+    return meanwhile(managers, (name, act), (name, act))
 
 
 def test_of_two_who_register_one_name_at_once_one_gets_it(managers: tuple[ConduitManager, ConduitManager]) -> None:
@@ -159,19 +168,13 @@ def test_of_two_who_register_one_name_at_once_one_gets_it(managers: tuple[Condui
 
 
 def test_of_two_who_take_one_name_at_once_one_gets_it(managers: tuple[ConduitManager, ConduitManager]) -> None:
-    first, second = managers
-    name, ann, bob = f"new{next(numbers)}", join(first, "ann"), join(first, "bob")
-    with ThreadPoolExecutor(1) as pool:
+    name, ann, bob = f"new{next(numbers)}", join(managers[0], "ann"), join(managers[0], "bob")
 
-        def take() -> None:
-            with by(second, bob) as dal:
-                dal.users.update({"username": name})
+    def take(dal: ConduitDAL) -> None:
+        dal.users.update({"username": name})
 
-        with by(first, ann) as dal:
-            dal.users.update({"username": name})
-            taking = pool.submit(take)
-        with pytest.raises(Invalid, match="username has already been taken"):
-            taking.result(10)
+    with pytest.raises(Invalid, match="username has already been taken"):
+        meanwhile(managers, (ann, take), (bob, take))
 
 
 def test_a_favourite_twice_at_once_is_one(managers: tuple[ConduitManager, ConduitManager]) -> None:
@@ -190,6 +193,26 @@ def test_articles_of_one_title_at_once_have_slugs_of_their_own(managers: tuple[C
     slugs: list[str] = []
     at_once(managers, ann, lambda dal: slugs.append(publish_in(dal)))
     assert len(set(slugs)) == 2
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda dal, slug: dal.articles.favorite(slug),
+        lambda dal, slug: dal.articles.unfavorite(slug),
+        lambda dal, slug: dal.articles.update(slug, {"body": "new"}),
+        lambda dal, slug: dal.articles.delete(slug),
+        lambda dal, slug: dal.comments.add(slug, NewComment(body="still there?")),
+    ],
+    ids=["favorite", "unfavorite", "update", "delete", "comment"],
+)
+def test_an_article_that_goes_at_that_moment_is_not_found(
+    managers: tuple[ConduitManager, ConduitManager], act: Callable[[ConduitDAL, str], Any]
+) -> None:
+    ann = join(managers[0])
+    slug = publish(managers[0], ann, "tea")
+    with pytest.raises(NotFound, match="article not found"):
+        meanwhile(managers, (ann, lambda dal: dal.articles.delete(slug)), (ann, lambda dal: act(dal, slug)))
 
 
 def publish_in(dal: ConduitDAL) -> str:

@@ -105,6 +105,7 @@ def test_a_login_needs_both(site: Site, missing: str) -> None:
 def test_without_a_token_there_is_no_account(site: Site) -> None:
     answer = site.anyone.get("/user")
     assert (answer.status, answer.errors) == (401, {"body": ["token is missing"], "token": ["is missing"]})
+    assert answer.headers["www-authenticate"] == "Token"
     assert site.anyone.put("/user", {"user": {"bio": "me"}}).status == 401
 
 
