@@ -36,7 +36,7 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo demo-celery test test-real test-all test-others check docs bench bench-check soak transparency truth clean stale
+.PHONY: help demo demo-celery test test-real test-all test-others check docs bench bench-check soak proof scale transparency truth clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -88,6 +88,12 @@ bench-check: .venv-bench/.ready ## Fail if a ratio is worse than its budget by m
 
 soak: $(READY) ## Fire 100,000 mixed requests at real servers over PostgreSQL and Redis, and look at the books (ARGS="--requests 10000")
 	@$(RUN) -m tests.soak $(or $(ARGS),--requests 100000)
+
+proof: $(READY) ## Run 2,000 commands in four Celery workers, and look at the books (ARGS="--commands 200")
+	@$(RUN) -m tests.workers.proof $(ARGS)
+
+scale: $(READY) ## Measure how many commands 1, 2 and 4 Celery workers get done
+	@$(RUN) -m tests.workers.scale $(ARGS)
 
 transparency: $(READY) ## Run the frameworks' own test suites with and without the adapters (ARGS=flask; needs the package index)
 	@$(RUN) -m tests.transparency $(ARGS)

@@ -14,11 +14,16 @@ from kombu import Exchange, Queue
 
 @dataclass(frozen=True)
 class Deployment:
-    """A pool of workers over a broker; the results are always in Redis."""
+    """A pool of workers over a broker; the results are always in Redis.
+
+    Attributes:
+        prefetch: how many messages it takes at once, for each process or thread of the pool.
+    """
 
     pool: str
     broker: str
     concurrency: int = 3
+    prefetch: int = 1
 
     def __str__(self) -> str:
         return f"{self.pool}-{self.broker}"
@@ -26,7 +31,8 @@ class Deployment:
     @property
     def command(self) -> list[str]:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        return ["worker", f"--pool={self.pool}", f"--concurrency={self.concurrency}", "--loglevel=INFO", *quiet]
+        size = [f"--concurrency={self.concurrency}", f"--prefetch-multiplier={self.prefetch}"]
+        return ["worker", f"--pool={self.pool}", *size, "--loglevel=INFO", *quiet]
 
 
 ALL = [
@@ -81,7 +87,6 @@ class Place:
             task_default_queue=self.name,
             worker_enable_remote_control=False,
             control_exchange=self.name,
-            worker_prefetch_multiplier=1,
         )
 
     def delete(self) -> int:

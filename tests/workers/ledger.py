@@ -41,7 +41,6 @@ class Ledger(Journal):
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(folder)
         self.name = name
-        self._workers = f"{name}-worker"
         self.url = url_of("postgres")
         self._connection = psycopg.connect(self.url, autocommit=True, options=f"-csearch_path={name}")
         self._ask(f"CREATE SCHEMA {name}")
@@ -59,16 +58,17 @@ class Ledger(Journal):
         """How often each was done, by key."""
         return Counter(key for (key,) in self._ask("SELECT key FROM effects"))
 
-    def connections(self) -> list[tuple[int, str]]:
-        """Of the workers: their process ids in the server, and their states."""
-        return self._ask("SELECT pid, state FROM pg_stat_activity WHERE application_name = %s", self._workers)
+    def connections(self, role: str = "worker") -> list[tuple[int, str]]:
+        """Of the workers, or others: their process ids in the server, and their states."""
+        name = f"{self.name}-{role}"
+        return self._ask("SELECT pid, state FROM pg_stat_activity WHERE application_name = %s", name)
 
     def is_connected(self, backend: int) -> bool:
         return any(pid == backend for pid, _ in self.connections())
 
-    def transactions(self) -> int:
-        """How many of the workers' connections are in the middle of something."""
-        return sum(state != "idle" for _, state in self.connections())
+    def transactions(self, role: str = "worker") -> int:
+        """How many of these connections are in the middle of something."""
+        return sum(state != "idle" for _, state in self.connections(role))
 
     @contextmanager
     def commit_held(self, key: str) -> Iterator[None]:
@@ -82,7 +82,7 @@ class Ledger(Journal):
     def wait_for_commit(self) -> None:
         """Wait until the COMMIT of a worker waits."""
         waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event = 'advisory' AND query = 'COMMIT'"
-        eventually(lambda: bool(self._ask(waits, self._workers)), "a COMMIT waits")
+        eventually(lambda: bool(self._ask(waits, f"{self.name}-worker")), "a COMMIT waits")
 
     def _ask(self, sql: Any, *params: object) -> list[Any]:
         cursor = self._connection.execute(sql, params or None)

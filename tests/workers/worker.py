@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,7 +79,8 @@ class Process:
 
     def kill(self) -> None:
         """End all of it, as a machine does that loses its power."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        if self._has_processes():
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.wait_until_gone()
 
     def wait_until_gone(self) -> int:
@@ -122,9 +123,9 @@ class Worker(Process):
 
     def __init__(self, deployment: Deployment, place: Place, journal: Journal, **more: str) -> None:
         self.deployment = deployment
-        super().__init__(
-            ["celery", "-A", f"tests.workers.apps.{self.app}", *deployment.command], place, journal, **more
-        )
+        name = f"--hostname={uuid.uuid4().hex}@%h"  # several may share a place
+        command = ["celery", "-A", f"tests.workers.apps.{self.app}", *deployment.command, name]
+        super().__init__(command, place, journal, **more)
 
     def wait_until_ready(self) -> None:
         def is_ready() -> bool:
@@ -176,7 +177,8 @@ class Relay(Process):
     """A relay of the outbox in a ledger."""
 
     def __init__(self, place: Place, ledger: Ledger) -> None:
-        super().__init__(["tests.workers.apps.relay"], place, ledger, WORKERS_POSTGRES=ledger.url)
+        command = ["polydatum", "--manager", "tests.workers.apps.relay:dm", "outbox", "run", "--interval", "0.05"]
+        super().__init__(command, place, ledger, WORKERS_POSTGRES=ledger.url)
 
 
 def ended(result: AsyncResult[Any]) -> tuple[str, Any]:
@@ -246,6 +248,17 @@ class CommandSender(Sender):
     def finish(self, method: str, key: str, *args: Any, **kwargs: Any) -> tuple[str, Any]:
         """Send a command, and wait for its end, as `run` does for a task."""
         return ended(self.start(method, key, *args, **kwargs))
+
+    def wait_for(self, keys: Iterable[str], *, within: float) -> None:
+        """Wait for the ends of many commands."""
+        waiting = list(keys)
+
+        def all_ended() -> bool:
+            while waiting and self.app.AsyncResult(waiting[-1]).ready():
+                waiting.pop()
+            return not waiting
+
+        eventually(all_ended, "all commands come to their end", within=within)
 
     def deliver(self, message: object, key: str, **options: Any) -> AsyncResult[Any]:
         """Send whatever may be the message of a command."""

@@ -50,8 +50,9 @@ def phases(context: Context) -> Iterator[None]:
     if command is not None:
         context.on_commit(partial(reached, command, "committed"))
         context.on_rollback(partial(reached, command, "rolled-back"))
-        delivery: Any = celery.current_task.request.delivery_info
-        reached(command, "begun", "redelivered" if delivery.get("redelivered") else "-")
+        request: Any = celery.current_task.request
+        again = "redelivered" if request.delivery_info.get("redelivered") else "retried" if request.retries else "-"
+        reached(command, "begun", again)
     yield
 
 

