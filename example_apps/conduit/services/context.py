@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from example_apps.conduit.services.errors import NotFound, Unauthorized
-from example_apps.conduit.services.tables import MAX_ID, ArticleRow, Base, FollowRow, UserRow
+from example_apps.conduit.services.tables import ArticleRow, Base, FollowRow, UserRow
 from example_apps.conduit.services.tokens import Tokens
 from polydatum import Context, Service
 
@@ -56,9 +56,7 @@ class ConduitService(Service[ConduitContext]):
         Raises:
             NotFound: if there is none of that slug.
         """
-        last = slug.rpartition("-")[2]
-        article_id = int(last) if last.isascii() and last.isdigit() and len(last) < 20 else 0
-        article = self._ctx.db.get(ArticleRow, article_id, with_for_update=to_change) if article_id <= MAX_ID else None
+        article = self._ctx.db.get(ArticleRow, ArticleRow.id_in(slug), with_for_update=to_change)
         if article is None or article.slug != slug:
             raise NotFound(article="not found")
         return article

@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_express
 from sqlalchemy.types import TypeDecorator
 
 MAX_ID = 2**31 - 1
+"""Of what the databases count to, the least."""
 
 
 class Moment(TypeDecorator[datetime]):
@@ -80,6 +81,12 @@ class ArticleRow(Base):
     def slug(self) -> str:
         """The words of the title and the id: it changes with the title, and no other article can have it."""
         return "-".join([*re.findall(r"\w+", self.title.lower()), str(self.id)])
+
+    @staticmethod
+    def id_in(slug: str) -> int:
+        """The id in a slug; 0, which nothing has, if there is none."""
+        last = slug.rpartition("-")[2]
+        return int(last) if re.fullmatch("[0-9]{1,9}", last) else 0
 
     @property
     def tag_list(self) -> list[str]:

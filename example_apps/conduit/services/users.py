@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argon2.exceptions import VerifyMismatchError
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from example_apps.conduit.services.context import ConduitService
@@ -97,17 +97,12 @@ class UserService(ConduitService):
         return self._shown(user)
 
     def _taken(self, user: UserRow, values: dict[str, str]) -> dict[str, str]:
-        username, email = values.get("username"), values.get("email")
-        others = self._ctx.db.execute(
-            select(UserRow.username, UserRow.email).where(
-                UserRow.id != user.id, or_(UserRow.username == username, UserRow.email == email)
-            )
-        ).all()
-        taken = {
-            "username": any(other.username == username for other in others),
-            "email": any(other.email == email for other in others),
+        others = select(UserRow.id).where(UserRow.id != user.id)
+        return {
+            column.key: "has already been taken"
+            for column in (UserRow.username, UserRow.email)
+            if self._ctx.db.scalar(others.where(column == values.get(column.key))) is not None
         }
-        return {field: "has already been taken" for field, is_taken in taken.items() if is_taken}
 
     def _shown(self, user: UserRow) -> User:
         return User(
