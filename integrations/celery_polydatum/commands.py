@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import Any
@@ -163,8 +164,9 @@ class CeleryQueue(CommandQueue):
             kombu.exceptions.OperationalError: if the broker cannot be reached.
         """
         path = message["path"]  # shown by logs and monitors, which shall not see arguments
+        # As text: of some dicts in it Celery's JSON would make other things, or fail, and the worker would drop it then.
         return self._task.apply_async(
-            (message,),
+            (json.dumps(message, separators=(",", ":")),),
             task_id=message["id"],
             serializer="json",
             argsrepr=repr((path,)),

@@ -19,6 +19,8 @@ from .paths import split_path
 VERSION = 1
 MAX_BYTES = 64 * 1024
 """Of the arguments of one command, as JSON."""
+MAX_TEXT = 2 * MAX_BYTES + 4096
+"""Characters of a message as text, where whoever sends it may put blanks between the arguments."""
 MAX_DEPTH = 20
 MAX_AGE = 24 * 3600.0
 """Seconds for which a signature holds: as long as an inbox remembers, so that what it has forgotten is too old to come again."""
@@ -130,13 +132,15 @@ class Message(NamedTuple):
 
     @classmethod
     def read(cls, data: Any, signer: Signer | None = None) -> Message:
-        """Make it of what arrived; nothing is looked up, and nothing run.
+        """Make it of what arrived, a dict or its JSON text; nothing is looked up, and nothing run.
 
         Raises:
             CommandRejected: if it is no message, or one of another version, or its signature is missing, wrong or old.
             InvalidCommandPath: if its path is none.
             InvalidCommandArguments: if its arguments exceed a limit.
         """
+        if type(data) is str:
+            data = _parsed(data)
         if type(data) is not dict:
             raise CommandRejected(f"it is a {type(data).__name__}, not an object")
         if type(data.get("version")) is not int or data["version"] != VERSION:
@@ -167,6 +171,15 @@ class Message(NamedTuple):
         """As a dict that is JSON, signed if there is a signer."""
         data = {"version": VERSION, **self._asdict()}
         return data if signer is None else {**data, "signature": signer.sign(self)}
+
+
+def _parsed(text: str) -> Any:
+    if len(text) > MAX_TEXT:
+        raise CommandRejected(f"it has more than {MAX_TEXT} characters")
+    try:
+        return from_json(text)
+    except (ValueError, RecursionError):
+        raise CommandRejected("it is text that is no JSON") from None
 
 
 def is_id(text: Any) -> bool:

@@ -107,10 +107,11 @@ class Bank:
         return {**message, **changes}
 
     def arrived(self) -> list[dict[str, Any]]:
-        return [json.loads(message.body)[0][0] for message in sent(self.app)]
+        return [json.loads(json.loads(message.body)[0][0]) for message in sent(self.app)]
 
     def work(self, *args: Any, **request: Any) -> Ended:
-        return work(self.run_command, *args, id=self.id, **request)
+        travelled = [json.dumps(arg) if isinstance(arg, dict) else arg for arg in args]
+        return work(self.run_command, *travelled, id=self.id, **request)
 
 
 @pytest.fixture
@@ -128,7 +129,8 @@ def test_it_is_sent_as_one_task_for_all(bank: Bank) -> None:
     assert message.headers["task"] == "polydatum.run_command"
     assert message.headers["id"] == result.id
     assert message.headers["eta"] is not None
-    ((data,), *_) = json.loads(message.body)
+    ((text,), *_) = json.loads(message.body)
+    data = json.loads(text)
     assert (data["id"], data["path"], data["args"], data["user_id"]) == (result.id, "accounts.pay", [5], 7)
 
 
@@ -144,6 +146,16 @@ def test_it_is_json_whatever_the_app_prefers() -> None:
     bank.dm.command("accounts.pay", 5).send()
     (message,) = sent(bank.app)
     assert message.content_type == "application/json"
+
+
+@pytest.mark.parametrize("kind", ["uuid", "of the user's own"])
+def test_arguments_that_look_like_those_of_celery_arrive_as_they_are(bank: Bank, kind: str) -> None:
+    """Celery's JSON makes objects of such dicts; a worker drops a message in which it cannot."""
+    tagged = {"__type__": kind, "__value__": 1}
+    bank.dm.command("accounts.pay", tagged).send()
+    (message,) = sent(bank.app)
+    ((text,), *_) = message.payload
+    assert bank.dm.dispatch.receive(text).command.args == [tagged]
 
 
 def test_the_broker_is_asked_to_confirm_it() -> None:

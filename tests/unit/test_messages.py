@@ -19,7 +19,7 @@ from polydatum import (
     InvalidCommandPath,
     Signer,
 )
-from polydatum.messages import CLOCK_SKEW, MAX_AGE, MAX_BYTES, MAX_DEPTH, Message, arguments_as_json, fault_of
+from polydatum.messages import CLOCK_SKEW, MAX_AGE, MAX_BYTES, MAX_DEPTH, Message, arguments_as_json, as_json, fault_of
 
 KEY = "a key of sixteen bytes or more"
 SIGNER = Signer(KEY)
@@ -106,7 +106,11 @@ def test_arguments_have_one_limit_together() -> None:
 GOOD = message().as_data(SIGNER)
 HOSTILE: dict[str, tuple[Any, type[CommandError], str]] = {
     "no object": (["items.add"], CommandRejected, "it is a list, not an object"),
-    "10 MB of text": ("x" * 10**7, CommandRejected, "it is a str"),
+    "10 MB of text": ("x" * 10**7, CommandRejected, "more than 135168 characters"),
+    "text that is no JSON": ("import os", CommandRejected, "text that is no JSON"),
+    "text nested 100,000 deep": ("[" * 100_000, CommandRejected, "text that is no JSON"),
+    "text of no object": ('"text"', CommandRejected, "it is a str, not an object"),
+    "text of another path": (as_json({**GOOD, "path": "items.remove"}), CommandRejected, "is wrong"),
     "pickled": (b"\x80\x04K\x01.", CommandRejected, "it is a bytes"),
     "nothing": ({}, CommandRejected, "version 1"),
     "of the future": ({**GOOD, "version": 2}, CommandRejected, "version 1"),
@@ -187,6 +191,12 @@ def test_whatever_arrives_is_a_message_or_refused(data: Any) -> None:
 def test_what_was_signed_is_accepted() -> None:
     sent = message()
     assert Message.read(sent.as_data(SIGNER), SIGNER) == sent
+
+
+def test_it_may_come_as_json_text() -> None:
+    sent = message()
+    assert Message.read(as_json(sent.as_data(SIGNER)), SIGNER) == sent
+    assert Message.read(json.dumps(sent.as_data(SIGNER), indent=1), SIGNER) == sent
 
 
 def test_without_a_signer_a_signature_is_not_looked_at() -> None:
