@@ -75,7 +75,7 @@ def command(method: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 def is_command(method: Any) -> bool:
     """Whether a method, as its class has it, is marked."""
-    return getattr(method, _MARK, False) is True
+    return getattr(getattr(method, "__func__", method), _MARK, False) is True  # a staticmethod has its function's
 
 
 class Command(Generic[T]):
@@ -207,13 +207,20 @@ class Command(Generic[T]):
 
 
 class RegisteredCommand:
-    """A marked method at its path, with its middleware."""
+    """A marked method at its path, of a service that is shown with its middleware."""
 
-    def __init__(self, path: str, method: Callable[..., Any], signature: Signature, is_async: bool) -> None:
+    def __init__(self, path: str, shown: Any, signature: Signature, is_async: bool) -> None:
         self.path = path
-        self.method = method
+        self._shown = shown
+        self._name = path.rpartition(".")[2]
         self.signature = signature
         self.is_async = is_async
+
+    @property
+    def method(self) -> Callable[..., Any]:
+        """What runs, read when it runs: a test may have patched it."""
+        method: Callable[..., Any] = getattr(self._shown, self._name)
+        return method
 
     def called(self, data_manager: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Command[Any]:
         """The command with arguments.
@@ -248,8 +255,8 @@ class CommandRegistry:
                     self._others.add(path)
                     continue
                 bound = getattr(service, method)
-                called = getattr(getattr(shown, name), method)
-                registered = RegisteredCommand(path, called, inspect.signature(bound), is_coroutine_function(bound))
+                signature = inspect.signature(bound)
+                registered = RegisteredCommand(path, getattr(shown, name), signature, is_coroutine_function(bound))
                 self._by_path[path] = self._by_method[bound] = registered
             self._add(service, getattr(shown, name), f"{prefix}{name}.")
 

@@ -55,6 +55,11 @@ class Items(Service[Any]):
     @staticmethod
     def helper() -> None: ...
 
+    @staticmethod
+    @command
+    def unit() -> str:
+        return "piece"
+
     @command
     def _private(self) -> None: ...
 
@@ -186,6 +191,28 @@ def test_in_an_override_it_runs_the_other_service(dm: DataManager[Shop, Any], it
     assert other.added == items.added == [("tea", (), 0.0)]
 
 
+def test_a_method_that_a_test_has_patched_is_run_patched(
+    any_dm: DataManager[Shop, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = any_dm.command("items.add", "tea")
+    with monkeypatch.context() as patch:
+        patch.setattr(any_dm.get_dal().items, "add", lambda name: f"no {name}")
+        assert made.run() == "no tea"
+    assert made.run(meta={"user": "ann"}) == "tea for ann"
+
+
+def test_a_method_patched_on_its_class_is_run_patched(
+    dm: DataManager[Shop, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = dm.command("items.add", "tea")
+    monkeypatch.setattr(Items, "add", lambda self, name: f"no {name}")
+    assert made.run() == "no tea"
+
+
+def test_a_static_method_can_be_one(any_dm: DataManager[Shop, Any]) -> None:
+    assert any_dm.command("items.unit").run() == "piece"
+
+
 def test_what_is_registered_later_can_be_run(dm: DataManager[Shop, Any]) -> None:
     with pytest.raises(UnknownCommand):
         dm.command("plain.go")
@@ -278,4 +305,5 @@ def test_describe_tells_commands(dm: DataManager[Shop, Any]) -> None:
         "remove_all": False,
         "fail": True,
         "helper": False,
+        "unit": True,
     }
