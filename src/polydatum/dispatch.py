@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .commands import Command
 from .errors import ConfigurationError, InvalidCommandArguments, NoActiveContextError, ReadOnlyError
-from .messages import Message, Signer, UserId, fault_of, is_id
+from .messages import CLOCK_SKEW, Message, Signer, UserId, fault_of, is_id
 
 
 class CommandQueue:
@@ -55,7 +56,13 @@ class Outbox:
 
 
 class Inbox:
-    """What knows the messages that were handled: base class of inboxes, such as `polydatum.backends.outbox.Inbox`."""
+    """What knows the messages that were handled: base class of inboxes, such as `polydatum.backends.outbox.Inbox`.
+
+    Attributes:
+        retention: seconds for which it remembers a message, at least; by default for ever.
+    """
+
+    retention = math.inf
 
     def claim(self, context: Any, message_id: str) -> bool:
         """Whether a message is new; note it then, in the context's own transaction.
@@ -97,6 +104,11 @@ class Dispatch:
         for name, part, expected in parts:
             if not isinstance(part, expected) and (part is not None or part is queue):
                 raise ConfigurationError(f"{name}: {type(part).__name__} is no subclass of {expected.__name__}")
+        if inbox is not None and signer is not None and inbox.retention < signer.max_age + CLOCK_SKEW:
+            raise ConfigurationError(
+                f"the inbox forgets a message after {inbox.retention:g} seconds, while its signature holds for "
+                f"{signer.max_age:g}, and {CLOCK_SKEW:g} for clocks: it could be sent again; raise the retention"
+            )
         self._data_manager = data_manager
         self.queue = queue
         self.outbox = outbox
@@ -144,12 +156,19 @@ class Dispatch:
         return message.id
 
     def _message(self, command: Command[Any], message_id: str | None, options: Mapping[str, Any]) -> Message:
+        if not isinstance(command, Command):
+            raise ConfigurationError(f"a Command can be sent, such as dm.command(...), not {type(command).__name__}")
+        if command._data_manager is not self._data_manager:
+            raise ConfigurationError(
+                f"{command!r} is one of another DataManager; send it by a queue and a context of that"
+            )
         if message_id is not None and not is_id(message_id):
             raise ConfigurationError("the id of a message has to be 1 to 200 letters, digits and . _ : -")
         self.queue.check(command, options)
-        return Message(
-            message_id or os.urandom(16).hex(), command.path, command.args, command.kwargs, self.queue.sender(), time()
-        )
+        user_id = self.queue.sender()
+        if not isinstance(user_id, str | int | None):
+            raise ConfigurationError(f"the id of who sends is text, a number or None, not {type(user_id).__name__}")
+        return Message(message_id or os.urandom(16).hex(), command.path, command.args, command.kwargs, user_id, time())
 
     def deliver(self, message: Message, options: Mapping[str, Any]) -> Any:
         """Send a message, signed now: it may have waited for a commit, or in an outbox.

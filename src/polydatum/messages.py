@@ -196,14 +196,17 @@ class Signer:
         max_age: seconds for which a signature holds, in which the message may wait in its queue.
 
     Raises:
-        ConfigurationError: if there is no key, or one is too short.
+        ConfigurationError: if there is no key, one is too short or no text, or `max_age` is not above 0.
     """
 
     def __init__(self, *keys: str | bytes, max_age: float = MAX_AGE) -> None:
-        self._keys = [key.encode() if isinstance(key, str) else key for key in keys]
-        self.max_age = max_age
-        if not self._keys or min(map(len, self._keys)) < MIN_KEY_BYTES:
+        given: list[Any] = [key.encode() if isinstance(key, str) else key for key in keys]
+        if not given or not all(isinstance(key, bytes) and len(key) >= MIN_KEY_BYTES for key in given):
             raise ConfigurationError(f"Signer takes keys of {MIN_KEY_BYTES} bytes or more, at least one")
+        if not max_age > 0:
+            raise ConfigurationError("max_age is a number of seconds above 0")
+        self._keys: list[bytes] = given
+        self.max_age = max_age
 
     def __repr__(self) -> str:
         return f"<Signer of {len(self._keys)} keys>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from time import time
 from typing import Any
@@ -182,6 +183,26 @@ def test_a_queue_that_cannot_be_reached_after_the_commit_changes_no_answer(
         context.enqueue(dm.command("mails.send", "bob"))
     assert context.outcome == "committed"
     assert "no broker" in caplog.text
+
+
+def test_a_command_of_another_manager_is_refused(dm: DataManager[AppDAL, Any], queue: Queue) -> None:
+    """The workers would run what has that path there."""
+    other = DataManager(AppDAL).command("mails.send", "bob")
+    with dm.context() as context, pytest.raises(ConfigurationError, match=r"<Command mails\.send> is one of another"):
+        context.enqueue(other)
+    assert queue.sent == []
+
+
+@pytest.mark.parametrize("what", ["mails.send", print])
+def test_what_is_no_command_is_refused(dm: DataManager[AppDAL, Any], what: Any) -> None:
+    with dm.context() as context, pytest.raises(ConfigurationError, match="a Command can be sent"):
+        context.enqueue(what)
+
+
+def test_a_sender_that_cannot_travel_is_refused_at_once(dm: DataManager[AppDAL, Any], queue: Queue) -> None:
+    queue.user = uuid.uuid4()  # type: ignore[assignment]
+    with pytest.raises(ConfigurationError, match="text, a number or None, not UUID"):
+        dm.command("mails.send", "bob").send()
 
 
 # --- The outbox -------------------------------------------------------------------------------------------------------
@@ -416,3 +437,16 @@ class TestLocalQueue:
         local.register_command_queue(LocalQueue(local))
         local.command("notes.add", "tea").send()
         assert kept == [("tea", None, "notes.add")]
+
+
+class Forgetful(Inbox):
+    retention = 3600.0
+
+
+def test_an_inbox_that_forgets_while_signatures_hold_is_refused(queue: Queue) -> None:
+    dm = DataManager(AppDAL)
+    with pytest.raises(ConfigurationError, match=r"forgets a message after 3600 seconds.*raise the retention"):
+        dm.register_command_queue(queue, inbox=Forgetful(), signer=Signer("a key of sixteen bytes", max_age=3600))
+    dm.register_command_queue(queue, inbox=Forgetful(), signer=Signer("a key of sixteen bytes", max_age=3540))
+    dm.register_command_queue(queue, inbox=Inbox(), signer=Signer("a key of sixteen bytes", max_age=1e9))
+    dm.register_command_queue(queue, inbox=Forgetful())

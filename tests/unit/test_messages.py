@@ -215,10 +215,16 @@ def test_keys_can_be_changed_while_messages_are_on_their_way() -> None:
         Message.read(sent.as_data(Signer(new, KEY)), SIGNER)
 
 
-@pytest.mark.parametrize("keys", [(), ("too short",), (KEY, b"")])
+@pytest.mark.parametrize("keys", [(), ("too short",), (KEY, b""), (None,)])
 def test_a_short_key_is_refused(keys: tuple[Any, ...]) -> None:
     with pytest.raises(ConfigurationError, match="16 bytes"):
         Signer(*keys)
+
+
+@pytest.mark.parametrize("max_age", [0, -1.0, float("nan")])
+def test_signatures_that_never_hold_are_refused(max_age: float) -> None:
+    with pytest.raises(ConfigurationError, match="max_age"):
+        Signer(KEY, max_age=max_age)
 
 
 def test_a_signer_does_not_show_its_keys() -> None:
