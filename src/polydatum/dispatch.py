@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .commands import Command
 from .errors import ConfigurationError, InvalidCommandArguments, NoActiveContextError, ReadOnlyError
 from .messages import CLOCK_SKEW, Message, Signer, UserId, fault_of, is_id
+from .workers import run_in_worker
 
 
 class CommandQueue:
@@ -143,7 +144,8 @@ class Dispatch:
         """See `Context.enqueue`."""
         message = self._message(command, message_id, options)
         if not reliable:
-            context.on_commit(partial(self.deliver, message, options))
+            deliver = self.adeliver if context._is_async else self.deliver
+            context.on_commit(partial(deliver, message, options))
             return message.id
         if self.outbox is None:
             raise ConfigurationError("no outbox: pass one to dm.register_command_queue(..., outbox=...)")
@@ -177,6 +179,10 @@ class Dispatch:
             Exception: what the queue raises if it cannot be reached.
         """
         return self.queue.send(message._replace(sent=time()).as_data(self._signer), **options)
+
+    async def adeliver(self, message: Message, options: Mapping[str, Any]) -> Any:
+        """The async twin of `deliver`: by a worker thread, as a broker that does not answer would stop the event loop."""
+        return await run_in_worker(partial(self.deliver, message, options), "send")
 
     # --- There --------------------------------------------------------------------------------------------------------
 

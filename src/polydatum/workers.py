@@ -1,6 +1,7 @@
 """Worker threads of our own: for sync steps of an async context whose resources were opened in other threads, for pings.
 
-Of our own, because the usual pool may be full of requests that wait for the very connections these steps give back.
+Of our own, because the usual pool may be full of requests that wait for the very connections these steps give back. What
+is sent has a pool to itself, because a broker that does not answer would fill the other one.
 """
 
 from __future__ import annotations
@@ -16,24 +17,23 @@ from .waiting import running_asyncio
 
 MAX_WORKERS = 16
 
-_pool: Any = None
-_trio_limiter: Any = None
+_pools: dict[str, Any] = {}
+_trio_limiters: dict[str, Any] = {}
 
 
-async def run_in_worker(fn: Callable[[], Any]) -> Any:
-    """Run ``fn`` in a worker thread, with a copy of the current ContextVars, and return its result."""
-    global _pool, _trio_limiter
+async def run_in_worker(fn: Callable[[], Any], pool: str = "close") -> Any:
+    """Run ``fn`` in a worker thread of a pool, with a copy of the current ContextVars, and return its result."""
     asyncio = running_asyncio()
     if asyncio is not None:
-        if _pool is None:
+        if pool not in _pools:
             from concurrent.futures import ThreadPoolExecutor  # only programs that come here pay for the import
 
-            _pool = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="polydatum-close")
-        return await asyncio.get_running_loop().run_in_executor(_pool, copy_context().run, fn)
+            _pools[pool] = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix=f"polydatum-{pool}")
+        return await asyncio.get_running_loop().run_in_executor(_pools[pool], copy_context().run, fn)
     trio = sys.modules["trio"]
-    if _trio_limiter is None:
-        _trio_limiter = trio.CapacityLimiter(MAX_WORKERS)
-    return await trio.to_thread.run_sync(fn, limiter=_trio_limiter)
+    if pool not in _trio_limiters:
+        _trio_limiters[pool] = trio.CapacityLimiter(MAX_WORKERS)
+    return await trio.to_thread.run_sync(fn, limiter=_trio_limiters[pool])
 
 
 def run_in_daemon(fn: Callable[[], Any]) -> Any:
@@ -59,8 +59,7 @@ def run_in_daemon(fn: Callable[[], Any]) -> Any:
 
 
 def _forget_after_fork() -> None:
-    global _pool
-    _pool = None  # its threads did not survive the fork
+    _pools.clear()  # their threads did not survive the fork
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)

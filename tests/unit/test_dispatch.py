@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from time import time
@@ -183,6 +184,28 @@ def test_a_queue_that_cannot_be_reached_after_the_commit_changes_no_answer(
         context.enqueue(dm.command("mails.send", "bob"))
     assert context.outcome == "committed"
     assert "no broker" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_an_async_context_sends_by_a_worker_thread(
+    dm: DataManager[AppDAL, Any], queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that does not answer would stop the event loop, and with it all other requests."""
+    threads: list[int] = []
+    send = queue.send
+
+    def note(message: Any, **options: Any) -> str:
+        threads.append(threading.get_ident())
+        return send(message, **options)
+
+    monkeypatch.setattr(queue, "send", note)
+    async with dm.context() as context:
+        sent = [dm.command("mails.send", "bob").send_on_commit(), context.enqueue(dm.command("mails.send", "bob"))]
+    assert queue.ids == sent
+    assert threading.get_ident() not in threads
+    with dm.context() as context:
+        context.enqueue(dm.command("mails.send", "bob"))
+    assert threads[-1] == threading.get_ident()
 
 
 def test_a_command_of_another_manager_is_refused(dm: DataManager[AppDAL, Any], queue: Queue) -> None:
