@@ -34,9 +34,14 @@ class RunCommand(PolydatumTask):
     """
 
     name = "polydatum.run_command"
+    serializer = "json"  # also of what is retried
     typing = False  # what arrives is judged by us
     acks_late = True
     reject_on_worker_lost = True
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Send it; logs and monitors do not see the arguments, also of what is retried."""
+        return super().apply_async(*args, **{"argsrepr": "(...)", **options})
 
     def context_meta(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The facts of the task, and the command.
@@ -116,8 +121,10 @@ class DeliverOutbox(CeleryTask):
 class CeleryQueue(CommandQueue):
     """Sends commands to the workers of a Celery app: ``dm.register_command_queue(CeleryQueue(app))``.
 
-    Registers the tasks ``polydatum.run_command`` and ``polydatum.deliver_outbox`` with the app. Its DataManager is ``app.conf.polydatum_data_manager``; the
-    id of the user who asks is that of `PolydatumTask`. The id of a message is the id of its task.
+    Registers the tasks ``polydatum.run_command`` and ``polydatum.deliver_outbox`` with the app. Its DataManager is
+    ``app.conf.polydatum_data_manager``; another one of the same app has a queue with a task of its own,
+    ``CeleryQueue(app, name="other.run_command", data_manager=other)``. The id of the user who asks is that of
+    `PolydatumTask`. The id of a message is the id of its task.
 
     RabbitMQ is asked to confirm what the app sends, as a message that is written to a connection which has just broken
     would be lost in silence. If ``app.conf.broker_transport_options`` says something else of ``confirm_publish``, that stays.
@@ -125,6 +132,9 @@ class CeleryQueue(CommandQueue):
     Args:
         app: the app.
         task_options: attributes of the former, such as ``autoretry_for=(...)``, ``acks_late=False``, ``time_limit=60``.
+
+    Raises:
+        ConfigurationError: if the app has such a queue already.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager, Service, command
@@ -145,10 +155,22 @@ class CeleryQueue(CommandQueue):
 
     def __init__(self, app: Celery[Any], **task_options: Any) -> None:
         self.app = app
-        app.conf.broker_transport_options = {"confirm_publish": True, **app.conf.broker_transport_options}
+        self._ask_to_confirm()
         task_class: Any = type("RunCommand", (RunCommand,), {"__module__": RunCommand.__module__, **task_options})
+        if task_class.name in app.tasks:
+            raise ConfigurationError(
+                f"the app has a task {task_class.name!r} already, which would run these commands or lose its own: use one "
+                "CeleryQueue for an app, or name the tasks of another DataManager, CeleryQueue(app, name=..., data_manager=...)"
+            )
         self._task: Any = app.register_task(task_class(), **task_options)
-        app.register_task(DeliverOutbox())
+        if DeliverOutbox.name not in app.tasks:
+            app.register_task(DeliverOutbox())
+
+    def _ask_to_confirm(self) -> None:
+        """Set it, unless the user says something of it."""
+        conf = self.app.conf
+        if "confirm_publish" not in conf.broker_transport_options:
+            conf.broker_transport_options = {"confirm_publish": True, **conf.broker_transport_options}
 
     def send(self, message: dict[str, Any], **options: Any) -> Any:
         """Send a message as a task.
@@ -163,12 +185,12 @@ class CeleryQueue(CommandQueue):
         Raises:
             kombu.exceptions.OperationalError: if the broker cannot be reached.
         """
+        self._ask_to_confirm()  # the app may have been configured after the queue was made
         path = message["path"]  # shown by logs and monitors, which shall not see arguments
         # As text: of some dicts in it Celery's JSON would make other things, or fail, and the worker would drop it then.
         return self._task.apply_async(
             (json.dumps(message, separators=(",", ":")),),
             task_id=message["id"],
-            serializer="json",
             argsrepr=repr((path,)),
             **{"shadow": path, **options},
         )
@@ -189,4 +211,4 @@ class CeleryQueue(CommandQueue):
 
     def sender(self) -> UserId | None:
         """As for every task that is sent; see `PolydatumTask`."""
-        return current_sender(Configuration.read(self.app))
+        return current_sender(self._task.polydatum_configuration)

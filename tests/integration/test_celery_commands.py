@@ -165,6 +165,32 @@ def test_the_broker_is_asked_to_confirm_it() -> None:
     assert bank.app.conf.broker_transport_options == {"confirm_publish": False, "visibility_timeout": 60}
 
 
+def test_it_is_asked_to_confirm_too_if_the_app_is_configured_later(bank: Bank) -> None:
+    bank.app.conf.broker_transport_options = {"visibility_timeout": 60}
+    bank.dm.command("accounts.pay", 5).send()
+    assert bank.app.conf.broker_transport_options == {"confirm_publish": True, "visibility_timeout": 60}
+
+
+def test_an_app_has_one_queue_for_a_manager(bank: Bank) -> None:
+    """The second one's commands would be run by the first one's manager, or the other way round."""
+    with pytest.raises(ConfigurationError, match=r"a task 'polydatum\.run_command' already"):
+        CeleryQueue(bank.app)
+
+
+def test_another_manager_of_the_app_has_a_task_of_its_own(bank: Bank) -> None:
+    other = DataManager(BankDAL)
+    other.register_resources(ledger=bank._ledger)
+    other.register_command_queue(CeleryQueue(bank.app, name="other.run_command", data_manager=other))
+    with other.context({"user_id": 7}):
+        other.command("accounts.pay", 5).send(id=bank.id)
+    (message,) = sent(bank.app)
+    assert message.headers["task"] == "other.run_command"
+    text = message.payload[0][0]
+    assert json.loads(text)["user_id"] == 7
+    assert work(bank.app.tasks["other.run_command"], text, id=bank.id).state == "SUCCESS"
+    assert [context.data_manager for context in bank.contexts] == [other]
+
+
 def test_on_commit_is_sent_after_the_commit(bank: Bank) -> None:
     made = bank.dm.command("accounts.pay", 5)
     with bank.dm.context() as context:
@@ -232,6 +258,14 @@ def test_it_may_be_retried_by_celery() -> None:
     assert bank.work(message).state == "RETRY"
     assert bank.arrived() == [message]
     assert bank.kept == []
+
+
+def test_a_retry_is_json_and_shows_no_arguments_either() -> None:
+    bank = Bank(task={"autoretry_for": (ZeroDivisionError,), "default_retry_delay": 0}, task_serializer="pickle")
+    assert bank.work(bank.message("accounts.pay", 4711, kwargs={"fails": True})).state == "RETRY"
+    (message,) = sent(bank.app)
+    assert message.content_type == "application/json"
+    assert "4711" not in str(message.headers)
 
 
 @pytest.mark.parametrize(
