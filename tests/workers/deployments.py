@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import kombu
 import redis
@@ -71,6 +72,20 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         return dict(zip(VARIABLES, (self.broker, self.results, self.name, str(self.visible)), strict=True))
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Of the broker."""
+        url = urlsplit(self.broker)
+        assert url.hostname
+        assert url.port
+        return url.hostname, url.port
+
+    def at_port(self, port: int) -> Place:
+        """The same place, whose broker is reached at another port of this machine."""
+        url = urlsplit(self.broker)
+        user, at, _ = url.netloc.rpartition("@")
+        return replace(self, broker=url._replace(netloc=f"{user}{at}127.0.0.1:{port}").geturl())
 
     def configure(self, app: Celery) -> None:
         """Let an app meet the others there."""

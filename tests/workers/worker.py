@@ -28,6 +28,7 @@ from tests.workers.ledger import Ledger
 ROOT = Path(__file__).parents[2]
 START = 30.0
 STOP = 30.0
+PATIENCE = 60.0
 COMPLAINTS = ("Exception ignored", "never awaited", "Warning:", "--- Logging error ---")
 CELERYS = ("site-packages/celery/", "ResourceWarning: unclosed <socket")
 """What Celery is warned of itself: of running as root, of what redis-py has deprecated, and that its threads and greenlets
@@ -183,7 +184,7 @@ class Relay(Process):
 
 def ended(result: AsyncResult[Any]) -> tuple[str, Any]:
     """Wait for the end of a task: its state and its result, which is the error if it failed."""
-    value = result.get(timeout=20, propagate=False)
+    value = result.get(timeout=PATIENCE, propagate=False)
     return result.state, value
 
 

@@ -40,12 +40,12 @@ def sender(place: Place, ledger: Ledger) -> Iterator[CommandSender]:
 
 
 @pytest.fixture
-def start(place: Place, ledger: Ledger) -> Iterator[Callable[[Deployment], CommandWorker]]:
+def start(place: Place, ledger: Ledger) -> Iterator[Callable[..., CommandWorker]]:
     """Start one more for one test alone."""
     workers: list[CommandWorker] = []
 
-    def start(deployment: Deployment) -> CommandWorker:
-        workers.append(CommandWorker(deployment, place, ledger))
+    def start(deployment: Deployment, at: Place = place) -> CommandWorker:
+        workers.append(CommandWorker(deployment, at, ledger))
         workers[-1].wait_until_ready()
         return workers[-1]
 

@@ -65,15 +65,17 @@ def test_56_it_runs_for_the_user_who_sent_it(sender: CommandSender, key: str) ->
     assert ended(result) == ("SUCCESS", ["ANN", "ann", key, "effects.who"])
 
 
-@pytest.mark.parametrize("reliable", [False])
+@pytest.mark.parametrize("reliable", [False, True])
 def test_what_is_enqueued_follows_the_commit_or_is_dropped(
     ledger: Ledger, sender: CommandSender, key: str, reliable: bool
 ) -> None:
+    key = f"{key}-{reliable}"
     child, dropped = f"{key}-child", f"{key}-dropped"
     assert sender.finish("parent", key, child, reliable=reliable) == ("SUCCESS", key)
-    assert ended(sender.app.AsyncResult(child)) == ("SUCCESS", child)
     state, _ = sender.finish("parent", f"{key}-2", dropped, fails=True, reliable=reliable)
     assert state == "FAILURE"
+    assert sender.manager.dispatch.outbox.deliver(sender.manager) == reliable
+    assert ended(sender.app.AsyncResult(child)) == ("SUCCESS", child)
     assert sender.finish("add", f"{key}-later")[0] == "SUCCESS"
     assert ledger.effects(child) == 1
     assert ledger.names(dropped) == []
@@ -103,6 +105,13 @@ def test_a_message_that_nobody_signed_is_refused(
     assert state == "FAILURE"
     assert type(error).__name__ == "CommandRejected"
     assert reason in str(error)
+    assert ledger.names(key) == []
+
+
+def test_an_unsigned_message_is_refused(ledger: Ledger, sender: CommandSender, key: str) -> None:
+    state, error = ended(sender.deliver(message(key, signer=None), key))
+    assert (state, type(error).__name__) == ("FAILURE", "CommandRejected")
+    assert "it is not signed" in str(error)
     assert ledger.names(key) == []
 
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from tests.backends.proxy import Proxy
 from tests.servers.books import eventually
 from tests.workers.deployments import Deployment, Place
 from tests.workers.ledger import Ledger
 from tests.workers.phases import COMMITTED, COMMITTING, End, end_of, stopped_in_each_phase
 from tests.workers.worker import CommandSender, CommandWorker, ended, new_place
 
-Start = Callable[[Deployment], CommandWorker]
+Start = Callable[..., CommandWorker]
 POOLS = [Deployment("prefork", "rabbitmq", 5), Deployment("threads", "redis", 5)]
 
 pytestmark = pytest.mark.parametrize("deployment", POOLS, ids=str, indirect=True, scope="module")
@@ -78,3 +79,22 @@ def test_what_outlasts_the_visibility_timeout_of_redis_is_done_once(
     assert ended(result) == ("SUCCESS", key)
     ledger.wait_for("rolled-back", key)
     assert ledger.effects(key) == 1
+
+
+def test_a_worker_that_loses_its_broker_goes_on_and_what_is_delivered_again_is_done_once(
+    deployment: Deployment, start: Start, place: Place, ledger: Ledger, sender: CommandSender, key: str
+) -> None:
+    if deployment.broker != "rabbitmq":
+        pytest.skip("Redis does not notice")
+    with Proxy(*place.address) as line:
+        worker = start(deployment, place.at_port(line.port))
+        result = sender.start("add", key, stops="wrote")
+        ledger.wait_for("wrote", key)
+        line.hang_up()
+        line.arm(None)
+        eventually(lambda: ledger.names(key).count("begun") == 2, "it is delivered again")
+        ledger.open_gate(key)
+        assert ended(result) == ("SUCCESS", key)
+        ledger.wait_for("rolled-back", key)
+        assert ledger.effects(key) == 1
+        worker.stop()
