@@ -36,11 +36,11 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo demo-celery test test-real test-all test-others check docs bench bench-check soak proof scale transparency truth clean stale
+.PHONY: help demo demo-celery test test-real test-all test-others check docs bench bench-check bench-conduit soak proof scale transparency truth clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
-	    while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	    while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 demo: $(READY) ## Serve the demo shop (APP=starlette, fastapi, flask or django; PORT=8000)
 	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT)
@@ -85,6 +85,9 @@ bench: .venv-bench/.ready ## Measure against hand-written limits and the peers
 
 bench-check: .venv-bench/.ready ## Fail if a ratio is worse than its budget by more than 20 %
 	@$(BENCH) --check $(ARGS)
+
+bench-conduit: $(READY) ## Drive Conduit's four hosts and the same wired by hand, and print the ratios (ARGS="--app flask --rounds 1")
+	@$(RUN) -m tests.load $(ARGS)
 
 soak: $(READY) ## Fire 100,000 mixed requests at real servers over PostgreSQL and Redis, and look at the books (ARGS="--requests 10000")
 	@$(RUN) -m tests.soak $(or $(ARGS),--requests 100000)

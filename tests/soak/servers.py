@@ -28,11 +28,13 @@ class Deployment(NamedTuple):
         name: for the summary.
         command: all but the port.
         cancels: the parameter by which it cancels a request.
+        ready: a path that is answered with a 200 once it runs.
     """
 
     name: str
     command: tuple[str, ...]
-    cancels: str
+    cancels: str = ""
+    ready: str = "/health"
 
 
 UVICORN = Deployment(
@@ -57,6 +59,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self._is_late = False
+        self._ready = f"http://127.0.0.1:{self.port}{deployment.ready}"
         address = f"127.0.0.1:{self.port}" if deployment.name == "gunicorn" else str(self.port)
         self._printed = folder / deployment.name
         paths = [str(ROOT / "src"), str(ROOT / "integrations"), str(ROOT)]
@@ -101,7 +104,7 @@ class Server:
         deadline = time.monotonic() + START
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()
+                urllib.request.urlopen(self._ready, timeout=5).close()
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.02)
