@@ -1,4 +1,4 @@
-"""What becomes of a command that is revoked, in each pool: its state, its data, and that nobody does it later."""
+"""What becomes of a command that is ended from outside, in each pool: its state, its data, and that nobody does it later."""
 
 from __future__ import annotations
 
@@ -142,3 +142,13 @@ def test_a_commit_under_way_is_not_undone(
         eventually(lambda: "context ended unknown" in worker.printed, "the context says that it does not know")
     eventually(lambda: ledger.transactions() == 0, "the database knows")
     assert ledger.names(key) == ["begun", "wrote"]
+
+
+def test_57_a_greenlet_over_its_hard_limit_rolls_back(
+    worker: CommandWorker, ledger: Ledger, sender: CommandSender, key: str
+) -> None:
+    needs(worker, "gevent")
+    state, error = ended(sender.command("add", key, stops="wrote").send(id=key, time_limit=1))
+    assert (state, type(error).__name__) == ("FAILURE", "TimeLimitExceeded")
+    ledger.wait_for("rolled-back", key)
+    assert ledger.effects(key) == 0
