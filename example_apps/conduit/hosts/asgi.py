@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from asgi_polydatum import PolydatumMiddleware
+from example_apps.conduit.pages.starlette import page_route
 from example_apps.conduit.services.errors import ConduitError, as_response
 from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
 from polydatum import lazy
@@ -48,5 +49,6 @@ def install(app: Starlette, dm: ConduitManager) -> None:
     """Have an application serve Conduit's requests: each in a context, with a user, its errors answered as they should."""
     app.add_exception_handler(ConduitError, answer_conduit_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, answer_http_error)  # type: ignore[arg-type]
+    app.router.routes.append(page_route(dm))
     app.add_middleware(PolydatumMiddleware, data_manager=dm)
     app.add_middleware(AuthenticationMiddleware, backend=TokenBackend(dm.get_dal()))

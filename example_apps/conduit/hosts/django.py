@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import include, path
 from django.views import View
 from pydantic_core import to_json
 
@@ -135,6 +134,7 @@ urlpatterns = [
     path("api/articles/<slug>/comments", Comments.as_view()),
     path("api/articles/<slug>/comments/<int:comment_id>", Comment.as_view()),
     path("api/tags", Tags.as_view()),
+    path("", include("example_apps.conduit.pages.django")),
 ]
 SETTINGS: dict[str, Any] = {
     "ALLOWED_HOSTS": ["127.0.0.1", "localhost"],
@@ -144,6 +144,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make_app(dm: ConduitManager) -> WSGIHandler:
+def make_app(dm: ConduitManager) -> Any:
     settings.configure(POLYDATUM={"DATA_MANAGER": dm}, **SETTINGS)
     return get_wsgi_application()

@@ -10,6 +10,7 @@ from flask_login import LoginManager  # type: ignore[import-untyped]
 from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException
 
+from example_apps.conduit.pages.flask import add_pages
 from example_apps.conduit.services import schemas as s
 from example_apps.conduit.services.errors import ConduitError, as_response
 from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
@@ -136,8 +137,9 @@ def answer_http_error(error: HTTPException) -> Response:
 
 
 def make_app(dm: ConduitManager) -> Flask:
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)
     app.register_blueprint(api)
+    add_pages(app, dm)
     app.register_error_handler(ConduitError, answer_conduit_error)
     app.register_error_handler(HTTPException, answer_http_error)
     FlaskPolydatum(dm).init_app(app)

@@ -20,6 +20,7 @@ PARTS = {
     "hosts/django.py": "routes, JSON, users, errors, settings",
     "hosts/cli.py": "the command line",
     "hosts/celery.py": "commands in workers",
+    "pages": "the site's addresses, its words, and a route to it for each host (templates and style not counted)",
 }
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

@@ -16,8 +16,8 @@ def test_every_host_has_less_than_150_lines() -> None:
     assert {name: count for name, count in lines.items() if count >= 150} == {}
 
 
-def test_the_services_know_no_framework() -> None:
-    for module in (CONDUIT / "services").glob("*.py"):
+def test_the_services_and_the_site_know_no_framework() -> None:
+    for module in [*(CONDUIT / "services").glob("*.py"), CONDUIT / "pages" / "site.py", CONDUIT / "pages" / "words.py"]:
         for framework in ("starlette", "fastapi", "flask", "django", "celery", "example_apps.conduit.hosts"):
             assert f"import {framework}" not in module.read_text(), module
             assert f"from {framework}" not in module.read_text(), module
