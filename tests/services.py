@@ -1,14 +1,16 @@
-"""The servers that tests talk to: where they are, and what happens where they are not.
+"""The servers that tests talk to, and the browser: where they are, and what happens where they are not.
 
 A URL is read from the environment (``POLYDATUM_TEST_POSTGRES``, ``..._MARIADB``, ``..._REDIS``, ``..._RABBITMQ``); without one
-the usual loopback address is tried. Where nothing answers, tests are skipped with that reason, or fail if ``POLYDATUM_SERVICES`` is
-``required``, as it is in CI.
+the usual loopback address is tried. The browser is the Chromium of the machine, or ``POLYDATUM_TEST_CHROMIUM``. Where nothing
+answers, tests are skipped with that reason, or fail if ``POLYDATUM_SERVICES`` is ``required``, as it is in CI.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,8 +36,16 @@ def url_of(service: str) -> str:
     return url
 
 
-def missing(reason: str) -> None:
-    """Skip the test for a server that is not there; in CI it is a failure."""
+def chromium() -> str:
+    """The program; without one the test is skipped, or fails."""
+    program = os.environ.get("POLYDATUM_TEST_CHROMIUM")
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        program = program or shutil.which(name)
+    return program or missing("no Chromium on this machine, see POLYDATUM_TEST_CHROMIUM")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test for what is not there; in CI it is a failure."""
     if os.environ.get("POLYDATUM_SERVICES") == "required":
         pytest.fail(reason)
     pytest.skip(reason)
