@@ -2,7 +2,8 @@
 #
 #   PYTHON=python3.12    the interpreter; without it, what scripts/find-python.sh finds
 #   ARGS="-k flask -x"   arguments for pytest (the coverage is then not measured) or for the benchmarks
-#   APP=flask PORT=8001  what `make demo` serves, and where
+#   APP=flask PORT=8001  what `make demo` and `make demo-shop` serve, and where
+#   DATABASE_URL=...     where `make demo` keeps it (sqlite:///conduit.db, postgresql://..., mariadb://...); SEED=1 fills it
 #   BROKER=amqp://...    through what `make demo-celery` sends
 
 UV_VERSION := 0.13.9
@@ -36,16 +37,19 @@ quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo demo-celery test test-real test-all test-others check docs bench bench-check bench-conduit soak proof scale transparency truth clean stale
+.PHONY: help demo demo-shop demo-celery test test-real test-all test-others check docs bench bench-check bench-conduit soak proof scale transparency truth clean stale
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 	    while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
-demo: $(READY) ## Serve the demo shop (APP=starlette, fastapi, flask or django; PORT=8000)
+demo: $(READY) ## Serve Conduit, a site and an API (APP=starlette, fastapi, flask or django; PORT=8000; DATABASE_URL=...; SEED=1)
+	@exec $(RUN) -m example_apps.conduit.serve --app $(APP) --port $(PORT)
+
+demo-shop: $(READY) ## Serve the tutorial's shop (APP and PORT as above)
 	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT)
 
-demo-celery: $(READY) ## Serve it with a Celery worker (BROKER=amqp://..., redis://...; default: files)
+demo-celery: $(READY) ## Serve the shop with a Celery worker (BROKER=amqp://..., redis://...; default: files)
 	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT) --broker $(BROKER)
 
 test: $(READY) ## Run the suite and measure the coverage of the core
@@ -104,8 +108,8 @@ transparency: $(READY) ## Run the frameworks' own test suites with and without t
 truth: .venv-truth/.ready ## Ask the peers and us, over real servers, what the client is told and what is kept (ARGS=--pages)
 	@.venv-truth/bin/python -m tests.truth $(ARGS)
 
-clean: ## Remove environments, caches and everything built
-	rm -rf .venv .venv-* build dist docs/_build htmlcov .coverage .coverage.* \
+clean: ## Remove environments, caches, everything built, and what the demo kept
+	rm -rf .venv .venv-* build dist docs/_build htmlcov .coverage .coverage.* conduit.db* \
 	    .grimp_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -57,7 +57,8 @@ STORIES = [  # the oldest first
         "ann",
         "How long to steep a green tea",
         "Two minutes, says the packet. The packet is wrong in both directions.",
-        "Water of 70 degrees, ninety seconds, then taste. Every further ten seconds buy strength and cost sweetness.\n\n"
+        "1. Water of 70 degrees, no more.\n2. Ninety seconds, then *taste*.\n3. Every further ten seconds buy strength and "
+        "cost sweetness.\n\n"
         "Pour the second cup with hotter water and half the time: the leaves are open already.",
         ("tea", "kitchen"),
         ("chioma", "dmitri"),
@@ -78,6 +79,7 @@ STORIES = [  # the oldest first
         "Your retry loop is a load test",
         "What happens when a thousand clients are told to try again in one second.",
         "They all try again in one second.\n\n"
+        "```python\nwhile not answered:\n    time.sleep(1)  # so do the other 999\n    answered = ask()\n```\n\n"
         "Wait for a random time that grows, give up after a few, and say so. The database that is down at the moment "
         "will thank you by coming up again.",
         ("backend", "databases"),
@@ -99,7 +101,7 @@ STORIES = [  # the oldest first
         "If the page says 'saved', it had better be saved.",
         "A web framework sends the status when the view returns. Many of them commit after that. In between lies the "
         "moment in which a disk is full, a constraint is violated, a connection is lost, and the user has already read 'saved'.\n\n"
-        "Commit first. Then speak.",
+        "> Commit first. Then speak.",
         ("backend", "databases"),
         ("ann", "chioma", "dmitri"),
         (("chioma", "I drew a map of that moment once."), ("ann", "Same with tea: taste first.")),

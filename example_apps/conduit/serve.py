@@ -21,6 +21,30 @@ from example_apps.shop.serve import HOST, asgi_server, listening, port_number, w
 SERVERS = {"starlette": asgi_server, "fastapi": asgi_server, "flask": wsgi_server, "django": wsgi_server}
 
 
+JSON = "-H 'Content-Type: application/json'"
+NEW_USER = """-d '{"user": {"username": "%s", "email": "%s", "password": "secret"}}'"""
+LOGIN = """-d '{"user": {"email": "%s", "password": "secret"}}'"""
+GREETING = f"""\
+Conduit is open, served by {{app}}. Ctrl-C closes it.
+
+  to read     {{url}}
+  the API     {{api}}
+  kept in     {{kept_in}}
+  people      {{who}}
+
+Try in another terminal, in this order:
+
+  # A new user. Answer: 201 (422 if you have done this before).
+  {{curl}} {JSON} {{new}}
+
+  # Somebody else who wants the same name. Answer: 422, it is taken.
+  {{curl}} {JSON} {{taken}}
+
+  # Nothing of that was kept: nobody has this address. Answer: 401.
+  {{curl}}/login {JSON} {{login}}
+"""
+
+
 def make_app(name: str | None = None, dm: ConduitManager | None = None) -> Any:
     """The ASGI or WSGI application of a host; with ``CELERY_BROKER_URL``, its commands go to workers."""
     dm = dm or data_manager_from_environment()
@@ -36,7 +60,7 @@ def main() -> None:
     """Serve until Ctrl-C."""
     given = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    with contextlib.suppress(KeyboardInterrupt), listening(given.port) as listener:
+    with contextlib.suppress(KeyboardInterrupt), listening(given.port, "make demo") as listener:
         dm = data_manager_from_environment()
         create_tables(dm)
         if given.seed:
@@ -44,7 +68,8 @@ def main() -> None:
         server = SERVERS[given.app](make_app(given.app, dm), listener)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: server.stop())
-        print_greeting(given.app, f"http://{HOST}:{listener.getsockname()[1]}", is_seeded=given.seed)
+        kept_in = dm.get_client("db").url.render_as_string(hide_password=True)
+        print_greeting(given.app, f"http://{HOST}:{listener.getsockname()[1]}", kept_in, is_seeded=given.seed)
         server.run()
         dm.close()
 
@@ -63,16 +88,23 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def print_greeting(app: str, url: str, *, is_seeded: bool) -> None:
+def print_greeting(app: str, url: str, kept_in: str, *, is_seeded: bool) -> None:
     """Where it is, and what to try."""
-    print(f"Conduit is open at {url}, served by {app}. Ctrl-C closes it.\n")
-    print(f"  curl -w '\\n' '{url}/api/articles?limit=3'")
-    if is_seeded:
-        login = '{"user": {"email": "ann@example.org", "password": "%s"}}' % PASSWORD  # noqa: UP031 - braces are JSON's
-        print(f"  curl -w '\\n' {url}/api/users/login -H 'Content-Type: application/json' -d '{login}'")
-    if app == "fastapi":
-        print(f"\nIts description is at {url}/docs.")
-    print(flush=True)
+    who = f"ann, bob, chioma and dmitri; as ann@example.org one logs in with the password {PASSWORD}"
+    print(
+        GREETING.format(
+            app=app,
+            url=url,
+            api=f"{url}/api, described at {url}/docs" if app == "fastapi" else f"{url}/api",
+            kept_in=kept_in,
+            who=who if is_seeded else "whoever registers; SEED=1 fills an empty database",
+            curl=f"curl -iw '\\n' {url}/api/users",
+            new=NEW_USER % ("eve", "eve@example.org"),
+            taken=NEW_USER % ("eve", "mallory@example.org"),
+            login=LOGIN % "mallory@example.org",
+        ),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     with (
         contextlib.suppress(KeyboardInterrupt),
-        listening(arguments.port) as listener,
+        listening(arguments.port, "make demo-shop") as listener,
         TemporaryDirectory(prefix="polydatum-shop-") as temporary,
     ):
         serve(arguments.app, listener, arguments.folder or Path(temporary), arguments.broker)
@@ -120,12 +120,12 @@ def port_number(text: str) -> int:
 
 
 @contextlib.contextmanager
-def listening(port: int) -> Iterator[socket.socket]:
-    """A socket that listens; the program ends with a message if the port cannot be had."""
+def listening(port: int, command: str) -> Iterator[socket.socket]:
+    """A socket that listens; if the port cannot be had, the program ends with a message that says how to ask for another."""
     try:
         listener = socket.create_server((HOST, port), backlog=128)
     except OSError as error:
-        sys.exit(f"Cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}. Try another: make demo PORT=8001")
+        sys.exit(f"Cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}. Try another: {command} PORT=8001")
     with listener:
         yield listener
 

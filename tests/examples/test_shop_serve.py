@@ -163,7 +163,9 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = taken.getsockname()[1]
         code, message = refused("--port", str(port))
     assert code == 1
-    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use. Try another: make demo PORT=8001\n" in message
+    assert (
+        f"Cannot listen on 127.0.0.1:{port}: Address already in use. Try another: make demo-shop PORT=8001\n" in message
+    )
 
 
 def test_a_host_that_is_unknown_is_answered_with_those_that_are_known() -> None:
