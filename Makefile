@@ -20,8 +20,10 @@ VENV       := .venv
 SYNC       := --all-groups
 COVERAGE   := --cov --cov-report=term
 
-# Those that start web servers and workers as processes of their own, and therefore take minutes.
-REAL       := tests/servers tests/truth tests/workers
+# Those that start web servers, workers and browsers as processes of their own, and therefore take minutes.
+CONDUIT    := tests/examples/conduit
+REAL       := tests/servers tests/truth tests/workers tests/load \
+              $(CONDUIT)/test_servers.py $(CONDUIT)/test_demo.py $(CONDUIT)/test_pages_in_chromium.py
 
 # By module: the tests of one share its servers, and the examples of a page go on from each other.
 PARALLEL   := --numprocesses=auto --dist=loadfile
@@ -53,10 +55,10 @@ demo-celery: $(READY) ## Serve the shop with a Celery worker (BROKER=amqp://...,
 	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT) --broker $(BROKER)
 
 test: $(READY) ## Run the suite and measure the coverage of the core
-	@$(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE) $(REAL:%=--ignore=%))
+	@$(if $(ARGS),,POLYDATUM_TESTS=rest) $(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE) $(REAL:%=--ignore=%))
 
-test-real: $(READY) ## Run the tests of real web servers and Celery workers, which take minutes
-	@$(RUN) -m pytest $(PARALLEL) $(or $(ARGS),$(REAL))
+test-real: $(READY) ## Run the tests of real web servers, workers and browsers, which take minutes
+	@$(if $(ARGS),,POLYDATUM_TESTS=real) $(RUN) -m pytest $(PARALLEL) $(or $(ARGS),$(REAL))
 
 test-all: test-others test-real test ## Run every test, on every supported Python found on this machine
 

@@ -1,27 +1,17 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import pytest
 
 from tests.behaviours import Behaviours
 from tests.unit.faults.tally import Tallies
 
-REAL = {"tests/servers", "tests/truth", "tests/workers"}
-"""What `make test-real` runs; `make test` runs all else."""
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    narrowed = config.option.keyword or config.option.markexpr or config.option.collectonly or config.option.deselect
-    ignored = set(config.option.ignore or ()) - {"tests/benchmarks"}
-    is_worker = hasattr(config, "workerinput")  # one of several processes, none of which runs all tests
-    is_given = config.args_source is pytest.Config.ArgsSource.ARGS
-    if is_worker or narrowed:
-        part = "some"
-    elif is_given:
-        part = "real" if set(config.args) == REAL else "some"
-    else:
-        part = {frozenset(): "all", frozenset(REAL): "rest"}.get(frozenset(ignored), "some")
+    # Of several processes none runs all tests; the first one gathers the results.
+    part = "some" if hasattr(config, "workerinput") else os.environ.get("POLYDATUM_TESTS", "some")
     config.pluginmanager.register(Behaviours(part, config.cache), "polydatum-behaviours")
     config.pluginmanager.register(Tallies(), "polydatum-tallies")
 
