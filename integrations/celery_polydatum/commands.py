@@ -9,14 +9,14 @@ from typing import Any
 
 from celery import Celery
 from celery.backends.base import DisabledBackend
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult
 
 from celery_polydatum.configuration import Configuration
 from celery_polydatum.senders import current_sender, task_facts
 from celery_polydatum.task import CeleryTask, PolydatumTask
 from polydatum import Command, CommandQueue, CommandRejected, ConfigurationError
-from polydatum.adapting import UserId
+from polydatum.adapting import UserId, is_transient
 
 RESULT_DUE = 2.0
 """Seconds after which the result of a command is taken for lost that was done, but by a delivery of its message before."""
@@ -56,11 +56,20 @@ class RunCommand(PolydatumTask):
 
     def run(self, message: Any) -> Any:
         """Run the command, unless an inbox knows it already."""
-        manager = self.polydatum_configuration.data_manager
-        context = manager.require_active_context()
-        if manager.dispatch.is_new(context, context.meta.message_id):
-            return context.meta.command.call()
-        return self._done_before()
+        context = self.polydatum_configuration.data_manager.require_active_context()
+        return context.meta.command.call() if self._is_new(context) else self._done_before()
+
+    def _is_new(self, context: Any) -> bool:
+        """As the inbox says; where it cannot, as the same message is being handled, it is delivered once more.
+
+        A state of this one would take the place of that one's result.
+        """
+        try:
+            return context.data_manager.dispatch.is_new(context, context.meta.message_id)  # type: ignore[no-any-return]
+        except Exception as error:
+            if self.acks_late and not self.request.is_eager and is_transient(error):
+                raise Reject(error, requeue=True) from error
+            raise
 
     def _done_before(self) -> None:
         """Leave the result that there is, or comes: the commit of who did it may be a moment ago.

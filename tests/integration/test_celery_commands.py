@@ -357,6 +357,31 @@ def test_where_no_results_are_wanted_a_duplicate_does_not_wait_for_one(
     assert careful.kept == [5]
 
 
+class Serialized(Exception):
+    """What PostgreSQL says of two that claim at once by REPEATABLE READ: one has committed meanwhile."""
+
+    sqlstate = "40001"
+
+
+class Busy(Inbox):
+    def claim(self, context: Any, message_id: str) -> bool:
+        assert context.ledger == []
+        raise Serialized
+
+
+def test_a_duplicate_that_collides_is_delivered_again_and_leaves_the_state_alone() -> None:
+    bank = Bank(inbox=Busy())
+    ended = bank.work(bank.message(), delivery_info={"redelivered": True})
+    assert ended.state == "PENDING"
+    assert [str(context.outcome) for context in bank.contexts] == ["rolled_back"]
+
+
+def test_one_that_cannot_be_delivered_again_is_a_failure() -> None:
+    bank = Bank(inbox=Busy(), task={"acks_late": False})
+    assert bank.work(bank.message()).state == "FAILURE"
+    assert Bank(inbox=Busy(), task_always_eager=True).dm.command("accounts.pay", 5).send().state == "FAILURE"
+
+
 def test_without_results_a_duplicate_is_dropped(careful: Bank) -> None:
     careful.run_command.backend = DisabledBackend(careful.app)
     message = careful.message()

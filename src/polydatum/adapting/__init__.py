@@ -14,6 +14,7 @@ with `StreamedBody`. What it owes its users beyond that:
 from polydatum.inspection import tree
 from polydatum.messages import UserId
 from polydatum.pinging import PING_TIMEOUT
+from polydatum.retrying import is_transient
 from polydatum.unwinding import RollbackRule
 
 from .answers import (
@@ -53,6 +54,7 @@ __all__ = [
     "find_manager",
     "find_rule",
     "health_answer",
+    "is_transient",
     "prefers_json",
     "reason_phrase",
     "tree",
