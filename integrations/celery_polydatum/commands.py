@@ -89,10 +89,16 @@ class RunCommand(PolydatumTask):
         """Refuse a worker that could not run commands, or would run more than that.
 
         Raises:
-            ConfigurationError: if no queue is registered, or other content than JSON is accepted.
+            ConfigurationError: if no queue is registered, its inbox is async or has no such resource, or other content
+                than JSON is accepted.
         """
         super().check_configuration()
-        self.polydatum_configuration.data_manager.dispatch  # noqa: B018 - raises
+        manager = self.polydatum_configuration.data_manager
+        in_async_table = getattr(manager.dispatch.inbox, "is_async", None)  # of those in tables
+        if in_async_table is not None and in_async_table(manager):
+            raise ConfigurationError(
+                f"{manager.dispatch.inbox!r} is async, which Celery's tasks cannot await; give workers a sync resource"
+            )
         others = set(self.app.conf.accept_content) - _JSON
         if others:
             raise ConfigurationError(

@@ -25,10 +25,12 @@ from polydatum import (
     Service,
     Signer,
     UnknownCommand,
+    UnknownResourceError,
     command,
 )
+from polydatum.backends.outbox import Inbox as TableInbox
 from polydatum.backends.outbox import Outbox
-from polydatum.backends.sqlalchemy import SQLAlchemyBackend
+from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 from tests.integration.celery_running import Ended, celery_app, sent, work
 
 _numbers = itertools.count(1)
@@ -508,6 +510,17 @@ def test_a_worker_whose_manager_has_no_queue_does_not_start() -> None:
     CeleryQueue(app)
     with pytest.raises(ConfigurationError, match="register_command_queue"):
         CheckConfiguration(Worker(app))
+
+
+def test_a_worker_whose_inbox_cannot_be_asked_does_not_start() -> None:
+    bank = Bank(inbox=TableInbox("db"))
+    with pytest.raises(UnknownResourceError, match="db"):
+        CheckConfiguration(Worker(bank.app))
+    bank.dm.register_resources(db=AsyncSQLAlchemyBackend("sqlite+aiosqlite://"))
+    with pytest.raises(ConfigurationError, match=r"<Inbox polydatum_inbox of resource 'db'> is async"):
+        CheckConfiguration(Worker(bank.app))
+    bank.dm.replace_resource("db", SQLAlchemyBackend("sqlite://"))
+    CheckConfiguration(Worker(bank.app))
 
 
 def test_a_worker_that_accepts_more_than_json_does_not_start() -> None:

@@ -144,7 +144,11 @@ HOSTILE: dict[str, tuple[Any, type[CommandError], str]] = {
     "another id": ({**GOOD, "id": "id-2"}, CommandRejected, "is wrong"),
     "another time": ({**GOOD, "sent": time() + 1}, CommandRejected, "is wrong"),
     "stale": (message(sent=time() - MAX_AGE - 1).as_data(SIGNER), CommandRejected, "last 86400 seconds"),
-    "of a clock ahead": (message(sent=time() + CLOCK_SKEW + 3600).as_data(SIGNER), CommandRejected, "last 86400 seconds"),
+    "of a clock ahead": (
+        message(sent=time() + CLOCK_SKEW + 3600).as_data(SIGNER),
+        CommandRejected,
+        "last 86400 seconds",
+    ),
 }
 
 
