@@ -10,6 +10,7 @@ import pytest
 from tests.workers.proof import DROPPED, Seen, judged, prove
 
 
+@pytest.mark.timeout(300)
 def test_each_effect_is_there_as_often_as_the_outcome_says(tmp_path: Path) -> None:
     """And nothing is lost, leaked, or done twice."""
     proof = prove(200, random.randrange(1_000_000), tmp_path)
