@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import Any
@@ -16,7 +15,7 @@ from celery_polydatum.configuration import Configuration
 from celery_polydatum.senders import current_sender, task_facts
 from celery_polydatum.task import CeleryTask, PolydatumTask
 from polydatum import Command, CommandQueue, CommandRejected, ConfigurationError
-from polydatum.adapting import UserId, is_transient
+from polydatum.adapting import UserId, as_text, is_transient
 
 RESULT_DUE = 2.0
 """Seconds after which the result of a command is taken for lost that was done, but by a delivery of its message before."""
@@ -49,8 +48,8 @@ class RunCommand(PolydatumTask):
         Raises:
             CommandError: if the message is refused.
         """
-        if len(args) != 1 or kwargs:
-            raise CommandRejected("it has to be the only argument of its task")
+        if len(args) != 1 or kwargs or type(args[0]) is not str:
+            raise CommandRejected("it has to be text, and the only argument of its task")
         received = self.polydatum_configuration.data_manager.dispatch.receive(args[0])
         return {**task_facts(self, received.message.user_id), **received.facts}
 
@@ -204,7 +203,7 @@ class CeleryQueue(CommandQueue):
         path = message["path"]  # shown by logs and monitors, which shall not see arguments
         # As text: of some dicts in it Celery's JSON would make other things, or fail, and the worker would drop it then.
         return self._task.apply_async(
-            (json.dumps(message, separators=(",", ":")),),
+            (as_text(message),),
             task_id=message["id"],
             argsrepr=repr((path,)),
             **{"shadow": path, **options},

@@ -132,15 +132,18 @@ class Message(NamedTuple):
 
     @classmethod
     def read(cls, data: Any, signer: Signer | None = None) -> Message:
-        """Make it of what arrived, a dict or its JSON text; nothing is looked up, and nothing run.
+        """Make it of what arrived, a dict or what `as_text` makes of it; nothing is looked up, and nothing run.
+
+        Of text that is not signed as it should be nothing is parsed.
 
         Raises:
             CommandRejected: if it is no message, or one of another version, or its signature is missing, wrong or old.
             InvalidCommandPath: if its path is none.
             InvalidCommandArguments: if its arguments exceed a limit.
         """
-        if type(data) is str:
-            data = _parsed(data)
+        is_text = type(data) is str
+        if is_text:
+            data = _parsed(data, signer)
         if type(data) is not dict:
             raise CommandRejected(f"it is a {type(data).__name__}, not an object")
         if type(data.get("version")) is not int or data["version"] != VERSION:
@@ -150,7 +153,9 @@ class Message(NamedTuple):
         message = cls(**{name: data[name] for name in cls._fields})
         message._check()
         if signer is not None:
-            signer.check(message, data.get("signature"))
+            if not is_text:
+                signer.check(as_json(message.as_data()), data.get("signature"))
+            signer.check_age(message.sent)
         return message
 
     def _check(self) -> None:
@@ -173,13 +178,22 @@ class Message(NamedTuple):
         return data if signer is None else {**data, "signature": signer.sign(self)}
 
 
-def _parsed(text: str) -> Any:
+def as_text(data: Mapping[str, Any]) -> str:
+    """A message as text: its signature, if it has one, and then the JSON that was signed."""
+    signature = data.get("signature") or ""
+    return signature + as_json({name: value for name, value in data.items() if name != "signature"})
+
+
+def _parsed(text: str, signer: Signer | None) -> Any:
     if len(text) > MAX_TEXT:
         raise CommandRejected(f"it has more than {MAX_TEXT} characters")
+    signature, brace, rest = text.partition("{")
+    if signer is not None:
+        signer.check(brace + rest, signature or None)
     try:
-        return from_json(text)
+        return from_json(brace + rest)
     except (ValueError, RecursionError):
-        raise CommandRejected("it is text that is no JSON") from None
+        raise CommandRejected("it is text that is no JSON object") from None
 
 
 def is_id(text: Any) -> bool:
@@ -213,26 +227,33 @@ class Signer:
 
     def sign(self, message: Message) -> str:
         """Its signature."""
-        return self._signatures(message)[0]
+        return self._signatures(as_json(message.as_data()))[0]
 
-    def check(self, message: Message, signature: Any) -> None:
-        """Refuse what is not signed as it should be.
+    def check(self, text: str, signature: Any) -> None:
+        """Refuse the JSON of a message that is not signed as it should be.
 
         Raises:
-            CommandRejected: if it is unsigned, signed by somebody else, changed on the way, too old, or of the future.
+            CommandRejected: if it is unsigned, signed by somebody else, or was changed on the way.
         """
         from hmac import compare_digest
 
         if type(signature) is not str:
             raise CommandRejected("it is not signed")
         given = signature[:100].encode(errors="replace")
-        if not any([compare_digest(own.encode(), given) for own in self._signatures(message)]):
+        if not any([compare_digest(own.encode(), given) for own in self._signatures(text)]):
             raise CommandRejected("its signature is wrong")
-        if not -CLOCK_SKEW <= time() - message.sent <= self.max_age:
+
+    def check_age(self, sent: float) -> None:
+        """Refuse a message that was sent too long ago, or in the future.
+
+        Raises:
+            CommandRejected: if it was.
+        """
+        if not -CLOCK_SKEW <= time() - sent <= self.max_age:
             raise CommandRejected(f"it was not signed in the last {self.max_age:g} seconds")
 
-    def _signatures(self, message: Message) -> list[str]:
+    def _signatures(self, text: str) -> list[str]:
         import hmac
 
-        text = as_json(message.as_data()).encode()
-        return [hmac.new(key, text, "sha256").hexdigest() for key in self._keys]
+        signed = text.encode(errors="replace")
+        return [hmac.new(key, signed, "sha256").hexdigest() for key in self._keys]

@@ -19,6 +19,7 @@ from celery.result import AsyncResult
 
 import celery_polydatum  # noqa: F401 - adds the id of the user to what is sent by name
 from polydatum import Command, DataManager
+from polydatum.adapting import as_text
 from tests.servers.books import Books, Journal, eventually
 from tests.services import url_of
 from tests.workers import layer
@@ -262,8 +263,9 @@ class CommandSender(Sender):
         eventually(all_ended, "all commands come to their end", within=within)
 
     def deliver(self, message: object, key: str, **options: Any) -> AsyncResult[Any]:
-        """Send whatever may be the message of a command."""
-        return self.send("polydatum.run_command", message, task_id=key, **options)
+        """Send whatever may be the message of a command; a dict as it travels."""
+        travelling = as_text(message) if isinstance(message, dict) else message
+        return self.send("polydatum.run_command", travelling, task_id=key, **options)
 
     def close(self) -> None:
         self.manager.close()

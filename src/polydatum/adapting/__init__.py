@@ -12,7 +12,7 @@ with `StreamedBody`. What it owes its users beyond that:
 """
 
 from polydatum.inspection import tree
-from polydatum.messages import UserId
+from polydatum.messages import UserId, as_text
 from polydatum.pinging import PING_TIMEOUT
 from polydatum.retrying import is_transient
 from polydatum.unwinding import RollbackRule
@@ -50,6 +50,7 @@ __all__ = [
     "UserId",
     "admit_answer",
     "answer_for",
+    "as_text",
     "failures_logged",
     "find_manager",
     "find_rule",
