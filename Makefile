@@ -60,9 +60,9 @@ test: $(READY) ## Run the suite and measure the coverage of the core
 test-real: $(READY) ## Run the tests of real web servers, workers and browsers, which take minutes
 	@$(if $(ARGS),,POLYDATUM_TESTS=real) $(RUN) -m pytest $(PARALLEL) $(or $(ARGS),$(REAL))
 
-test-all: test-others test-real test ## Run every test, on every supported Python found on this machine
+test-all: test-others test-real test ## Run every test, and the suite on every supported Python found on this machine
 
-test-others: $(READY) # on all but the Python that `make test` uses
+test-others: $(READY) # the library's on all Pythons but the one of `make test`, which alone tests the examples
 	@own=$$($(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(SUPPORTED); do \
 	    [ "$$version" != "$$own" ] || continue; \
@@ -71,7 +71,7 @@ test-others: $(READY) # on all but the Python that `make test` uses
 	    fi; \
 	    echo "Python $$version: $$python"; \
 	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
-	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%)" \
+	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%) --ignore=tests/examples" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done
 
