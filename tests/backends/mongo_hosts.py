@@ -75,7 +75,8 @@ class MongoHost(BackendHost):
     def connections(self) -> tuple[int, int]:
         """SecantusDB tells no transactions; an open one would be a write conflict, see test_mongo_faults."""
         found = self.outside.admin.command("currentOp")["inprog"]
-        ours = [op for op in found if op["clientMetadata"].get("application", {}).get("name") == NAME]
+        # A connection that has not said hello yet has no metadata.
+        ours = [op for op in found if op.get("clientMetadata", {}).get("application", {}).get("name") == NAME]
         return sum(op["op"] not in ("hello", "ismaster") for op in ours), 0
 
     def fail(self, command: str, times: int, **data: Any) -> None:

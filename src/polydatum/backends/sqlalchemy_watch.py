@@ -55,7 +55,7 @@ class SessionWatch:
     def end(self) -> None:
         """The session has ended, but a connection that is not its own goes on."""
         for connection, name, listener in self._listening:
-            if not connection.closed:
+            if not connection.closed:  # pragma: no branch - unless a service has closed it
                 event.remove(connection, name, listener)
         self._listening.clear()
         if self._read_only:
