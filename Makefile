@@ -22,7 +22,7 @@ COVERAGE   := --cov --cov-report=term
 
 # Those that start web servers, workers and browsers as processes of their own, and therefore take minutes.
 CONDUIT    := tests/examples/conduit
-REAL       := tests/servers tests/truth tests/workers tests/load \
+REAL       := tests/servers tests/truth tests/workers tests/load tests/backends/test_kills.py tests/examples/test_shop_serve.py \
               $(CONDUIT)/test_servers.py $(CONDUIT)/test_demo.py $(CONDUIT)/test_pages_in_chromium.py
 
 # By module: the tests of one share its servers, and the examples of a page go on from each other.
