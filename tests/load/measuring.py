@@ -25,6 +25,13 @@ class Untrue(Exception):
     """The applications do not do the same, or not what they should: a figure would say nothing."""
 
 
+class Ports(NamedTuple):
+    """Where the two applications of a host are."""
+
+    ours: int
+    theirs: int
+
+
 class Load(NamedTuple):
     """How it is measured."""
 
@@ -72,39 +79,39 @@ def p99(seen: Slice) -> float:
     return seen.percentile(99)
 
 
-def measure(site: Site, endpoint: Endpoint, ports: tuple[int, int], load: Load) -> list[tuple[Slice, Slice]]:
+def measure(site: Site, endpoint: Endpoint, ports: Ports, load: Load) -> list[tuple[Slice, Slice]]:
     """Compare the answers, then drive both.
 
     Raises:
         Untrue: if the answers differ, one of them is an error, or a favourite was not kept.
     """
     _compare(site, endpoint, ports)
-    ours, theirs = ports
-    for port in ports:
-        _slice(site, endpoint, port, load)  # whatever is made at first is made
+    for side in Ports._fields:
+        _slice(site, endpoint, ports, side, load)  # whatever is made at first is made
     rounds = []
     for _ in range(load.rounds):
-        first, second, third, fourth = (_slice(site, endpoint, port, load) for port in (ours, theirs, theirs, ours))
+        turns = ("ours", "theirs", "theirs", "ours")
+        first, second, third, fourth = (_slice(site, endpoint, ports, side, load) for side in turns)
         rounds.append((first + fourth, second + third))
     return rounds
 
 
-def _compare(site: Site, endpoint: Endpoint, ports: tuple[int, int]) -> None:
+def _compare(site: Site, endpoint: Endpoint, ports: Ports) -> None:
     def answers(port: int) -> list[tuple[int, bytes]]:
         site.forget_favorites()
         return [generator.ask(port, request) for request in endpoint.requests[:SAMPLES]]
 
-    ours, theirs = map(answers, ports)
-    for answer, other in zip(ours, theirs, strict=True):
-        if answer[0] != 200 or answer != other:
-            raise Untrue(f"{endpoint.name}: ours is {answer}, theirs {other}")
+    for ours, theirs in zip(answers(ports.ours), answers(ports.theirs), strict=True):
+        if ours[0] != 200 or ours != theirs:
+            raise Untrue(f"{endpoint.name}: our answer is {ours}, theirs {theirs}")
 
 
-def _slice(site: Site, endpoint: Endpoint, port: int, load: Load) -> Slice:
+def _slice(site: Site, endpoint: Endpoint, ports: Ports, side: str, load: Load) -> Slice:
     site.forget_favorites()
+    port: int = getattr(ports, side)
     seen = load.drive(port, endpoint.requests, connections=load.connections, seconds=load.seconds)
     if seen.failures or not seen.answers:
-        raise Untrue(f"{endpoint.name}: {seen.failures} failures beside {seen.answers} answers")
+        raise Untrue(f"{endpoint.name}, {side}: {seen.failures} failures among {seen.answers} answers")
     if endpoint.writes and seen.answers > (kept := site.count_favorites()):
-        raise Untrue(f"{endpoint.name}: {seen.answers} answers, of which {kept} were kept")
+        raise Untrue(f"{endpoint.name}, {side}: {seen.answers} answers, of which {kept} were kept")
     return seen

@@ -6,22 +6,30 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.load.measuring import Ports
 from tests.load.site import SECRET
 from tests.soak.servers import Deployment, Server
 
 READY = "/api/articles"
-UVICORN = ("--no-access-log", "--log-level", "critical", "--port")
-GUNICORN = ("--worker-class", "gthread", "--log-level", "critical", "--no-control-socket", "--threads")
+UVICORN = ("--no-access-log", "--log-level", "error", "--port")
+GUNICORN = ("--worker-class", "gthread", "--log-level", "error", "--no-control-socket", "--threads")
+SHOWN = 3000
+"""Characters of what a server has printed that are shown if something goes wrong."""
 HOSTS = {"starlette": "uvicorn", "fastapi": "uvicorn", "flask": "gunicorn", "django": "gunicorn"}
 WIRINGS = ("polydatum", "hand")
 
 
 @contextmanager
-def both(host: str, url: str, folder: Path, *, threads: int) -> Iterator[tuple[int, int]]:
-    """The ports of a host's two applications, ours and theirs, over one database."""
+def both(host: str, url: str, folder: Path, *, threads: int) -> Iterator[Ports]:
+    """A host's two applications, over one database. An error inside gets a note of what their servers have printed."""
     with ExitStack() as stack:
-        ours, theirs = (stack.enter_context(_server(host, wiring, url, folder, threads)) for wiring in WIRINGS)
-        yield ours.port, theirs.port
+        servers = [stack.enter_context(_server(host, wiring, url, folder, threads)) for wiring in WIRINGS]
+        try:
+            yield Ports(*(server.port for server in servers))
+        except Exception as error:
+            for wiring, server in zip(WIRINGS, servers, strict=True):
+                error.add_note(f"{host}, {wiring}, has printed: {server.printed[-SHOWN:] or 'nothing'}")
+            raise
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.load import generator, report, wrk
-from tests.load.measuring import Load, Measured, Untrue, measure, rate
+from tests.load.measuring import Load, Measured, Ports, Untrue, measure, rate
 from tests.load.serving import both, only_answering
 from tests.load.site import Endpoint, Site, site_at
 from tests.load.slices import Slice
@@ -24,12 +24,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def ports(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+def ports(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
     with both("flask", site.url, tmp_path_factory.mktemp("flask"), threads=2) as ports:
         yield ports
 
 
-def test_each_endpoint_is_a_line_of_the_table(site: Site, ports: tuple[int, int]) -> None:
+def test_each_endpoint_is_a_line_of_the_table(site: Site, ports: Ports) -> None:
     found = [Measured("flask", "sqlite", one.name, measure(site, one, ports, SHORT)) for one in site.endpoints]
     lines = report.markdown(found).splitlines()
     assert [line.split(" | ")[2] for line in lines[2:]] == ["article list", "article", "favourite"]
@@ -37,27 +37,27 @@ def test_each_endpoint_is_a_line_of_the_table(site: Site, ports: tuple[int, int]
     assert site.count_favorites()
 
 
-def test_answers_that_differ_are_refused(site: Site, ports: tuple[int, int], tmp_path: Path) -> None:
+def test_answers_that_differ_are_refused(site: Site, ports: Ports, tmp_path: Path) -> None:
     with only_answering(tmp_path) as other, pytest.raises(Untrue, match="theirs"):
-        measure(site, site.endpoints[0], (ports[0], other), SHORT)
+        measure(site, site.endpoints[0], Ports(ports.ours, other), SHORT)
 
 
-def test_an_error_is_refused_although_both_give_it(site: Site, ports: tuple[int, int]) -> None:
+def test_an_error_is_refused_although_both_give_it(site: Site, ports: Ports) -> None:
     with pytest.raises(Untrue, match="404"):
         measure(site, Endpoint("nothing", [b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"]), ports, SHORT)
 
 
-def test_answers_that_leave_nothing_are_refused(site: Site, ports: tuple[int, int]) -> None:
+def test_answers_that_leave_nothing_are_refused(site: Site, ports: Ports) -> None:
     reading = site.endpoints[1]._replace(writes=True)
     with pytest.raises(Untrue, match="of which 0 were kept"):
         measure(site, reading, ports, SHORT)
 
 
 @pytest.mark.skipif(not wrk.is_there(), reason="wrk is not installed")
-def test_wrk_sends_the_same(site: Site, ports: tuple[int, int]) -> None:
+def test_wrk_sends_the_same(site: Site, ports: Ports) -> None:
     favorite = site.endpoints[-1]
     site.forget_favorites()
-    seen = wrk.drive(ports[0], favorite.requests, connections=2, seconds=1)
+    seen = wrk.drive(ports.ours, favorite.requests, connections=2, seconds=1)
     assert not seen.failures
     assert 0 < seen.answers <= site.count_favorites()
     assert seen.percentile(99) > 0
