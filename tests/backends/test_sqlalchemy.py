@@ -564,6 +564,39 @@ class TestSession:
         finally:
             server.ask(f"DROP TABLE {table}")
 
+    @on(SQLITE[0])
+    def test_an_error_of_the_commit_itself_over_a_variant_of_an_engine_in_use(self, host: Any) -> None:
+        """One COMMIT was sent, however many engines tell of it."""
+        engine = host.backend().connect()
+        event.listen(engine, "connect", lambda connection, record: connection.execute("PRAGMA foreign_keys = ON"))
+        for used in (engine, engine.execution_options(logging_token="variant")):
+            dm: DataManager[Any, Any] = DataManager()
+            dm.register_resources(db=SQLAlchemyBackend(used))
+            with pytest.raises(IntegrityError):
+                with dm.context() as ctx:
+                    reference = "REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED"
+                    ctx.db.execute(text("CREATE TABLE parents (id INTEGER PRIMARY KEY)"))
+                    ctx.db.execute(text(f"CREATE TABLE children (parent INTEGER {reference})"))
+                    ctx.db.execute(text("INSERT INTO children VALUES (1)"))
+            assert ctx.outcome == "rolled_back"
+            dm.close()
+        engine.dispose()
+
+    @on(SQLITE[0])
+    def test_a_session_of_ones_own_on_the_same_engine_is_its_owners(self, host: Any) -> None:
+        dm: DataManager[Any, Any] = DataManager()
+        dm.register_resources(db=host.backend())
+        with dm.context() as ctx:
+            ctx.db.execute(text("CREATE TABLE own (name TEXT)"))
+        with Session(dm.get_client("db")) as session:
+            session.execute(text("INSERT INTO own VALUES ('rolled back')"))
+            session.rollback()
+            session.execute(text("INSERT INTO own VALUES ('kept')"))
+            session.commit()
+        with dm.context() as ctx:
+            assert ctx.db.scalars(text("SELECT name FROM own")).all() == ["kept"]
+        dm.close()
+
     @scenario()
     async def test_an_error_of_a_flush_in_the_commit(self, bench: Bench) -> None:
         """Of an object that a listener adds: the COMMIT was not sent."""
