@@ -15,15 +15,17 @@ _ROUTINES: tuple[type, ...] = (
     staticmethod,
     classmethod,
 )
+_NO_INSTANCES = (type, *_ROUTINES)  # tuples made once: what is asked here is asked for each transaction
+_BOUND = (MethodType, partial)
 
 
 def unwrapped(target: Any) -> Any:
     """The function that runs when ``target`` is called: below partials and ``__call__``, never through ``__wrapped__``."""
     while isinstance(target, partial):
         target = target.func
-    if not isinstance(target, (type, *_ROUTINES)) and callable(target):
+    if not isinstance(target, _NO_INSTANCES) and callable(target):
         target = type(target).__call__
-    while isinstance(target, MethodType | partial):
+    while isinstance(target, _BOUND):
         target = target.__func__ if isinstance(target, MethodType) else target.func
     return target
 
@@ -46,8 +48,11 @@ def is_async_generator_function(target: Any) -> bool:
 def is_coroutine_function(target: Any) -> bool:
     """Whether calling it makes a coroutine; functions marked as such by ``inspect`` or ``asyncio`` count."""
     function = unwrapped(target)
-    marks = ("_is_coroutine_marker", "_is_coroutine")  # of inspect, since Python 3.12, and of asyncio, before
-    return _has_flag(function, _COROUTINE) or any(hasattr(function, mark) for mark in marks)
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & _COROUTINE:
+        return True
+    # The marks of inspect, since Python 3.12, and of asyncio, before.
+    return hasattr(function, "_is_coroutine_marker") or hasattr(function, "_is_coroutine")
 
 
 def is_routine(target: Any) -> bool:

@@ -208,7 +208,8 @@ class RegisteredResource:
     def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
         transaction = transaction_of(value, handle)
         if transaction is not None:
-            refused = self._refused_transaction(owner, transaction)
+            judged = type(handle) is Judged and handle.kind is TRANSACTION
+            refused = None if judged else self._refused_transaction(owner, transaction)
             if refused is not None:
                 try:
                     self.end_step(owner, handle).call(refused)
