@@ -63,7 +63,7 @@ class SessionWatch:
         self._told_by.clear()
         if self._read_only:
             for connection, begun in self._begun.items():
-                if not connection.closed:
+                if not connection.closed:  # pragma: no branch - unless a service has closed it
                     begun.allow_writes()
         self._begun.clear()
 
