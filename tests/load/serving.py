@@ -28,7 +28,8 @@ def both(host: str, url: str, folder: Path, *, threads: int) -> Iterator[Ports]:
             yield Ports(*(server.port for server in servers))
         except Exception as error:
             for wiring, server in zip(WIRINGS, servers, strict=True):
-                error.add_note(f"{host}, {wiring}, has printed: {server.printed[-SHOWN:] or 'nothing'}")
+                state = "runs" if server.exit_code is None else f"has ended with {server.exit_code}"
+                error.add_note(f"{host}, {wiring}, {state}, and has printed: {server.printed[-SHOWN:] or 'nothing'}")
             raise
 
 

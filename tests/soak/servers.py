@@ -95,6 +95,11 @@ class Server:
     def printed(self) -> str:
         return self._printed.read_text(errors="replace")
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it has ended; None while it runs."""
+        return self._process.poll()
+
     def complaints(self) -> list[str]:
         """What it has printed that nobody asked for, and that it did not end in time."""
         late = [f"it had not ended {STOP:.0f} s after SIGTERM"] if self._is_late else []
