@@ -62,7 +62,7 @@ test-real: $(READY) ## Run the tests of real web servers, workers and browsers, 
 
 test-all: test-others test-real test ## Run every test, and the suite on every supported Python found on this machine
 
-test-others: $(READY) # the library's on all Pythons but the one of `make test`, which alone tests the examples
+test-others: $(READY) # on all but the Python of `make test`, which alone tests the examples and has the faults of servers
 	@own=$$($(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(SUPPORTED); do \
 	    [ "$$version" != "$$own" ] || continue; \
@@ -71,7 +71,7 @@ test-others: $(READY) # the library's on all Pythons but the one of `make test`,
 	    fi; \
 	    echo "Python $$version: $$python"; \
 	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
-	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%) --ignore=tests/examples" \
+	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%) --ignore=tests/examples --ignore-glob=tests/backends/*_faults.py" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done
 
