@@ -123,9 +123,7 @@ class DeliverOutbox(CeleryTask):
             Exception: what the database raises.
         """
         manager = Configuration.read(self.app).data_manager
-        outbox = manager.dispatch.outbox
-        if outbox is None:
-            raise ConfigurationError("no outbox: pass one to dm.register_command_queue(..., outbox=...)")
+        outbox = manager.dispatch.require_outbox()
         sent = 0
         while batch := outbox.deliver(manager, limit):
             sent += batch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -15,7 +16,7 @@ from .callables import is_coroutine_function
 from .errors import AsyncResourceError, CommandNotAllowed, ConfigurationError, InvalidCommandArguments, UnknownCommand
 from .messages import arguments_as_json, from_json
 from .paths import split_path
-from .services import Service, nested_services, public_methods
+from .services import Service, methods_below
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -239,26 +240,20 @@ class CommandRegistry:
     """The commands of a DAL, built once, when its services are composed."""
 
     def __init__(self, dal: Any) -> None:
+        import inspect  # here, not above: it costs more than all of polydatum, and many have no commands
+
         self._by_path: dict[str, RegisteredCommand] = {}
         self._by_method: dict[Any, RegisteredCommand] = {}
         self._others: set[str] = set()
-        self._add(dal, dal, "")
-
-    def _add(self, holder: Any, shown: Any, prefix: str) -> None:
-        """Add what is below a service or DAL; ``shown`` is the same with middleware."""
-        import inspect  # here, not above: it costs more than all of polydatum, and many have no commands
-
-        for name, service in nested_services(holder):
-            for method, function in public_methods(service).items():
-                path = f"{prefix}{name}.{method}"
-                if not is_command(function):
-                    self._others.add(path)
-                    continue
-                bound = getattr(service, method)
-                signature = inspect.signature(bound)
-                registered = RegisteredCommand(path, getattr(shown, name), signature, is_coroutine_function(bound))
-                self._by_path[path] = self._by_method[bound] = registered
-            self._add(service, getattr(shown, name), f"{prefix}{name}.")
+        for path, service, function in methods_below(dal):
+            if not is_command(function):
+                self._others.add(path)
+                continue
+            where, _, method = path.rpartition(".")
+            bound = getattr(service, method)
+            shown = attrgetter(where)(dal)  # with its middleware
+            registered = RegisteredCommand(path, shown, inspect.signature(bound), is_coroutine_function(bound))
+            self._by_path[path] = self._by_method[bound] = registered
 
     def at(self, method: Any) -> RegisteredCommand:
         """The command that is a method of a service.

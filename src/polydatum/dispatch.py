@@ -116,6 +116,16 @@ class Dispatch:
         self.inbox = inbox
         self._signer = signer
 
+    def require_outbox(self) -> Outbox:
+        """The outbox.
+
+        Raises:
+            ConfigurationError: if there is none.
+        """
+        if self.outbox is None:
+            raise ConfigurationError("no outbox: pass one to dm.register_command_queue(..., outbox=...)")
+        return self.outbox
+
     # --- Here ---------------------------------------------------------------------------------------------------------
 
     def send(self, command: Command[Any], message_id: str | None, options: Mapping[str, Any]) -> Any:
@@ -147,14 +157,13 @@ class Dispatch:
             deliver = self.adeliver if context._is_async else self.deliver
             context.on_commit(partial(deliver, message, options))
             return message.id
-        if self.outbox is None:
-            raise ConfigurationError("no outbox: pass one to dm.register_command_queue(..., outbox=...)")
+        outbox = self.require_outbox()
         if context.read_only:
             raise ReadOnlyError("outbox", "a command to keep")
         fault = fault_of(dict(options))
         if fault is not None:
             raise InvalidCommandArguments(command.path, f"an option for the queue {fault}")
-        context.before_commit(self.outbox.writing(context, message, options))
+        context.before_commit(outbox.writing(context, message, options))
         return message.id
 
     def _message(self, command: Command[Any], message_id: str | None, options: Mapping[str, Any]) -> Message:

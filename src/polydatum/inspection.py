@@ -15,7 +15,7 @@ from .errors import InvalidMiddlewareError
 from .kinds import ASYNC_GENERATOR, GENERATOR
 from .middleware import ContextMiddleware, MethodMiddleware, compose
 from .resources import VALUE, RegisteredResource
-from .services import Service, nested_services, public_methods
+from .services import Service, methods_below, nested_services, public_methods
 
 
 class Problem(NamedTuple):
@@ -130,19 +130,12 @@ def problems(
             found += _unguarded(f"context middleware {middleware.name!r}", middleware.factory)
     chain = tuple(method_middleware)
     if chain:
-        for path, method in _methods(services.items(), ""):
+        for path, service, _ in methods_below(dal):
             try:
-                compose(chain, method, path, lambda: None)
+                compose(chain, getattr(service, path.rpartition(".")[2]), path, lambda: None)
             except InvalidMiddlewareError as error:
                 found.append(Problem("mismatched-middleware", f"method {path!r}", str(error)))
     return found
-
-
-def _methods(services: Iterable[tuple[str, Service[Any]]], prefix: str) -> Iterable[tuple[str, Any]]:
-    for name, service in services:
-        for method in public_methods(service):
-            yield f"{prefix}{name}.{method}", getattr(service, method)
-        yield from _methods(nested_services(service), f"{prefix}{name}.")
 
 
 def _unguarded(subject: str, factory: Any) -> list[Problem]:

@@ -101,14 +101,13 @@ def arguments_as_json(path: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     Raises:
         InvalidCommandArguments: if they are not JSON, or exceed a limit.
     """
+    if fault_of([args, kwargs], depth=-1) is None:
+        return as_json([args, kwargs])
     for name, value in [*enumerate(args, start=1), *kwargs.items()]:
         fault = fault_of(value)
         if fault is not None:
             raise InvalidCommandArguments(path, f"argument {shown(name)} {fault}")
-    text = as_json([args, kwargs])
-    if len(text) > MAX_BYTES:
-        raise InvalidCommandArguments(path, f"its arguments are larger than {MAX_BYTES} bytes")
-    return text
+    raise InvalidCommandArguments(path, f"its arguments are larger than {MAX_BYTES} bytes")
 
 
 class Message(NamedTuple):

@@ -247,3 +247,11 @@ def public_methods(service: Any) -> dict[str, Any]:
             else:
                 found.pop(name, None)
     return found
+
+
+def methods_below(holder: Any, prefix: str = "") -> Iterator[tuple[str, Service[Any], Any]]:
+    """All public methods below a service or DAL: the path, the service, and what its class has there."""
+    for name, service in nested_services(holder):
+        for method, function in public_methods(service).items():
+            yield f"{prefix}{name}.{method}", service, function
+        yield from methods_below(service, f"{prefix}{name}.")
