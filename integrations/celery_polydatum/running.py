@@ -8,13 +8,18 @@ comes when the result is stored.
 from __future__ import annotations
 
 import functools
+import logging
+import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
-from celery.exceptions import Reject
+from celery.exceptions import Reject, Retry
 
 from celery_polydatum.progress import TaskProgress
 from polydatum import Context
+
+logger = logging.getLogger("polydatum")
 
 _RUN = "polydatum_run"
 """The attribute of a task's request that holds its `TaskRun`, while the context is there."""
@@ -64,6 +69,26 @@ def current_run(task: Any) -> TaskRun | None:
     """What a task runs in, if its context is open."""
     task_run: TaskRun | None = vars(task.request).get(_RUN)
     return task_run if task_run is not None and task_run.context.state == "open" else None
+
+
+def send_retry(task: Any, send: Callable[[], object]) -> object:
+    """Send the message of a retry, once the result backend says RETRY.
+
+    Celery stores that afterwards: in the place of the result, if another worker has come to the end by then. With a delay of
+    zero, which ``retry_backoff`` gives at times, whoever waits for the task would wait for ever.
+    """
+    error = sys.exception()
+    if error is None or task.ignore_result or task.request.ignore_result:
+        return send()
+    reason = error.exc if isinstance(error, Retry) else error
+    try:
+        task.backend.mark_as_retry(task.request.id, reason, traceback.format_exc(), request=task.request)
+    except Exception:
+        logger.warning("Task %s: RETRY could not be stored before the retry is sent", task.request.id, exc_info=True)
+        return send()  # and Celery tries to store it
+    sent = send()
+    task.request.ignore_result = True  # of this attempt, from here on
+    return sent
 
 
 class TaskRun:

@@ -11,7 +11,7 @@ from celery import Celery, Task
 from celery.exceptions import Ignore
 
 from celery_polydatum.configuration import CheckConfiguration, Configuration
-from celery_polydatum.running import ContextRun, current_run
+from celery_polydatum.running import ContextRun, current_run, send_retry
 from celery_polydatum.senders import sent_by, task_facts, with_sender
 from polydatum import DataManager, NoActiveContextError
 from polydatum.adapting import AdapterMissingError
@@ -121,10 +121,13 @@ class PolydatumTask(CeleryTask):
         """Send the task, as Celery does, with the id of the user of the current context."""
         options["headers"] = with_sender(options.get("headers"), self.polydatum_configuration)
         send = partial(super().apply_async, args, kwargs, task_id, *more, **options)
-        run = current_run(self)
-        if run is None or task_id is None or task_id != self.request.id:
+        if task_id is None or task_id != self.request.id or not options.get("retries"):
             return send()
-        run.send_retry = send
+        retry = partial(send_retry, self, send)
+        run = current_run(self)
+        if run is None:
+            return retry()
+        run.send_retry = retry
         return self.AsyncResult(task_id)
 
     def apply(self, *args: Any, **options: Any) -> Any:

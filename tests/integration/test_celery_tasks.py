@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +120,54 @@ def test_54_a_retry_is_sent_when_all_has_been_rolled_back(shop: Shop, app: Celer
     assert message.decode()[:2] == [[], {"name": "tea"}]
 
 
+@pytest.mark.parametrize("how", ["by itself", "by autoretry_for"])
+def test_54_a_retry_that_ends_at_once_is_the_result(shop: Shop, app: Celery, monkeypatch: Any, how: str) -> None:
+    """Celery stores RETRY when it has sent the message; another worker may be done by then."""
+    options = {} if how == "by itself" else {"autoretry_for": (OSError,), "retry_backoff": False}
+
+    @app.task(name="again", bind=True, default_retry_delay=0, **options)
+    def again(self: Any) -> None:
+        if self.request.retries:
+            raise LookupError("gone for good")
+        if how == "by itself":
+            raise self.retry(exc=OSError("gone"))
+        raise OSError("gone")
+
+    seen: list[Any] = []
+    task_id = f"at once, {how}"
+
+    def send_task(*args: Any, **options: Any) -> None:
+        waiting = app.AsyncResult(task_id)
+        seen.append((waiting.state, repr(waiting.result), "OSError" in str(waiting.traceback)))
+        in_another_worker = threading.Thread(target=work, args=(again,), kwargs={"id": task_id, "retries": 1})
+        in_another_worker.start()
+        in_another_worker.join()
+
+    monkeypatch.setattr(app, "send_task", send_task)
+    ended = work(again, id=task_id)
+    assert seen == [("RETRY", "OSError('gone')", True)]
+    assert (ended.state, repr(ended.result)) == ("FAILURE", "LookupError('gone for good')")
+
+
+def test_54_a_retry_is_sent_though_its_state_cannot_be_stored(
+    shop: Shop, app: Celery, monkeypatch: Any, caplog: Any
+) -> None:
+    @app.task(name="again", bind=True)
+    def again(self: Any) -> None:
+        raise self.retry(countdown=0)
+
+    tries = iter([ConnectionRefusedError("the result backend is down")])
+
+    def store_result(*args: Any, **options: Any) -> None:
+        for error in tries:
+            raise error
+
+    monkeypatch.setattr(app.backend, "store_result", store_result)
+    work(again)
+    assert len(sent(app)) == 1
+    assert "RETRY could not be stored" in caplog.text
+
+
 def test_54_a_retry_that_cannot_be_sent_rejects_the_task(shop: Shop, app: Celery, monkeypatch: Any) -> None:
     @app.task(name="again", bind=True)
     def again(self: Any) -> None:
@@ -129,7 +178,8 @@ def test_54_a_retry_that_cannot_be_sent_rejects_the_task(shop: Shop, app: Celery
         raise ConnectionRefusedError
 
     monkeypatch.setattr(app, "send_task", no_broker)
-    assert work(again, on_reject=no_broker).state == "PENDING"
+    ended = work(again)
+    assert ended.state == "RETRY"
     assert "db saw Retry" in shop.log
 
 
