@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
+from traceback import format_exception_only
 
 import pytest
 
@@ -67,8 +68,8 @@ def main() -> int:
     problem = None
     try:
         found.extend(run(chosen.app or list(HOSTS), chosen.database or DATABASES, load))
-    except Untrue as untrue:
-        problem = "\n".join([f"PROBLEM {untrue}", *untrue.__notes__])
+    except (Untrue, RuntimeError) as error:  # the latter: a server does not start
+        problem = "PROBLEM " + "".join(format_exception_only(error))
     print(report.markdown(found))
     print(
         f"\n{chosen.connections} connections, {chosen.rounds} rounds of four slices of {chosen.seconds:g} s, "

@@ -10,7 +10,7 @@ import pytest
 
 from tests.load import generator, report, wrk
 from tests.load.measuring import Load, Measured, Ports, Untrue, measure, rate
-from tests.load.serving import both, only_answering
+from tests.load.serving import HOSTS, both, only_answering
 from tests.load.site import Endpoint, Site, site_at
 from tests.load.slices import Slice
 
@@ -29,8 +29,10 @@ def ports(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port
         yield ports
 
 
-def test_each_endpoint_is_a_line_of_the_table(site: Site, ports: Ports) -> None:
-    found = [Measured("flask", "sqlite", one.name, measure(site, one, ports, SHORT)) for one in site.endpoints]
+@pytest.mark.parametrize("host", HOSTS)
+def test_each_endpoint_is_a_line_of_the_table(site: Site, tmp_path: Path, host: str) -> None:
+    with both(host, site.url, tmp_path, threads=2) as ports:
+        found = [Measured(host, "sqlite", one.name, measure(site, one, ports, SHORT)) for one in site.endpoints]
     lines = report.markdown(found).splitlines()
     assert [line.split(" | ")[2] for line in lines[2:]] == ["article list", "article", "favourite"]
     assert all(one.ours.answers and one.theirs.answers for one in found)

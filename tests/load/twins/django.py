@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import URLPattern, path
 from django.views import View
 
 from example_apps.conduit.hosts import django as host
@@ -58,6 +58,7 @@ handler404 = host.handler404
 urlpatterns = [
     path(str(pattern.pattern), OURS.get(pattern.callback.view_class.__name__, pattern.callback))
     for pattern in host.urlpatterns
+    if isinstance(pattern, URLPattern)  # the pages, which are included, are another's
 ]
 
 
