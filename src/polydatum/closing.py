@@ -1,7 +1,7 @@
 """The end of a Context whose close is claimed: clean, or by the policy.
 
-The *clean* paths, spelled out for speed, know no hooks, vetoes or transactions, and hand the rest over to the policy in
-`polydatum.settling` the moment anything is out of the ordinary. The fault-injection tests hold both to be equal.
+The *clean* paths, spelled out for speed, know no hooks and no vetoes, and no transaction but a single one, and hand the rest
+over to the policy in `polydatum.settling` the moment anything is out of the ordinary. The fault-injection tests hold both to be equal.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, TypeAlias
 
-from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, is_rethrown
+from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, is_async_transaction, is_rethrown
 from .opening import CLOSED, opening_of
-from .outcome import COMMITTED, Outcome, committed_with, rolled_back_by
+from .outcome import COMMIT, COMMITTED, Outcome, committed_with, rolled_back_by
 from .owner import enter_unwinding, leave_unwinding
 from .resources import RegisteredResource
-from .settling import Runner, aclose_by_policy, close_by_policy, report_slow
+from .settling import Runner, aclose_by_policy, close_by_policy, refuse_awaitable, report_slow
 from .shield import AsyncioShield, current_anyio_scope, is_cancelled
-from .unwinding import Unwinding
+from .unwinding import Unwinding, transaction_step
 
 Ending: TypeAlias = "Outcome | Coroutine[Any, Any, Outcome]"
 """How a context ended; of an async one perhaps what has to be awaited for it."""
@@ -42,8 +42,7 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
         elif (
             exc is None
             and (status is None or status < 400)
-            and context._wishes is None  # `is_plain`, spelled out
-            and context._transactions is None
+            and context._wishes is None
             and not context._settles
         ):
             ending = _close_middleware(context, status)
@@ -51,13 +50,22 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
 
 
 def is_plain(context: Any) -> bool:
-    """Whether nothing but middleware and resources takes part in the end, under the plain rule."""
+    """Whether nothing but middleware, resources and one transaction takes part in the end, under the plain rule."""
     return (
         context._wishes is None
-        and context._transactions is None
+        and (context._transactions is None or _commits_alone(context))
         and not context._settles
         and (not context._under_way or opening_of(context._under_way, context) is None)
     )
+
+
+def _commits_alone(context: Any) -> bool:
+    """Whether a sync context has one transaction, whose commit decides."""
+    transactions = context._transactions
+    if len(transactions) > 1 or context._home is not None:
+        return False
+    transaction = transactions[0][1]
+    return transaction.kind == "authority" and not is_async_transaction(transaction)
 
 
 def _close_middleware(context: Any, status: int | None) -> Ending:
@@ -90,15 +98,20 @@ def _close_middleware(context: Any, status: int | None) -> Ending:
 def close_clean(
     context: Any, status: int | None, kept: bool = False, scope: Any = None, shield: AsyncioShield | None = None
 ) -> Ending:
-    """Nothing was raised, and only resources are left: each is resumed. ``kept``: something has committed before.
+    """Nothing was raised, and only resources are left: the transaction commits, each is resumed.
 
-    In an async context steps are driven by hand, as most never suspend; `_aclose_clean` goes on from one that does.
-    ``scope``: the anyio scope around it all.
+    ``kept``: something has committed before. In an async context steps are driven by hand, as most never suspend;
+    `_aclose_clean` goes on from one that does. ``scope``: the anyio scope around it all.
     """
     opened = context._opened
     if opened:
         part = handle = None
         unwinding: Unwinding | None = None
+        if context._transactions is not None:
+            unwinding = _commit(context, status, kept)
+            if unwinding is not None:
+                return _by_policy(context, unwinding, shield)
+            kept = True
         limit = context._limit
         started = monotonic()
         try:
@@ -144,9 +157,7 @@ def close_clean(
         except BaseException as error:
             unwinding = _surprised(context, status, kept, part, handle, error)
         if unwinding is not None:
-            if context._home is None:
-                return close_by_policy(context, unwinding, decided=True)
-            return aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
+            return _by_policy(context, unwinding, shield)
     outcome = COMMITTED
     if status is not None:
         outcome = context._outcome = committed_with(status)
@@ -154,6 +165,35 @@ def close_clean(
     if context._closers_waiting is not None:
         context._wake_closers()
     return outcome
+
+
+def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
+    """The transaction prepares and commits; if that fails, or has to wait, the policy for the rest."""
+    context._seal()
+    if context._under_way and opening_of(context._under_way, context) is not None:
+        return _surprised(context, status, kept)
+    name, transaction = context._transactions[0]
+    for verb, call in (("preparing", transaction.prepare), ("committing", transaction.commit)):
+        started = monotonic()
+        try:
+            answer = call()
+            if answer is not None:
+                refuse_awaitable(answer, transaction_step(verb, name, call).where)
+        except BaseException as error:
+            unwinding = _surprised(context, status, kept)
+            unwinding.failed(transaction_step(verb, name, call, rank=COMMIT, commits=verb == "committing"), error)
+            return unwinding
+        seconds = monotonic() - started
+        if seconds > context._limit:
+            report_slow(transaction_step(verb, name, call).where, seconds, context._limit)
+    context._transactions = None
+    return None
+
+
+def _by_policy(context: Any, unwinding: Unwinding, shield: AsyncioShield | None) -> Ending:
+    if context._home is None:
+        return close_by_policy(context, unwinding, decided=True)
+    return aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
 
 
 def close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
@@ -207,7 +247,10 @@ def _surprised(
     unwinding.middleware_has_begun = True
     if error is not None:
         is_resource = isinstance(part, RegisteredResource)
-        step = part.end_step(context, handle) if is_resource else part.end_step(handle, commits=may_commit)
+        if is_resource:
+            step = part.end_step(context, handle, quiet=part.is_transaction(handle))
+        else:
+            step = part.end_step(handle, commits=may_commit)
         unwinding.failed(step, error)
     unwinding.notice_late_veto()
     return unwinding

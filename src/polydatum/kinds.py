@@ -7,11 +7,12 @@ cause. Which order things end in, and whose error wins, is not decided here but 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from .callables import is_async_generator_function, is_coroutine_function, is_generator_function
 from .errors import YieldedTwiceError
-from .transactions import value_of
+from .transactions import AsyncTransaction, Transaction, value_of
 
 NOTHING: Any = object()
 """What ``next`` gives for a generator that has ended: told apart from every value, at no cost on the good path."""
@@ -220,6 +221,8 @@ def looks_transactional(value: Any) -> bool:
 
 
 TRANSACTION_STEPS = ("prepare", "commit", "rollback", "close")
+_BASES = (Transaction, AsyncTransaction)
+"""Of most transactions: these have all the steps, and what those are is told by the class."""
 
 
 def is_transactional(value: Any) -> bool:
@@ -234,7 +237,9 @@ def is_transactional(value: Any) -> bool:
     return (
         type(kind) is str
         and kind in TRANSACTION_KINDS
-        and any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
+        and (
+            isinstance(value, _BASES) or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
+        )
     )
 
 
@@ -247,12 +252,21 @@ def transaction_of(value: Any, handle: Any) -> Any:
 
 def missing_steps(transaction: Any) -> list[str]:
     """What a transactional object lacks of the protocol."""
+    if isinstance(transaction, _BASES):
+        return []
     return [step for step in TRANSACTION_STEPS if not callable(getattr(transaction, step, None))]
 
 
 def is_async_transaction(transaction: Any) -> bool:
     """Whether steps of a transactional object have to be awaited."""
+    if isinstance(transaction, _BASES):
+        return _has_async_steps(type(transaction))
     return any(is_coroutine_function(getattr(transaction, step)) for step in TRANSACTION_STEPS)
+
+
+@lru_cache(maxsize=128)
+def _has_async_steps(transaction_class: type) -> bool:
+    return any(is_coroutine_function(getattr(transaction_class, step)) for step in TRANSACTION_STEPS)
 
 
 def kind_of(factory: Any) -> Kind | None:

@@ -76,11 +76,19 @@ def _take_all(unwinding: Unwinding, steps: Iterator[Step]) -> None:
     """Take the steps of a sync context; what turns out to be async cannot be awaited there, and has failed."""
     step = _take(unwinding, steps)
     while step is not None:
-        unawaited = step.call(unwinding.cause)
-        if hasattr(unawaited, "close"):
-            unawaited.close()
-        unwinding.failed(step, AsyncResourceError(step.where, "gave an awaitable, which a sync context cannot await"))
+        try:
+            refuse_awaitable(step.call(unwinding.cause), step.where)
+        except AsyncResourceError as error:
+            unwinding.failed(step, error)
         step = _take(unwinding, steps)
+
+
+def refuse_awaitable(answer: Any, where: str) -> None:
+    """Refuse what a step has given, if it would have to be awaited."""
+    if isinstance(answer, Awaitable):
+        if hasattr(answer, "close"):
+            answer.close()
+        raise AsyncResourceError(where, "gave an awaitable, which a sync context cannot await")
 
 
 # --- Async -------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from weakref import WeakSet
 
-from sqlalchemy import Connection, ExceptionContext, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError
 
 from polydatum.backends.postgresql import (
@@ -21,6 +22,10 @@ from polydatum.backends.postgresql import (
 from polydatum.backends.sqlalchemy_sqlite import begins_transactions
 from polydatum.errors import ConfigurationError, shown
 from polydatum.retrying import MARIADB_ROLLED_BACK
+
+
+_listened_to: WeakSet[Engine] = WeakSet()
+"""To ask SQLAlchemy whether it is listened to takes longer than to begin the transaction."""
 
 
 class Begun:
@@ -36,8 +41,9 @@ class Begun:
         self.savepoint = connection.get_nested_transaction()
         self.joins = joins or self.savepoint is not None
         engine = connection.engine
-        if not event.contains(engine, "handle_error", type(self).note_error):
+        if engine not in _listened_to:
             event.listen(engine, "handle_error", type(self).note_error)
+            _listened_to.add(engine)
 
     @staticmethod
     def note_error(context: ExceptionContext) -> None:
@@ -185,7 +191,8 @@ class SQLite(Begun):
 
     def __init__(self, connection: Connection, *, joins: bool) -> None:
         super().__init__(connection, joins=joins)
-        self._changes: int = self.driver_connection.total_changes
+        self._driver = self.driver_connection  # for as long as the connection is not invalidated
+        self._changes: int = self._driver.total_changes
 
     @staticmethod
     def note_error(context: ExceptionContext) -> None:
@@ -204,7 +211,7 @@ class SQLite(Begun):
 
     def is_autocommit(self) -> bool:
         """Unless a BEGIN was sent, which the driver leaves to others then."""
-        driver = self.driver_connection
+        driver = self._driver
         begins_none = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
         return super().is_autocommit() or (begins_none and not driver.in_transaction)
 
@@ -220,7 +227,7 @@ class SQLite(Begun):
     def is_dead(self) -> bool:
         """A full disk and some other errors roll back, too; seen if it began by our BEGIN."""
         return super().is_dead() or (
-            begins_transactions(self.connection.engine) and not self.driver_connection.in_transaction
+            begins_transactions(self.connection.engine) and not self._driver.in_transaction
         )
 
     def wrote(self) -> bool:

@@ -7,7 +7,7 @@ Neither can be forbidden, so both are seen: on the session's connections, in the
 from __future__ import annotations
 
 from collections.abc import Callable
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
@@ -188,11 +188,15 @@ _LISTENERS: dict[str, Callable[..., None]] = {
 }
 
 
+_listened_to: WeakSet[Engine] = WeakSet()
+
+
 def _listen(engine: Engine) -> None:
     """Listen to the connections of an engine; it may be a variant of one that is listened to, so they may be told twice."""
-    if not event.contains(engine, "commit", _note_commit):  # the last one: then all are there
+    if engine not in _listened_to:
         for name, listener in _LISTENERS.items():
-            event.listen(engine, name, listener)
+            event.listen(engine, name, listener)  # does nothing if it listens already
+        _listened_to.add(engine)  # the last step: then all are there, whichever thread has added them
 
 
 def _says_yes(question: Callable[[], bool]) -> bool:
