@@ -31,7 +31,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument(
-        "--check", action="store_true", help=f"fail if a row is over its budget by more than {SLACK - 1:.0%}"
+        "--check", action="store_true", help=f"fail if a row is over its budget by more than {SLACK - 1:.0%}%"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results as JSON")
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the results as Markdown tables")
