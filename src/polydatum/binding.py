@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from .callables import is_coroutine_function, name_of
 from .errors import ConfigurationError
+from .opening import enter_opening, openings_here
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +38,9 @@ def bind(fn: Callable[P, T]) -> Callable[P, T]:
     if is_coroutine_function(fn):
         raise ConfigurationError(f"bind() is for threads; {name_of(fn)!r} is async, and its task inherits the context")
     here = copy_context()
+    opening = openings_here()
+    if opening:  # whoever waits for that thread runs in them
+        here.run(enter_opening, opening)
 
     @wraps(fn)
     def bound(*args: P.args, **kwargs: P.kwargs) -> T:

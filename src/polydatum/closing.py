@@ -39,12 +39,7 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
                     ending = close_clean(context, status)
             elif isinstance(exc, Exception):
                 ending = close_raised(context, exc, status)
-        elif (
-            exc is None
-            and (status is None or status < 400)
-            and context._wishes is None
-            and not context._settles
-        ):
+        elif exc is None and (status is None or status < 400) and context._wishes is None and not context._settles:
             ending = _close_middleware(context, status)
     return ending or close_by_policy(context, Unwinding(context, exc, status))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from threading import get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 from weakref import WeakSet
@@ -355,7 +356,7 @@ class Context(ResourceOwner):
         frames: list[Any] = []
         self._frames = frames
         name = None
-        mine, token = self._begin_set_up()
+        mine = self._begin_set_up(get_ident())
         try:
             self._setup_hook()
             if self._wishes is not None:
@@ -376,18 +377,19 @@ class Context(ResourceOwner):
             self._admit("the context")  # somebody else may have closed it meanwhile
         except BaseException as error:
             try:
-                if self._set_up_failed(mine, token):
+                if self._set_up_failed(mine):
                     settling.close_by_policy(self, Unwinding.of_failed_open(self, error, name), decided=True)
             finally:
                 self.leave()
             raise  # whatever the others made of it: a context that did not open is always an error
-        self._end_set_up(mine, token)
+        release(self, mine)
 
     async def _aset_up(self) -> None:
         frames: list[Any] = []
         self._frames = frames
         name = None
-        mine, token = self._begin_set_up()
+        mine = self._begin_set_up(current_opening())
+        token = enter_opening(mine)
         try:
             self._setup_hook()
             for middleware in self._data_manager._middleware_for(self):
@@ -401,32 +403,29 @@ class Context(ResourceOwner):
             self._admit("the context")
         except BaseException as error:
             try:
-                if self._set_up_failed(mine, token):
+                leave_opening(token)
+                if self._set_up_failed(mine):
                     unwinding = Unwinding.of_failed_open(self, error, name)
                     await settling.aclose_by_policy(self, unwinding, None, decided=True)
             finally:
                 self.leave()
             raise
-        self._end_set_up(mine, token)
+        leave_opening(token)
+        release(self, mine)
 
-    def _begin_set_up(self) -> tuple[Opening, Any]:
+    def _begin_set_up(self, inside: Any) -> Opening:
         """Whoever closes the context from now on waits until its middleware is set up, and then unwinds it."""
         owner: Any = self
-        mine: Opening = [self._set_up_mark, current_opening()]
+        mine: Opening = [self._set_up_mark, inside]
         self._under_way[mine[0], owner] = mine
-        return mine, enter_opening(mine)
+        return mine
 
-    def _end_set_up(self, mine: Opening, token: Any) -> None:
-        owner: Any = self
-        leave_opening(token)
-        release(owner, mine)
-
-    def _set_up_failed(self, mine: Opening, token: Any) -> bool:
+    def _set_up_failed(self, mine: Opening) -> bool:
         """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
         is_ours = self._claim_close() or self._state is CLOSED  # who closed it did not wait that long
         if not is_ours:
             self._own_wishes().rollback_only = "the context was closed while its middleware was set up"
-        self._end_set_up(mine, token)
+        release(self, mine)
         return is_ours
 
     # --- Close --------------------------------------------------------------------------------------------------------

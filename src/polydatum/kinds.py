@@ -237,9 +237,7 @@ def is_transactional(value: Any) -> bool:
     return (
         type(kind) is str
         and kind in TRANSACTION_KINDS
-        and (
-            isinstance(value, _BASES) or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
-        )
+        and (isinstance(value, _BASES) or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3]))
     )
 
 
@@ -260,7 +258,8 @@ def missing_steps(transaction: Any) -> list[str]:
 def is_async_transaction(transaction: Any) -> bool:
     """Whether steps of a transactional object have to be awaited."""
     if isinstance(transaction, _BASES):
-        return _has_async_steps(type(transaction))
+        transaction_class: Any = type(transaction)
+        return _has_async_steps(transaction_class)
     return any(is_coroutine_function(getattr(transaction, step)) for step in TRANSACTION_STEPS)
 
 

@@ -157,7 +157,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
         self._current: Callable[[], Any] = self._var.get
         self._mutex = threading.RLock()
-        self._under_way: UnderWay = {}
+        self._under_way = UnderWay()
         self._rollback_on = rollback_on
         self._limit = teardown_timeout
         self._commit_order = tuple(commit_order)
@@ -170,10 +170,9 @@ class DataManager(Generic[DalT, ContextT]):
         self._command_registry: CommandRegistry | None = None
         self._dispatch: Dispatch | None = None
         self._context_class = context_class
-        self._stale = True
         self._asks_for_resources = type(self).get_resource is not DataManager.get_resource
         self._asks_for_middleware = type(self).get_middleware is not DataManager.get_middleware
-        self._stale = True
+        self._composed: ContextTypes | None = None  # the types, once all is checked that was registered
         self._own_dal: Any = owned(dal_class)()
         self._own_dal._bind(self)
         managers.add(self)
@@ -201,9 +200,8 @@ class DataManager(Generic[DalT, ContextT]):
         Raises:
             ConfigurationError: at the first context after a registration, if method middleware does not fit a method.
         """
-        if self._stale:
-            self._compose()
-        context = self._types.context(self, meta)
+        types = self._composed or self._compose()
+        context = types.context(self, meta)
         if rollback_on is not None or teardown_timeout is not None or read_only:
             context._set_rules(rollback_on, teardown_timeout, read_only)
         return context  # type: ignore[no-any-return]
@@ -217,9 +215,8 @@ class DataManager(Generic[DalT, ContextT]):
         read_only: bool = False,
     ) -> DalBlock[DalT]:
         """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""
-        if self._stale:
-            self._compose()
-        context = self._types.dal_context(self, meta)
+        types = self._composed or self._compose()
+        context = types.dal_context(self, meta)
         if rollback_on is not None or teardown_timeout is not None or read_only:
             context._set_rules(rollback_on, teardown_timeout, read_only)
         return context  # type: ignore[no-any-return]
@@ -279,7 +276,7 @@ class DataManager(Generic[DalT, ContextT]):
 
     def get_dal(self) -> DalT:
         """The DAL. It is shared by all contexts: a call runs in the context that is current."""
-        if self._stale:
+        if self._composed is None:
             self._compose()
         return self._dal  # type: ignore[no-any-return]
 
@@ -328,8 +325,8 @@ class DataManager(Generic[DalT, ContextT]):
     def _services_changed(self) -> None:
         if self._overrides:
             self._apply_overrides()
-        if self._stale or not self._method_middleware:
-            self._stale = True
+        if self._composed is None or not self._method_middleware:
+            self._composed = None
         else:
             self._compose()  # contexts are open already: what is registered now shall not go without its middleware
 
@@ -446,18 +443,19 @@ class DataManager(Generic[DalT, ContextT]):
             InvalidMiddlewareError: if it is of no known shape. Whether it fits every method is seen at the first open.
         """
         self._method_middleware += [MethodMiddleware(one) for one in middleware]
-        self._stale = True
+        self._composed = None
 
     def method_middleware(self, fn: FactoryT) -> FactoryT:
         """Decorator: register a method middleware."""
         self.register_method_middleware(fn)
         return fn
 
-    def _compose(self) -> None:
+    def _compose(self) -> ContextTypes:
         with self._mutex:
             self._dal._compose(self._method_middleware, self._current)
             self._command_registry = None
-            self._stale = False
+            self._composed = types = self._types
+        return types
 
     # --- Commands -----------------------------------------------------------------------------------------------------
 
@@ -512,7 +510,7 @@ class DataManager(Generic[DalT, ContextT]):
         return self._dispatch
 
     def _commands(self) -> CommandRegistry:
-        if self._stale:
+        if self._composed is None:
             self._compose()
         registry = self._command_registry
         if registry is None:
@@ -667,7 +665,7 @@ class DataManager(Generic[DalT, ContextT]):
         for resource in self._resources.values():
             self._types.give(resource)
         self._flag()
-        self._stale = True
+        self._composed = None
 
     def _generated(self, context_class: type[Context]) -> type[Context]:
         """For a Context class that is called by itself, as code for polydatum 0.9.1 does."""

@@ -7,18 +7,22 @@ failed or cancelled open leaves nothing behind, and the next one in line opens a
 An opener claims first and looks at the owner's state then; a closer sets the state first and looks for openings then.
 So at least one of the two sees the other.
 
-The chain of openings that code runs in is a ContextVar, so that child tasks and copied threads count as the opener.
-Before anybody waits, the chains are followed: a loop is an error that names it, never a deadlock.
+Before anybody waits, it is asked what he runs in: a loop is an error that names it, never a deadlock. A sync opening runs
+in one thread from its claim to its end, so that thread is all it notes. An async one is suspended, and may have child
+tasks: a ContextVar has the chain of those that code runs in, which tasks inherit, and threads that `polydatum.bind` or
+``asyncio.to_thread`` has given it.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any, Protocol, TypeAlias
+from weakref import WeakValueDictionary
 
 from .errors import ResourceCycleError
 from .waiting import ThreadWaiter, Waiter, async_waiter
@@ -51,12 +55,23 @@ class Owner(Protocol):
 
 
 Opening: TypeAlias = "list[Any]"
-"""One opening under way: its resource (None when it is over) and the opening it runs in. A list, as it is hot."""
+"""One opening under way. A list, as it is hot: its resource, None when it is over; and of a sync one its thread, of an async
+one the opening it runs in, or None."""
 
-UnderWay: TypeAlias = "dict[tuple[Openable, Owner], Opening]"
-"""The openings under way of all contexts of a manager."""
 
-_chain: ContextVar[Opening | None] = ContextVar("polydatum_opening", default=None)
+class UnderWay(dict["tuple[Openable, Owner]", Opening]):
+    """The openings under way of all contexts of a manager, in the order of their claims."""
+
+    __slots__ = ("__weakref__",)
+
+    def __init__(self) -> None:
+        _all_under_way[id(self)] = self
+
+
+_all_under_way: WeakValueDictionary[int, UnderWay] = WeakValueDictionary()
+
+_chain: ContextVar[Opening | tuple[Opening, ...] | None] = ContextVar("polydatum_opening", default=None)
+"""The async opening that code runs in; in a thread, those of another one that it runs on behalf of."""
 current_opening = _chain.get  # bound once: they are hot
 enter_opening = _chain.set
 leave_opening = _chain.reset
@@ -71,7 +86,8 @@ class Mark:
 
 
 _waits_lock = threading.Lock()
-waits: list[tuple[list[Opening], Opening, Waiter]] = []  # who (and everything it runs in) waits for whom
+_Wait: TypeAlias = tuple[tuple[Opening, ...], Opening, Waiter]
+waits: list[_Wait] = []  # who (and everything it runs in) waits for whom
 
 
 def claim(owner: Owner, mine: Opening) -> Opening | None:
@@ -150,14 +166,12 @@ async def await_(other: Opening) -> None:
 @contextmanager
 def in_turn(owner: Owner, mark: Mark) -> Iterator[None]:
     """A block that runs once at a time for an owner: whoever comes meanwhile waits for its end."""
-    mine: Opening = [mark, current_opening()]
+    mine: Opening = [mark, get_ident()]
     while (other := claim(owner, mine)) is not None:
         wait(other)
-    token = enter_opening(mine)
     try:
         yield
     finally:
-        leave_opening(token)
         release(owner, mine)
 
 
@@ -175,13 +189,13 @@ async def ain_turn(owner: Owner, mark: Mark) -> AsyncIterator[None]:
         release(owner, mine)
 
 
-def _enlist(other: Opening, waiter: Waiter) -> tuple[list[Opening], Opening, Waiter]:
+def _enlist(other: Opening, waiter: Waiter) -> _Wait:
     """Register a waiter for an opening.
 
     Raises:
         ResourceCycleError: if the opening waits, over any number of hops, for one that we run in.
     """
-    ours = _ancestry(current_opening())
+    ours = openings_here()
     entry = (ours, other, waiter)
     with _waits_lock:
         loop = _path(other, ours, [])
@@ -193,22 +207,24 @@ def _enlist(other: Opening, waiter: Waiter) -> tuple[list[Opening], Opening, Wai
     return entry
 
 
-def _unlist(entry: tuple[list[Opening], Opening, Waiter]) -> None:
+def _unlist(entry: _Wait) -> None:
     with _waits_lock:
         waits.remove(entry)
 
 
-def _ancestry(opening: Opening | None) -> list[Opening]:
-    """An opening under way and those it runs in; a child task may have outlived some."""
-    found: list[Opening] = []
-    while opening is not None:
-        if opening[0] is not None:
-            found.append(opening)
-        opening = opening[1]
-    return found
+def openings_here() -> tuple[Opening, ...]:
+    """The openings under way that the running code is part of, the innermost first."""
+    thread = get_ident()
+    claimed = [opening for under_way in list(_all_under_way.values()) for opening in list(under_way.values())]
+    here = [opening for opening in reversed(claimed) if opening[1] == thread]
+    inside: Any = current_opening()
+    while isinstance(inside, list):
+        here.append(inside)
+        inside = inside[1]
+    return tuple([opening for opening in (*here, *(inside or ())) if opening[0] is not None])
 
 
-def _path(target: Opening, ours: list[Opening], seen: list[Opening]) -> list[Opening] | None:
+def _path(target: Opening, ours: Sequence[Opening], seen: Sequence[Opening]) -> list[Opening] | None:
     """The loop from ``target`` over one of ours and back, following who waits for whom; None if there is none."""
     place = _place(target, ours)
     if place is not None:
@@ -221,7 +237,7 @@ def _path(target: Opening, ours: list[Opening], seen: list[Opening]) -> list[Ope
     return None
 
 
-def _place(opening: Opening, among: list[Opening]) -> int | None:
+def _place(opening: Opening, among: Sequence[Opening]) -> int | None:
     """Where an opening is in a list of them; not by ``==``, which looks at what they contain."""
     return next((place for place, one in enumerate(among) if one is opening), None)
 

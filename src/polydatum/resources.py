@@ -132,7 +132,7 @@ class RegisteredResource:
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
         # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
-        mine: Opening = [self, current_opening()]
+        mine: Opening = [self, get_ident()]
         key = (self, owner)
         under_way = self.under_way
         if under_way.setdefault(key, mine) is not mine:
@@ -141,7 +141,6 @@ class RegisteredResource:
         if owner._state is not OPEN or (opened is not None and self in opened):
             release(owner, mine)
             return self.open(owner, owner)
-        token = enter_opening(mine)
         try:
             handle = self.factory(owner)
             value = next(handle, NOTHING)
@@ -150,14 +149,12 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
-        finally:
-            leave_opening(token)
         try:
             rare = hasattr(value, "kind")  # it may be transactional
         except Exception:
             rare = False  # of the value's own, for an attribute it does not have
         home = owner._home
-        if rare or owner._state is not OPEN or (home is not None and home[0] != get_ident()):
+        if rare or owner._state is not OPEN or (home is not None and home[0] != mine[1]):
             return self._completed(owner, mine, value, handle)
         entry = [self, handle]
         opened = owner._opened = owner._opened or entry  # see ResourceOwner._append
@@ -178,12 +175,11 @@ class RegisteredResource:
             found = owner._touched_while_not_open(self)
             if found is not NOTHING:
                 return found
-        mine: Opening = [self, current_opening()]
+        mine: Opening = [self, get_ident()]
         while (other := claim(owner, mine)) is not None:
             if other is mine:
                 return owner._value_of(self)
             wait(other)
-        token = enter_opening(mine)
         try:
             kind = self.kind
             if kind is GENERATOR:
@@ -198,8 +194,6 @@ class RegisteredResource:
         except BaseException:
             release(owner, mine)
             raise
-        finally:
-            leave_opening(token)
         if handle is _AWAITED:
             release(owner, mine)
             return touch_of(self, owner, subject, value)

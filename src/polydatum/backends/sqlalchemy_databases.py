@@ -23,7 +23,6 @@ from polydatum.backends.sqlalchemy_sqlite import begins_transactions
 from polydatum.errors import ConfigurationError, shown
 from polydatum.retrying import MARIADB_ROLLED_BACK
 
-
 _listened_to: WeakSet[Engine] = WeakSet()
 """To ask SQLAlchemy whether it is listened to takes longer than to begin the transaction."""
 
@@ -226,9 +225,7 @@ class SQLite(Begun):
 
     def is_dead(self) -> bool:
         """A full disk and some other errors roll back, too; seen if it began by our BEGIN."""
-        return super().is_dead() or (
-            begins_transactions(self.connection.engine) and not self._driver.in_transaction
-        )
+        return super().is_dead() or (begins_transactions(self.connection.engine) and not self._driver.in_transaction)
 
     def wrote(self) -> bool:
         """By the rows changed: one that has only changed the schema is taken for a reader."""
