@@ -123,7 +123,10 @@ def close_clean(
                         GENERATOR.refuse_second_yield(handle)
                     kept = True
                 elif kind is ASYNC_GENERATOR:
-                    part.forget(context)
+                    try:
+                        delattr(context, part.slot)
+                    except AttributeError:
+                        pass  # likewise
                     step = handle.__anext__()
                     try:
                         signal = step.send(None)

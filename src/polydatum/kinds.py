@@ -212,14 +212,6 @@ CALLABLE = CallableKind()
 ASYNC_BACKEND = AsyncBackendKind()
 
 
-def looks_transactional(value: Any) -> bool:
-    """Whether a closer look with `is_transactional` is worth it; nearly every value has no ``kind`` at all."""
-    try:
-        return hasattr(value, "kind")
-    except Exception:  # of the value's own, for an attribute it does not have
-        return False
-
-
 TRANSACTION_STEPS = ("prepare", "commit", "rollback", "close")
 _BASES = (Transaction, AsyncTransaction)
 """Of most transactions: these have all the steps, and what those are is told by the class."""

@@ -24,7 +24,6 @@ from .kinds import (
     is_async_transaction,
     judge,
     kind_of,
-    looks_transactional,
     missing_steps,
     transaction_of,
 )
@@ -307,7 +306,11 @@ class RegisteredResource:
             raise
         finally:
             leave_opening(token)
-        if kind is ASYNC_GENERATOR and owner is subject and owner._state is OPEN and not looks_transactional(value):
+        try:
+            rare = kind is not ASYNC_GENERATOR or owner is not subject or hasattr(value, "kind")
+        except Exception:
+            rare = False  # as above
+        if not rare and owner._state is OPEN:
             entry = [self, handle]  # `complete`, spelled out
             opened = owner._opened = owner._opened or entry
             if opened is not entry:

@@ -86,8 +86,9 @@ def _take_all(unwinding: Unwinding, steps: Iterator[Step]) -> None:
 def refuse_awaitable(answer: Any, where: str) -> None:
     """Refuse what a step has given, if it would have to be awaited."""
     if isinstance(answer, Awaitable):
-        if hasattr(answer, "close"):
-            answer.close()
+        close: Any = getattr(answer, "close", None)
+        if close is not None:
+            close()
         raise AsyncResourceError(where, "gave an awaitable, which a sync context cannot await")
 
 

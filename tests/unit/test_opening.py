@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
 import pytest
 
-from polydatum import ContextClosedError, DataManager, ResourceCycleError, ValueResource
+from polydatum import ContextClosedError, DataManager, ResourceCycleError, ValueResource, bind
 from polydatum.opening import Opening, await_, claim, enter_opening, release, wait, waits
 
 
@@ -91,3 +92,19 @@ def test_a_loop_that_ended_just_now_is_none() -> None:
 
     copy_context().run(inside)
     assert waits == []
+
+
+def test_a_thread_that_an_opener_waits_for_counts_as_the_opener() -> None:
+    """If it was given the context by `bind`; its own openings are of another thread."""
+
+    def outer(context: Any) -> Iterator[int]:
+        with ThreadPoolExecutor() as pool:
+            yield pool.submit(bind(lambda: context.inner)).result()
+
+    def inner(context: Any) -> Iterator[int]:
+        yield context.outer
+
+    dm = DataManager()
+    dm.register_resources(outer=outer, inner=inner)
+    with dm.context() as ctx, pytest.raises(ResourceCycleError, match="outer -> inner -> outer"):
+        ctx.outer  # noqa: B018 - opens it
