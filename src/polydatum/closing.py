@@ -12,7 +12,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, TypeAlias
 
-from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, is_async_transaction, is_rethrown
+from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, TRANSACTION, Judged, is_async_transaction, is_rethrown
 from .opening import CLOSED, opening_of
 from .outcome import COMMIT, COMMITTED, Outcome, committed_with, rolled_back_by
 from .owner import enter_unwinding, leave_unwinding
@@ -40,7 +40,10 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
             elif isinstance(exc, Exception):
                 ending = close_raised(context, exc, status)
         elif exc is None and (status is None or status < 400) and context._wishes is None and not context._settles:
-            ending = _close_middleware(context, status)
+            if context._frames:
+                ending = _close_middleware(context, status)
+            elif context._transactions is None or _commits_alone(context):
+                ending = close_clean(context, status)
     return ending or close_by_policy(context, Unwinding(context, exc, status))
 
 
@@ -140,6 +143,11 @@ def close_clean(
                         return _aclose_clean(
                             context, status, kept, part, handle, step, signal, shield or _shield(context, scope)
                         )
+                elif type(handle) is Judged and handle.kind is TRANSACTION:
+                    context._forget(part)
+                    answer = handle.handle.close()
+                    if answer is not None:
+                        refuse_awaitable(answer, part.closing)
                 else:
                     step = part.end_step(context, handle)
                     pending = step.call(None)

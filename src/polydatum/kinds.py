@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from .callables import is_async_generator_function, is_coroutine_function, is_generator_function
 from .errors import YieldedTwiceError
-from .transactions import AsyncTransaction, Transaction, value_of
+from .transactions import value_of
 
 NOTHING: Any = object()
 """What ``next`` gives for a generator that has ended: told apart from every value, at no cost on the good path."""
@@ -156,11 +156,7 @@ class AsyncManagerKind(Kind):
 
 
 class TransactionKind(Kind):
-    """A transactional object that a callable made: it ends with its own ``close``."""
-
-    def open(self, factory: Callable[..., Any], subject: Any) -> Any:
-        transaction = factory(subject)
-        return value_of(transaction), transaction
+    """A transactional object that a callable made, and is open by that; it ends with its own ``close``."""
 
     def end(self, handle: Any, cause: BaseException | None) -> Any:
         return handle.close()  # an awaitable, if it only looked sync
@@ -213,8 +209,7 @@ ASYNC_BACKEND = AsyncBackendKind()
 
 
 TRANSACTION_STEPS = ("prepare", "commit", "rollback", "close")
-_BASES = (Transaction, AsyncTransaction)
-"""Of most transactions: these have all the steps, and what those are is told by the class."""
+_STEPS = frozenset(TRANSACTION_STEPS)
 
 
 def is_transactional(value: Any) -> bool:
@@ -229,7 +224,9 @@ def is_transactional(value: Any) -> bool:
     return (
         type(kind) is str
         and kind in TRANSACTION_KINDS
-        and (isinstance(value, _BASES) or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3]))
+        and (
+            _are_async(value) is not None or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
+        )
     )
 
 
@@ -242,22 +239,35 @@ def transaction_of(value: Any, handle: Any) -> Any:
 
 def missing_steps(transaction: Any) -> list[str]:
     """What a transactional object lacks of the protocol."""
-    if isinstance(transaction, _BASES):
+    if _are_async(transaction) is not None:
         return []
     return [step for step in TRANSACTION_STEPS if not callable(getattr(transaction, step, None))]
 
 
 def is_async_transaction(transaction: Any) -> bool:
     """Whether steps of a transactional object have to be awaited."""
-    if isinstance(transaction, _BASES):
-        transaction_class: Any = type(transaction)
-        return _has_async_steps(transaction_class)
+    known = _are_async(transaction)
+    if known is not None:
+        return known
     return any(is_coroutine_function(getattr(transaction, step)) for step in TRANSACTION_STEPS)
 
 
+def _are_async(transaction: Any) -> bool | None:
+    """Whether there are async ones among the steps of an object, as its class tells; None if that has not all of them.
+
+    What the steps are is asked for each transaction, and looking takes longer than many of them.
+    """
+    own = getattr(transaction, "__dict__", None)
+    if own and not _STEPS.isdisjoint(own):
+        return None
+    transaction_class: Any = type(transaction)
+    return _are_async_in(transaction_class)
+
+
 @lru_cache(maxsize=128)
-def _has_async_steps(transaction_class: type) -> bool:
-    return any(is_coroutine_function(getattr(transaction_class, step)) for step in TRANSACTION_STEPS)
+def _are_async_in(transaction_class: type) -> bool | None:
+    steps = [getattr(transaction_class, step, None) for step in TRANSACTION_STEPS]
+    return any(map(is_coroutine_function, steps)) if all(map(callable, steps)) else None
 
 
 def kind_of(factory: Any) -> Kind | None:

@@ -115,11 +115,9 @@ class ResourceOwner:
 
     def _forget(self, resource: RegisteredResource) -> None:
         """Drop the cached value of a resource that closes, so that a later touch raises."""
-        for name in (resource.name, resource.slot):
-            try:
-                delattr(self, name)
-            except AttributeError:
-                pass
+        cached = vars(self)
+        cached.pop(resource.name, None)
+        cached.pop(resource.slot, None)
         if self._parked is not None:
             self._parked.pop(resource.name, None)
 

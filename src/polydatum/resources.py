@@ -238,6 +238,8 @@ class RegisteredResource:
             self._refuse_unless_awaitable(owner)
             self.judged_async = True
             return made, _AWAITED
+        if kind is TRANSACTION:
+            return made, Judged(kind, made)  # `_completed` looks for what services get
         value, handle = kind.open(lambda _: made, None)
         return value, Judged(kind, handle)
 
