@@ -70,6 +70,7 @@ ROWS = (
     Row("context_middleware", SYNC, "3 context middleware", Budget(2.5)),
     Row("failing", SYNC, "exception through a context with a resource", Budget(2.4)),
     Row("transactional", SYNC, "context with a transactional resource"),
+    Row("session", SYNC, "context + a statement of a session of SQLAlchemy, in memory"),
     Row("on_commit", SYNC, "context with one on_commit hook"),
     Row("vetoed", SYNC, "context with a resource, vetoed by status"),
     Row("async_empty", ASYNC, "empty async context"),

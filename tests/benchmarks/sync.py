@@ -21,6 +21,7 @@ PROOFS = {
     "context_middleware": Proof(enters=("outer", "middle", "inner")),
     "failing": Proof(opens=1),
     "transactional": Proof(opens=1, enters=("prepare", "commit", "close")),
+    "session": Proof(opens=1),
     "on_commit": Proof(enters=("hook",)),
     "vetoed": Proof(opens=1),
 }

@@ -344,6 +344,29 @@ def transactional() -> Iterator[Run]:
 
 
 @contextmanager
+def session() -> Iterator[Run]:
+    from sqlalchemy.orm import sessionmaker  # here, as other rows measure memory
+
+    from tests.benchmarks.database import UPDATE, counters
+
+    engine = counters()
+    sessions = sessionmaker(engine, expire_on_commit=False)
+
+    def run(times: int) -> None:
+        for _ in repeat(None, times):
+            token = current.set(HandContext(None))
+            try:
+                with sessions() as session:
+                    session.execute(UPDATE)
+                    session.commit()
+            finally:
+                current.reset(token)
+
+    yield run
+    engine.dispose()
+
+
+@contextmanager
 def on_commit() -> Iterator[Run]:
     def run(times: int) -> None:
         for _ in repeat(None, times):
@@ -567,6 +590,7 @@ contender = Contender(
         "failing": failing,
         "vetoed": vetoed,
         "transactional": transactional,
+        "session": session,
         "on_commit": on_commit,
     },
     async_={

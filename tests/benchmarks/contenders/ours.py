@@ -323,6 +323,24 @@ def transactional() -> Iterator[Run]:
 
 
 @contextmanager
+def session() -> Iterator[Run]:
+    from polydatum.backends.sqlalchemy import SQLAlchemyBackend  # here, as other rows measure memory
+    from tests.benchmarks.database import UPDATE, counters
+
+    engine = counters()
+    manager: DataManager[Any, Any] = DataManager()
+    manager.register_resources(db=SQLAlchemyBackend(engine))
+
+    def run(times: int) -> None:
+        for _ in repeat(None, times):
+            with manager.context() as context:
+                context.db.execute(UPDATE)
+
+    yield run
+    engine.dispose()
+
+
+@contextmanager
 def on_commit() -> Iterator[Run]:
     manager = _manager()
 
@@ -512,6 +530,7 @@ contender = Contender(
         "failing": failing,
         "vetoed": vetoed,
         "transactional": transactional,
+        "session": session,
         "on_commit": on_commit,
     },
     async_={
