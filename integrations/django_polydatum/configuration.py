@@ -33,7 +33,10 @@ class UnknownKeysError(ConfigurationError):
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys = tuple(keys)
-        super().__init__(f"settings.POLYDATUM has unknown keys: {', '.join(self.keys)}; the keys are {', '.join(KEYS)}")
+        super().__init__(self.keys)
+
+    def __str__(self) -> str:
+        return f"settings.POLYDATUM has unknown keys: {', '.join(self.keys)}; the keys are {', '.join(KEYS)}"
 
 
 class Configuration:

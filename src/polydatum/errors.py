@@ -35,14 +35,18 @@ def shown(name: object) -> str:
 
 
 class PolydatumError(Exception):
-    """Root of every error that Polydatum raises itself. All can be pickled and copied, so that they cross processes."""
+    """Root of every error that Polydatum raises itself. All can be pickled and copied, so that they cross processes.
+
+    ``args`` are what the constructor takes, by position, and the message is made of the facts when it is read: so
+    ``type(error)(*error.args)`` is an equal error, which is how Celery rebuilds one that was stored as JSON.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args, vars(self))
 
 
 def _restored(cls: type[PolydatumError], args: tuple[Any, ...], facts: dict[str, Any]) -> PolydatumError:
-    """Made anew from its message and facts, not by its constructor, which takes the facts alone."""
+    """Made anew without its constructor: that of a user's subclass may take something else than `args`."""
     error = cls.__new__(cls, *args)
     error.args = args
     vars(error).update(facts)
@@ -60,10 +64,14 @@ class AlreadyRegisteredError(ConfigurationError):
     """A name is taken already."""
 
     def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
         self.kind = kind
         self.name = name
-        super().__init__(
-            f"{kind} {shown(name)} is registered already; use replace_{kind}() or dm.override() to change it"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} {shown(self.name)} is registered already; "
+            f"use replace_{self.kind}() or dm.override() to change it"
         )
 
 
@@ -71,24 +79,36 @@ class InvalidResourceError(ConfigurationError):
     """A resource, or its name, is of a shape that Polydatum does not know."""
 
     def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
         self.name = name
-        super().__init__(f"resource {shown(name)}: {problem}")
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"resource {shown(self.name)}: {self.problem}"
 
 
 class InvalidMiddlewareError(ConfigurationError):
     """A middleware is of a shape that Polydatum does not know, or does not fit what it surrounds."""
 
     def __init__(self, middleware: str, problem: str) -> None:
+        super().__init__(middleware, problem)
         self.middleware = middleware
-        super().__init__(f"middleware {shown(middleware)}: {problem}")
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"middleware {shown(self.middleware)}: {self.problem}"
 
 
 class InvalidServiceError(ConfigurationError):
     """A service cannot be registered: not a Service, a bad name, or bound to another live DataManager."""
 
     def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
         self.name = name
-        super().__init__(f"service {shown(name)}: {problem}")
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"service {shown(self.name)}: {self.problem}"
 
 
 # --- Contexts ---------------------------------------------------------------------------------------------------------
@@ -102,9 +122,12 @@ class NoActiveContextError(ContextError, RuntimeError):
     """Data was asked for outside of any Context."""
 
     def __init__(self, wanted: str = "the DAL") -> None:
+        super().__init__(wanted)
         self.wanted = wanted
-        super().__init__(
-            f"no active context while using {wanted}. Open one with 'with dm.context():' or 'with dm.dal() as dal:'; "
+
+    def __str__(self) -> str:
+        return (
+            f"no active context while using {self.wanted}. Open one with 'with dm.context():' or 'with dm.dal() as dal:'; "
             "in a web request or task, check that the Polydatum adapter is installed, with the manager of this DAL"
         )
 
@@ -113,8 +136,11 @@ class ContextReusedError(ContextError, RuntimeError):
     """A Context was opened a second time."""
 
     def __init__(self, state: str) -> None:
+        super().__init__(state)
         self.state = state
-        super().__init__(f"this context is {state}: a context is used once; open a new one with dm.context()")
+
+    def __str__(self) -> str:
+        return f"this context is {self.state}: a context is used once; open a new one with dm.context()"
 
 
 class ContextClosedError(ContextError, RuntimeError):
@@ -124,25 +150,20 @@ class ContextClosedError(ContextError, RuntimeError):
     """
 
     def __init__(
-        self,
-        wanted: str,
-        *,
-        state: str = "closed",
-        outcome: str | None = None,
-        status: int | None = None,
-        hint: str = "",
+        self, wanted: str, state: str = "closed", outcome: str | None = None, status: int | None = None, hint: str = ""
     ) -> None:
+        super().__init__(wanted, state, outcome, status, hint)
         self.wanted = wanted
         self.state = state
         self.outcome = outcome
         self.status = status
-        ended = ", ".join(
-            part for part in (f"status {status}" if status else "", f"outcome {outcome}" if outcome else "") if part
-        )
-        ended = f" ({ended})" if ended else ""
-        super().__init__(
-            f"cannot use {wanted}: its context is {state}{ended}; "
-            + (hint or "finish the work before it closes, or open a new one with dm.context()")
+        self.hint = hint
+
+    def __str__(self) -> str:
+        facts = (f"status {self.status}" if self.status else "", f"outcome {self.outcome}" if self.outcome else "")
+        ended = ", ".join(filter(None, facts))
+        return f"cannot use {self.wanted}: its context is {self.state}{f' ({ended})' if ended else ''}; " + (
+            self.hint or "finish the work before it closes, or open a new one with dm.context()"
         )
 
 
@@ -150,8 +171,12 @@ class AsyncResourceError(ContextError, TypeError):
     """An async resource (or middleware, or hook) was used where nothing can be awaited, or was not awaited."""
 
     def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
         self.name = name
-        super().__init__(f"async resource {shown(name)} {problem}")
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"async resource {shown(self.name)} {self.problem}"
 
 
 # --- Resources and middleware -----------------------------------------------------------------------------------------
@@ -165,18 +190,27 @@ class UnknownResourceError(ResourceError, AttributeError):
     """No resource of that name is registered. An AttributeError, so that ``hasattr`` works."""
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
-        names = sorted(known)
-        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"
-        super().__init__(f"no resource {shown(name)} is registered (registered: {listed}); see dm.register_resources()")
+        self.known = tuple(sorted(known))
+        super().__init__(name, self.known)
         self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, vars(self)  # AttributeError keeps the name elsewhere
+
+    def __str__(self) -> str:
+        listed = ", ".join(self.known[:20]) + (", ..." if len(self.known) > 20 else "") if self.known else "none"
+        return f"no resource {shown(self.name)} is registered (registered: {listed}); see dm.register_resources()"
 
 
 class ResourceSetupError(ResourceError):
     """A resource's generator ended without yielding a value."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.name = name
-        super().__init__(f"resource {shown(name)} never yielded; it has to yield its value exactly once")
+
+    def __str__(self) -> str:
+        return f"resource {shown(self.name)} never yielded; it has to yield its value exactly once"
 
 
 class ResourceCycleError(ResourceError):
@@ -184,11 +218,11 @@ class ResourceCycleError(ResourceError):
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(names)
-        super().__init__(
-            "resources wait for each other to open: "
-            + " -> ".join(self.names)
-            + "; let one of them open without the other"
-        )
+        super().__init__(self.names)
+
+    def __str__(self) -> str:
+        way = " -> ".join(self.names)
+        return f"resources wait for each other to open: {way}; let one of them open without the other"
 
 
 class ResourceTimeoutError(ResourceError, TimeoutError):
@@ -200,21 +234,27 @@ class ResourceTimeoutError(ResourceError, TimeoutError):
     """
 
     def __init__(self, where: str, limit: float) -> None:
+        super().__init__()
+        self.args = (where, limit)  # OSError would take two for an errno and its text
         self.where = where
         self.limit = limit
-        super().__init__(
-            f"gave up {where}: the teardown limit of {limit:g} s is used up (DataManager(teardown_timeout=...))"
-        )
+
+    def __str__(self) -> str:
+        return f"gave up {self.where}: the teardown limit of {self.limit:g} s is used up (DataManager(teardown_timeout=...))"
 
 
 class ForkedResourceError(ResourceError):
     """A client that was used before this process was forked cannot be used on in it."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.name = name
-        super().__init__(
-            f"the client given to resource {shown(name)} was used before this process was forked, and the two would share "
-            "its connections; give the backend a URL, so that each process makes its own, or make the client after the fork"
+
+    def __str__(self) -> str:
+        return (
+            f"the client given to resource {shown(self.name)} was used before this process was forked, and the two would "
+            "share its connections; give the backend a URL, so that each process makes its own, or make the client after "
+            "the fork"
         )
 
 
@@ -222,17 +262,24 @@ class ReadOnlyError(ResourceError):
     """A write was tried in a context opened with ``read_only=True``."""
 
     def __init__(self, name: str, what: str) -> None:
+        super().__init__(name, what)
         self.name = name
-        super().__init__(f"resource {shown(name)} refuses {what}: the context was opened with read_only=True")
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"resource {shown(self.name)} refuses {self.what}: the context was opened with read_only=True"
 
 
 class SavepointNotSupported(ResourceError):
     """A transaction that has written already cannot come back to where ``ctx.nested()`` began."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.name = name
-        super().__init__(
-            f"resource {shown(name)} has no savepoints and has written already; "
+
+    def __str__(self) -> str:
+        return (
+            f"resource {shown(self.name)} has no savepoints and has written already; "
             "open the context's nested() block before it writes, or do without"
         )
 
@@ -241,8 +288,14 @@ class MissingClientError(ConfigurationError, ImportError):
     """A backend's client library is not installed."""
 
     def __init__(self, backend: str, package: str, extra: str) -> None:
+        super().__init__(backend, package, extra)
+        self.backend = backend
         self.package = package
-        super().__init__(f"{backend} needs the package {package}: pip install 'polydatum[{extra}]'")
+        self.extra = extra
+        self.msg = str(self)  # of ImportError
+
+    def __str__(self) -> str:
+        return f"{self.backend} needs the package {self.package}: pip install 'polydatum[{self.extra}]'"
 
 
 class MiddlewareError(PolydatumError):
@@ -253,16 +306,22 @@ class MiddlewareSetupError(MiddlewareError):
     """A context middleware ended without yielding."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.name = name
-        super().__init__(f"context middleware {shown(name)} never yielded; it has to yield exactly once")
+
+    def __str__(self) -> str:
+        return f"context middleware {shown(self.name)} never yielded; it has to yield exactly once"
 
 
 class YieldedTwiceError(PolydatumError, RuntimeError):
     """A generator that has to yield once yielded again."""
 
     def __init__(self, what: str) -> None:
+        super().__init__(what)
         self.what = what
-        super().__init__(f"{what} yielded more than once; code after the yield has to run to its end")
+
+    def __str__(self) -> str:
+        return f"{self.what} yielded more than once; code after the yield has to run to its end"
 
 
 # --- Settling ---------------------------------------------------------------------------------------------------------
@@ -284,9 +343,12 @@ class RolledBack(SettleError):
     """
 
     def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason, status)
         self.reason = reason
         self.status = status
-        super().__init__(f"rolled back: {reason}")
+
+    def __str__(self) -> str:
+        return f"rolled back: {self.reason}"
 
 
 class RollbackOnlyError(SettleError):
@@ -297,25 +359,32 @@ class RollbackOnlyError(SettleError):
         undone: whether it was a service that had rolled back, and with its own work that of others.
     """
 
-    def __init__(self, resource: str, *, undone: bool = False) -> None:
+    def __init__(self, resource: str, undone: bool = False) -> None:
+        super().__init__(resource, undone)
         self.resource = resource
         self.undone = undone
+
+    def __str__(self) -> str:
         why = "an earlier error made it rollback-only; let that error escape, or run the statement in a savepoint"
-        if undone:
+        if self.undone:
             why = (
                 "a service rolled it back, and with that what others had done; let an error leave the context instead, "
                 "or undo a part in a block of ctx.nested()"
             )
-        super().__init__(f"the transaction of resource {shown(resource)} cannot commit: {why}")
+        return f"the transaction of resource {shown(self.resource)} cannot commit: {why}"
 
 
 class CommitOutcomeUnknown(SettleError):
     """The connection was lost while COMMIT was in flight: the data may or may not be there. Never retried by us."""
 
     def __init__(self, resource: str) -> None:
+        super().__init__(resource)
         self.resource = resource
-        super().__init__(
-            f"the connection of resource {shown(resource)} was lost while committing: whether the data was kept is unknown"
+
+    def __str__(self) -> str:
+        return (
+            f"the connection of resource {shown(self.resource)} was lost while committing: "
+            "whether the data was kept is unknown"
         )
 
 
@@ -327,9 +396,12 @@ class AlreadyCommittedError(SettleError):
     """
 
     def __init__(self, resource: str) -> None:
+        super().__init__(resource)
         self.resource = resource
-        super().__init__(
-            f"a service committed resource {shown(resource)} before its context rolled back: leave the commit to the "
+
+    def __str__(self) -> str:
+        return (
+            f"a service committed resource {shown(self.resource)} before its context rolled back: leave the commit to the "
             "context; what has to be kept in any case gets one of its own, 'with dm.context():'"
         )
 
@@ -345,17 +417,20 @@ class MultipleAuthoritiesError(SettleError):
     def __init__(self, resources: Iterable[str], databases: int = 1) -> None:
         self.resources = tuple(resources)
         self.databases = databases
+        super().__init__(self.resources, databases)
+
+    def __str__(self) -> str:
         names = ", ".join(shown(name) for name in self.resources)
-        if databases == 1:
+        if self.databases == 1:
             what = f"resources {names} all wrote"
             remedy = (
                 "use two contexts, or accept the window between the commits with DataManager(commit_order=[...]) "
                 "naming them"
             )
         else:
-            what = f"resource {names} wrote to {databases} databases in one session"
+            what = f"resource {names} wrote to {self.databases} databases in one session"
             remedy = "make its sessions with twophase=True, or register a resource for each database"
-        super().__init__(f"{what}, and no commit covers them as one: write to one of them only, {remedy}")
+        return f"{what}, and no commit covers them as one: write to one of them only, {remedy}"
 
 
 # --- Commands ---------------------------------------------------------------------------------------------------------
@@ -369,38 +444,57 @@ class InvalidCommandPath(CommandError, ValueError):
     """A command path is not of the allowed form."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"invalid command path: {problem}")
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"invalid command path: {self.problem}"
 
 
 class UnknownCommand(CommandError, LookupError):
     """A well-formed command path leads to no public service method."""
 
     def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
         self.path = path
-        super().__init__(f"no command {shown(path)}: {problem}")
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"no command {shown(self.path)}: {self.problem}"
 
 
 class CommandNotAllowed(CommandError, PermissionError):
     """A command path leads to a method that is not marked as a command."""
 
     def __init__(self, path: str) -> None:
+        super().__init__(path)
         self.path = path
-        super().__init__(f"{shown(path)} may not be run as a command; decorate the method with @command to allow it")
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)} may not be run as a command; decorate the method with @command to allow it"
 
 
 class InvalidCommandArguments(CommandError, TypeError, ValueError):
     """Arguments that do not fit the method of a command, or cannot travel as JSON."""
 
     def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
         self.path = path
-        super().__init__(f"command {shown(path)}: {problem}")
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"command {shown(self.path)}: {self.problem}"
 
 
 class CommandRejected(CommandError, PermissionError):
     """A message that arrived is no command of ours; nothing of it was run."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"command message refused: {problem}")
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"command message refused: {self.problem}"
 
 
 # --- Meta -------------------------------------------------------------------------------------------------------------
@@ -413,8 +507,8 @@ class MetaError(PolydatumError):
 class MetaReadOnlyError(MetaError, AttributeError):
     """Meta was written to."""
 
-    def __init__(self) -> None:
-        super().__init__("meta is read-only; pass meta={...} when you open the context")
+    def __str__(self) -> str:
+        return "meta is read-only; pass meta={...} when you open the context"
 
 
 class MetaKeyError(MetaError, AttributeError, KeyError, ValueError):
@@ -422,12 +516,12 @@ class MetaKeyError(MetaError, AttributeError, KeyError, ValueError):
 
     def __init__(self, key: object, known: Iterable[str]) -> None:
         self.key = key
-        listed = ", ".join(sorted(known)) or "none"
-        self.message = f"meta has no {shown(key)} (keys: {listed}); pass it as meta={{...}} when you open the context"
-        super().__init__(self.message)
+        self.known = tuple(sorted(known))
+        super().__init__(key, self.known)
 
     def __str__(self) -> str:
-        return self.message  # KeyError would show the repr
+        listed = ", ".join(self.known) or "none"
+        return f"meta has no {shown(self.key)} (keys: {listed}); pass it as meta={{...}} when you open the context"
 
 
 # --- Users' services --------------------------------------------------------------------------------------------------

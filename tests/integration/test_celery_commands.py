@@ -299,8 +299,16 @@ def test_a_message_that_is_refused_opens_no_context(changes: dict[str, Any], err
     bank.dm.register_context_middleware(note)
     ended = bank.work({**message, **changes})
     assert ended.state == "FAILURE"
-    assert type(ended.result).__name__ == error.__name__ or error.__name__ in str(ended.result)
+    assert type(ended.result) is error
     assert opened == []
+
+
+def test_whoever_waits_for_the_result_reads_the_error_as_it_was_raised(bank: Bank) -> None:
+    message = {**bank.message(), "path": "accounts.robb"}
+    with pytest.raises(UnknownCommand) as raised:
+        bank.dm.dispatch.receive(message)
+    read = bank.work(message).result
+    assert (type(read), str(read), vars(read)) == (UnknownCommand, str(raised.value), vars(raised.value))
 
 
 @pytest.mark.parametrize("args", [(), (1, 2), ("x",), ([],)])

@@ -20,20 +20,25 @@ class ManagerNotFoundError(ConfigurationError):
 
     def __init__(self, places: Iterable[str], problem: str = "") -> None:
         self.places = tuple(places)
-        super().__init__(
-            f"{self.places[0]}: {problem}"
-            if problem
-            else f"no DataManager found; set one of these: {', '.join(self.places)}"
-        )
+        self.problem = problem
+        super().__init__(self.places, problem)
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"{self.places[0]}: {self.problem}"
+        return f"no DataManager found; set one of these: {', '.join(self.places)}"
 
 
 class InvalidManagerError(ConfigurationError):
     """What an adapter found where the DataManager should be is something else."""
 
-    def __init__(self, place: str, found: object) -> None:
+    def __init__(self, place: str, found: str) -> None:
+        super().__init__(place, found)
         self.place = place
-        kind = f"the class {found.__name__}" if isinstance(found, type) else f"an object of {type(found).__name__}"
-        super().__init__(f"{place}: a DataManager, or a dotted path to one, is needed, not {kind}")
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"{self.place}: a DataManager, or a dotted path to one, is needed, not {self.found}"
 
 
 def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
@@ -55,9 +60,11 @@ def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
     for place, found in places:
         if found is None:
             continue
-        manager = import_path(found, partial(ManagerNotFoundError, [place])) if isinstance(found, str) else found
+        manager: Any = import_path(found, partial(ManagerNotFoundError, [place])) if isinstance(found, str) else found
         if not isinstance(manager, DataManager):
-            raise InvalidManagerError(place, manager)
+            is_class = isinstance(manager, type)
+            kind = f"the class {manager.__name__}" if is_class else f"an object of {type(manager).__name__}"
+            raise InvalidManagerError(place, kind)
         return manager
     raise ManagerNotFoundError([place for place, _ in places])
 

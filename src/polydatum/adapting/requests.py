@@ -24,8 +24,11 @@ class AdapterMissingError(NoActiveContextError):
 
     def __init__(self, wanted: str, fix: str) -> None:
         super().__init__(wanted)
+        self.args = (wanted, fix)
         self.fix = fix
-        self.args = (f"no context for {wanted}: {fix}",)
+
+    def __str__(self) -> str:
+        return f"no context for {self.wanted}: {self.fix}"
 
 
 class RequestDal(Generic[RequestT]):

@@ -23,8 +23,12 @@ class InvalidRuleError(ConfigurationError):
     """
 
     def __init__(self, place: str, problem: str) -> None:
+        super().__init__(place, problem)
         self.place = place
-        super().__init__(f"{place}: {problem}")
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}"
 
 
 @dataclass(frozen=True)

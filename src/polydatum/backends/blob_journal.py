@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
 
-from polydatum.errors import ContextClosedError, ForkedResourceError, ReadOnlyError, ResourceError, shown
+from polydatum.errors import ContextClosedError, ForkedResourceError, ReadOnlyError, shown
 from polydatum.outcome import add_note
 from polydatum.reporting import log_error
 
@@ -18,12 +18,10 @@ Keys = list[str]
 class ForkedStoreError(ForkedResourceError):
     """obstore was used before this process was forked. Its threads are the parent's, so that it would wait for ever."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        ResourceError.__init__(
-            self,
-            f"resource {shown(name)} cannot be used in this process: obstore was used before it was forked, and does not "
-            "work in the child; use blobs after the fork only, or start processes by 'spawn'",
+    def __str__(self) -> str:
+        return (
+            f"resource {shown(self.name)} cannot be used in this process: obstore was used before it was forked, and does "
+            "not work in the child; use blobs after the fork only, or start processes by 'spawn'"
         )
 
 

@@ -44,8 +44,11 @@ class UrlNotSupported(ResourceError):
     """The store cannot make URLs that let others read an object: a folder, memory, plain HTTP."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.name = name
-        super().__init__(f"the store of resource {shown(name)} makes no URLs; S3, Google Cloud Storage and Azure do")
+
+    def __str__(self) -> str:
+        return f"the store of resource {shown(self.name)} makes no URLs; S3, Google Cloud Storage and Azure do"
 
 
 class Blobs:

@@ -57,9 +57,13 @@ class ImmediateWriteError(ResourceError):
     """A write was to be sent to Redis before the context has committed, where nothing could undo it."""
 
     def __init__(self, name: str, what: str) -> None:
+        super().__init__(name, what)
         self.name = name
-        super().__init__(
-            f"resource {shown(name)} refuses {what}: what is sent at once stays when the context rolls back; "
+        self.what = what
+
+    def __str__(self) -> str:
+        return (
+            f"resource {shown(self.name)} refuses {self.what}: what is sent at once stays when the context rolls back; "
             "queue it with .after_commit, or declare the resource non-transactional: RedisBackend(url, immediate=True)"
         )
 
