@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import os
 import re
 import sys
+import textwrap
 import tomllib
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from polydatum.adapting import find_manager, tree
+from polydatum.commands import RegisteredCommand
 from polydatum.errors import ConfigurationError, MissingClientError, PolydatumError
 
 try:
@@ -24,6 +27,7 @@ except ImportError as error:
     raise MissingClientError("The command line of polydatum", "click", "cli") from error
 
 _PYPROJECT = Path("pyproject.toml")
+_HELP = ["-h", "--help"]
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
@@ -41,7 +45,7 @@ class _CannotLoad(click.ClickException):
     exit_code = 2
 
 
-@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_OneLine, context_settings={"help_option_names": _HELP})
 @click.option("--manager", metavar="MODULE:NAME", help="The DataManager, as in shop.data:dm.")
 @click.version_option(package_name="polydatum")
 @click.pass_context
@@ -135,8 +139,13 @@ def run_command(context: click.Context, path: str, arguments: Sequence[str]) -> 
 
     Each argument is JSON, or else text: 5, true, '{"draft": true}', hello. NAME=VALUE is an argument by name; for text
     that looks so, write JSON: '"a=b"'. On a terminal a bar shows how far it is, if the command says that and how much there is.
+
+    PATH --help shows what the command takes, and runs nothing.
     """
     manager = _load(context)
+    if not {*_HELP}.isdisjoint(arguments):
+        _show_command(context, manager._commands().find(path))
+        return
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for argument in arguments:
@@ -156,6 +165,15 @@ def run_command(context: click.Context, path: str, arguments: Sequence[str]) -> 
         if bar is not None:
             bar.end()
     click.echo(_as_json(result))
+
+
+def _show_command(context: click.Context, command: RegisteredCommand) -> None:
+    click.echo(f"Usage: {context.command_path} {command.path} [ARGUMENTS]...\n")
+    click.echo(f"  {command.path}{command.signature}\n")
+    doc = inspect.getdoc(command.method)
+    if doc:
+        click.echo(textwrap.indent(doc, "  ") + "\n")
+    click.echo("Each argument is JSON, or else text; NAME=VALUE is an argument by name.")
 
 
 def _value(text: str) -> Any:

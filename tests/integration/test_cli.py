@@ -152,7 +152,8 @@ def test_check_exits_with_1_if_there_are_problems(dm: DataManager[AppDAL, Any]) 
         (["mails.send", "to=a=b"], '"sent to a=b"'),
         (["mails.send", "Zoë says {"], '"sent to Zoë says {"'),
         (["mails.send", '["a", 1]'], "\"sent to ['a', 1]\""),
-        (["mails.send", "--help"], '"sent to --help"'),
+        (["mails.send", '"--help"'], '"sent to --help"'),
+        (["mails.send", "--helpful"], '"sent to --helpful"'),
         (["mails.send", "-5"], '"sent to -5"'),
         (["mails.count", "3"], '{"counted": 3, "slowly": false}'),
         (["mails.count", "slowly=true", "to=2"], '{"counted": 2, "slowly": true}'),
@@ -161,6 +162,26 @@ def test_check_exits_with_1_if_there_are_problems(dm: DataManager[AppDAL, Any]) 
 )
 def test_run_runs_a_command_with_json_or_text(dm: DataManager[AppDAL, Any], arguments: list[str], result: str) -> None:
     assert ended("run", *arguments) == (0, f"{result}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["3", "slowly=true", "--help"]])
+def test_help_of_a_command_says_what_it_takes_and_runs_nothing(
+    dm: DataManager[AppDAL, Any], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("polydatum.commands.Command.call", None)
+    code, output, errors = ended("run", "mails.count", *arguments)
+    assert (code, errors) == (0, "")
+    assert output.startswith("Usage: polydatum run mails.count [ARGUMENTS]...\n")
+    assert "mails.count(to: 'int', *, slowly: 'bool' = False)" in output
+    assert "Count to a number." in output
+
+
+def test_help_of_a_command_without_a_docstring_or_of_none(dm: DataManager[AppDAL, Any]) -> None:
+    assert "mails.send(to: 'str') -> 'str'\n\nEach argument" in ended("run", "mails.send", "--help")[1]
+    assert ended("run", "mails.sen", "--help")[::2] == (
+        1,
+        "Error: no command 'mails.sen': did you mean 'mails.send'?\n",
+    )
 
 
 def test_it_commits(dm: DataManager[AppDAL, Any]) -> None:
