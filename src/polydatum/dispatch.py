@@ -55,6 +55,13 @@ class Outbox:
         """
         raise NotImplementedError
 
+    def check(self, data_manager: Any) -> None:
+        """Refuse a DataManager that it cannot work with; nothing is opened. `DataManager.check` tells of it.
+
+        Raises:
+            PolydatumError: if a resource is missing, or of the wrong kind.
+        """
+
 
 class Inbox:
     """What knows the messages that were handled: base class of inboxes, such as `polydatum.backends.outbox.Inbox`.
@@ -71,6 +78,9 @@ class Inbox:
         It is forgotten if that rolls back. Another context that claims the same one meanwhile waits for that.
         """
         raise NotImplementedError
+
+    def check(self, data_manager: Any) -> None:
+        """As `Outbox.check`."""
 
 
 class Received(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .app_scope import AppResource
 from .callables import is_coroutine_function, name_of
 from .commands import is_command
-from .errors import InvalidMiddlewareError
+from .errors import InvalidMiddlewareError, PolydatumError, UnknownResourceError
 from .kinds import ASYNC_GENERATOR, GENERATOR
 from .middleware import ContextMiddleware, MethodMiddleware, compose
 from .resources import VALUE, RegisteredResource
@@ -135,6 +135,19 @@ def problems(
                 compose(chain, getattr(service, path.rpartition(".")[2]), path, lambda: None)
             except InvalidMiddlewareError as error:
                 found.append(Problem("mismatched-middleware", f"method {path!r}", str(error)))
+    return found
+
+
+def unfit(data_manager: Any, parts: Mapping[str, Any]) -> list[Problem]:
+    """What the outbox and the inbox, None if there is none, say of the resources that they go through."""
+    found: list[Problem] = []
+    for name, part in parts.items():
+        try:
+            if part is not None:
+                part.check(data_manager)
+        except PolydatumError as error:
+            code = "unknown-resource" if isinstance(error, UnknownResourceError) else "mismatched-resource"
+            found.append(Problem(code, name, str(error)))
     return found
 
 

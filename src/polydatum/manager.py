@@ -26,7 +26,7 @@ from .errors import (
     UnknownResourceError,
 )
 from .generated import ContextTypes
-from .inspection import Problem, describe, problems
+from .inspection import Problem, describe, problems, unfit
 from .layer import DataAccessLayer, DynamicDAL
 from .messages import Signer
 from .meta import Meta
@@ -562,16 +562,19 @@ class DataManager(Generic[DalT, ContextT]):
     def check(self) -> list[Problem]:
         """What will go wrong, found without opening anything. Run it in a test or at start-up.
 
-        Name clashes, unknown names in ``commit_order``, middleware that does not fit a method, and generators whose code
-        after the yield does not run when a request fails.
+        Name clashes, unknown names in ``commit_order``, middleware that does not fit a method, generators whose code after
+        the yield does not run when a request fails, and an outbox or inbox whose resource is missing or of the wrong kind.
         """
-        return problems(
+        found = problems(
             self._dal,
             self._resources.values(),
             self._context_middleware,
             self._method_middleware,
             () if self._asks_for_resources else self._commit_order,
         )
+        if self._dispatch is not None and not self._asks_for_resources:
+            found += unfit(self, {"outbox": self._dispatch.outbox, "inbox": self._dispatch.inbox})
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Services, methods, resources and middleware as plain data, for tools."""

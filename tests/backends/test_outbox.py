@@ -264,6 +264,18 @@ def test_another_resource_is_refused() -> None:
         ctx.enqueue(dm.command("mails.send", "bob"), reliable=True)
 
 
+def test_check_finds_resources_that_are_missing_or_of_another_kind() -> None:
+    dm = DataManager(AppDAL)
+    dm.register_resources(db=ValueResource("nothing"), sql=SQLAlchemyBackend("sqlite://"))
+    dm.register_command_queue(Queue(), outbox=Outbox("bd"), inbox=Inbox("db"))
+    outbox, inbox = dm.check()
+    assert str(outbox).startswith("unknown-resource outbox: no resource 'bd' is registered (registered: db, sql)")
+    assert str(inbox).startswith("mismatched-resource inbox: Inbox: resource 'db' has to be a SQLAlchemyBackend")
+    for parts in ({"outbox": Outbox("sql"), "inbox": Inbox("sql")}, {}):
+        dm.register_command_queue(Queue(), **parts)
+        assert dm.check() == []
+
+
 def test_another_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = create_engine("sqlite://")
     monkeypatch.setattr(engine.dialect, "name", "abacus")

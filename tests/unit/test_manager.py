@@ -16,8 +16,10 @@ from polydatum import (
     DataAccessLayer,
     DataManager,
     DynamicDAL,
+    Inbox,
     InvalidResourceError,
     InvalidServiceError,
+    LocalQueue,
     NoActiveContextError,
     Service,
     UnknownCommand,
@@ -537,7 +539,13 @@ def test_check_cannot_know_what_a_subclass_supplies() -> None:
         def get_resource(self, name: str) -> Any:
             return guarded
 
-    assert Supplying(commit_order=["shard_1"]).check() == []
+    class Picky(Inbox):
+        def check(self, data_manager: Any) -> None:
+            raise ConfigurationError("nothing here suits me")
+
+    dm = Supplying(commit_order=["shard_1"])
+    dm.register_command_queue(LocalQueue(dm), inbox=Picky())
+    assert dm.check() == []
 
 
 def test_describe() -> None:

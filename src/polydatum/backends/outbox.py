@@ -70,6 +70,10 @@ class _InTable:
             )
         return isinstance(backend, AsyncSQLAlchemyBackend)
 
+    def check(self, data_manager: Any) -> None:
+        """Refuse a DataManager whose resource is missing or none of SQLAlchemy, as `is_async` does."""
+        self.is_async(data_manager)
+
     @contextmanager
     def _session(self, data_manager: Any) -> Iterator[Session]:
         """That of a context of its own, which commits at the end of the block."""
