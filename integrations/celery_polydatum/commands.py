@@ -66,7 +66,7 @@ class RunCommand(PolydatumTask):
         try:
             return context.data_manager.dispatch.is_new(context, context.meta.message_id)  # type: ignore[no-any-return]
         except Exception as error:
-            if self.acks_late and not self.request.is_eager and is_transient(error):
+            if self.acks_late and not self.request.is_eager and is_transient(error, lock_timeouts=True):
                 raise Reject(error, requeue=True) from error
             raise
 

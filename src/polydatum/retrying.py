@@ -18,6 +18,8 @@ SQLSTATES = ("40001", "40P01")
 """Serialization failure and deadlock: ISO 9075 class 40, "transaction rollback", and PostgreSQL's own code in it."""
 MARIADB_ROLLED_BACK = (1213, 1020)
 """Deadlock, and a row changed since it was read, by ``innodb_snapshot_isolation``: the server has rolled back all."""
+LOCK_TIMEOUT_SQLSTATE, LOCK_TIMEOUT_MARIADB = "55P03", 1205
+"""PostgreSQL's and MariaDB's word for having waited for a lock as long as they may."""
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 MONGO_LABEL = "TransientTransactionError"
 
@@ -95,30 +97,36 @@ async def asleep(seconds: float) -> None:
     await (sys.modules["trio"] if asyncio is None else asyncio).sleep(seconds)
 
 
-def is_transient(error: BaseException) -> bool:
+def is_transient(error: BaseException, *, lock_timeouts: bool = False) -> bool:
     """Whether the whole unit of work may succeed if it is tried again, from the start, in a new transaction.
 
     Of several errors in a group, each has to be of that kind.
+
+    Args:
+        error: the error.
+        lock_timeouts: whether having waited for a lock for too long counts: where whoever holds it is known to end. SQLite's
+            counts in any case, as it knows no other collisions.
     """
-    return _is_transient(error, [])
+    return _is_transient(error, lock_timeouts, [])
 
 
-def _is_transient(error: BaseException, seen: list[BaseException]) -> bool:
+def _is_transient(error: BaseException, lock_timeouts: bool, seen: list[BaseException]) -> bool:
     found: BaseException | None = error
     while found is not None and found not in seen:
         if isinstance(found, CommitOutcomeUnknown):
             return False  # it may have succeeded already
-        if _says_so(found):
+        if _says_so(found, lock_timeouts):
             return True
         seen.append(found)
         if isinstance(found, BaseExceptionGroup):
-            return all(_is_transient(one, seen) for one in found.exceptions)
+            return all(_is_transient(one, lock_timeouts, seen) for one in found.exceptions)
         found = getattr(found, "orig", None) or found.__cause__  # SQLAlchemy keeps the driver's error in `orig`
     return False
 
 
-def _says_so(error: Any) -> bool:
-    if getattr(error, "sqlstate", None) in SQLSTATES or getattr(error, "pgcode", None) in SQLSTATES:
+def _says_so(error: Any, lock_timeouts: bool) -> bool:
+    sqlstates = (*SQLSTATES, LOCK_TIMEOUT_SQLSTATE) if lock_timeouts else SQLSTATES
+    if getattr(error, "sqlstate", None) in sqlstates or getattr(error, "pgcode", None) in sqlstates:
         return True
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED):  # the low byte: the primary code
         return True
@@ -126,7 +134,7 @@ def _says_so(error: Any) -> bool:
     if has_label is not None and has_label(MONGO_LABEL):
         return True
     module = type(error).__module__.partition(".")[0]
+    codes = (*MARIADB_ROLLED_BACK, LOCK_TIMEOUT_MARIADB) if lock_timeouts else MARIADB_ROLLED_BACK
     return module in ("pymysql", "MySQLdb", "mariadb", "mysql", "asyncmy", "aiomysql") and (
-        error.args[:1] in ((code,) for code in MARIADB_ROLLED_BACK)
-        or getattr(error, "errno", None) in MARIADB_ROLLED_BACK
+        error.args[:1] in ((code,) for code in codes) or getattr(error, "errno", None) in codes
     )

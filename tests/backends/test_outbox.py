@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import MetaData, create_engine, event, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import sessionmaker
 
@@ -38,6 +39,7 @@ from polydatum.backends.outbox import Inbox, Outbox, OutboxEntry
 from polydatum.backends.outbox_relay import Relay
 from polydatum.backends.sqlalchemy import SQLAlchemyBackend
 from polydatum.messages import MAX_BYTES
+from polydatum.retrying import is_transient
 from polydatum.testing.backend_contract import Sync, settled
 from tests.backends.outbox_app import AppDAL, read
 from tests.backends.sql_servers import NAME, MariaServer, PostgresServer, table_on
@@ -878,6 +880,24 @@ def test_a_second_claim_waits_for_what_becomes_of_the_first(host: SQLAlchemyHost
 
     with ThreadPoolExecutor(1) as pool:
         host.run(in_office(Office(host), test))
+
+
+NO_PATIENCE = {POSTGRES: "SET LOCAL lock_timeout = '20ms'", MARIA: "SET SESSION innodb_lock_wait_timeout = 0"}
+
+
+@on(*POSTGRES, *MARIA)
+def test_a_claim_that_has_waited_for_too_long_may_be_tried_again(host: SQLAlchemyHost) -> None:
+    async def test(office: Office) -> None:
+        impatient = next(statement for kind, statement in NO_PATIENCE.items() if isinstance(host, kind))
+        async with office.context() as first, office.context() as second:
+            assert await office.claim(first, "order-5")
+            await settled((await settled(second.db)).execute(text(impatient)))
+            with pytest.raises(DBAPIError) as raised:
+                await office.claim(second, "order-5")
+            assert is_transient(raised.value, lock_timeouts=True)
+            second.set_rollback_only()
+
+    host.run(in_office(Office(host), test))
 
 
 def _result_of(host: SQLAlchemyHost, scenario: Coroutine[Any, Any, Any]) -> Any:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pymysql
 import pytest
 from celery import Celery
 from celery.backends.base import DisabledBackend
@@ -381,17 +382,39 @@ class Serialized(Exception):
     sqlstate = "40001"
 
 
+class WaitedForTooLong(Exception):
+    """What PostgreSQL says if its ``lock_timeout`` is shorter than the command that has claimed the message."""
+
+    sqlstate = "55P03"
+
+
 class Busy(Inbox):
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error or Serialized()
+
     def claim(self, context: Any, message_id: str) -> bool:
         assert context.ledger == []
-        raise Serialized
+        raise self.error
 
 
-def test_a_duplicate_that_collides_is_delivered_again_and_leaves_the_state_alone() -> None:
-    bank = Bank(inbox=Busy())
+@pytest.mark.parametrize(
+    "error", [Serialized(), WaitedForTooLong(), pymysql.OperationalError(1205, "Lock wait timeout")]
+)
+def test_a_duplicate_that_collides_is_delivered_again_and_leaves_the_state_alone(error: Exception) -> None:
+    bank = Bank(inbox=Busy(error))
     ended = bank.work(bank.message(), delivery_info={"redelivered": True})
     assert ended.state == "PENDING"
     assert [str(context.outcome) for context in bank.contexts] == ["rolled_back"]
+
+
+def test_a_lock_that_the_command_itself_has_waited_for_too_long_is_a_failure(careful: Bank) -> None:
+    class Slow(Service[Any]):
+        @command
+        def go(self) -> None:
+            raise WaitedForTooLong
+
+    careful.dm.register_services(slow=Slow())
+    assert careful.work({**careful.message(), "path": "slow.go", "args": []}).state == "FAILURE"
 
 
 def test_one_that_cannot_be_delivered_again_is_a_failure() -> None:

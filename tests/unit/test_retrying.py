@@ -307,9 +307,16 @@ TRANSIENT = {
     ),
     "all of several, as a cause": caused(ExceptionGroup("", [with_facts(sqlstate="40001")])),
 }
+LOCK_TIMEOUTS = {
+    "PostgreSQL": with_facts("psycopg.errors", sqlstate="55P03"),
+    "psycopg2": with_facts("psycopg2.errors", pgcode="55P03"),
+    "PyMySQL, by SQLAlchemy": wrapped(with_facts("pymysql.err", (1205, "Lock wait timeout exceeded"))),
+    "MariaDB's connector": with_facts("mariadb", errno=1205),
+    "one of several": ExceptionGroup("", [with_facts(sqlstate="40001"), with_facts(sqlstate="55P03")]),
+}
 OTHERS = {
     "unique violation": with_facts("psycopg.errors", sqlstate="23505"),
-    "lock wait timeout": with_facts("pymysql.err", (1205, "Lock wait timeout exceeded")),
+    "1205 of somebody else": with_facts("shop.errors", (1205, "items")),
     "1213 of somebody else": with_facts("shop.errors", (1213, "items")),
     "SQLite constraint": with_facts("sqlite3", sqlite_errorcode=sqlite3.SQLITE_CONSTRAINT),
     "MongoDB duplicate": with_facts("pymongo.errors", has_error_label=lambda label: False),
@@ -327,6 +334,14 @@ def test_transient(error: Exception) -> None:
 @pytest.mark.parametrize("error", OTHERS.values(), ids=OTHERS)
 def test_not_transient(error: Exception) -> None:
     assert not is_transient(error)
+    assert not is_transient(error, lock_timeouts=True)
+
+
+@pytest.mark.parametrize("error", LOCK_TIMEOUTS.values(), ids=LOCK_TIMEOUTS)
+def test_lock_timeouts_are_for_who_asks_for_them(error: Exception) -> None:
+    """Whoever holds the lock may do so for long: `dm.run` does not wait for it again and again."""
+    assert not is_transient(error)
+    assert is_transient(error, lock_timeouts=True)
 
 
 def test_an_unknown_outcome_is_never_tried_again() -> None:
