@@ -10,6 +10,7 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from celery_polydatum.configuration import Configuration
 from celery_polydatum.senders import current_sender, task_facts
@@ -220,6 +221,13 @@ class CeleryQueue(CommandQueue):
             raise ConfigurationError(
                 f"CeleryQueue sets {', '.join(sorted(taken))} itself; the id of the task is the id= of the message"
             )
+
+    def delay(self, options: Mapping[str, Any]) -> float:
+        """The ``countdown``, or the time until ``eta``, which Celery takes for UTC if it has no time zone."""
+        if options.get("countdown"):
+            return float(options["countdown"])
+        eta = maybe_iso8601(options.get("eta"))
+        return 0 if eta is None else (maybe_make_aware(eta) - self.app.now()).total_seconds()
 
     def sender(self) -> UserId | None:
         """As for every task that is sent; see `PolydatumTask`."""

@@ -34,6 +34,10 @@ class CommandQueue:
             ConfigurationError: if they could not.
         """
 
+    def delay(self, options: Mapping[str, Any]) -> float:
+        """For how many seconds, at least, a message that is sent now with these options waits: by them no worker may run it."""
+        return 0
+
     def sender(self) -> UserId | None:
         """The id of the user who asks, here and now; None if nobody does."""
         return None
@@ -186,6 +190,11 @@ class Dispatch:
         if message_id is not None and not is_id(message_id):
             raise ConfigurationError("the id of a message has to be 1 to 200 letters, digits and . _ : -")
         self.queue.check(command, options)
+        if self._signer is not None and self.queue.delay(options) >= self._signer.max_age:
+            raise ConfigurationError(
+                f"{command!r} is sent to be run later than its signature holds, {self._signer.max_age:g} seconds, and workers "
+                "would refuse it: raise the max_age of the Signer, or send it nearer to its time"
+            )
         user_id = self.queue.sender()
         if not isinstance(user_id, str | int | None):
             raise ConfigurationError(f"the id of who sends is text, a number or None, not {type(user_id).__name__}")

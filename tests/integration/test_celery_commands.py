@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 import pymysql
@@ -228,6 +229,43 @@ def test_an_async_method_is_refused(bank: Bank) -> None:
 def test_options_that_are_ours_are_refused(bank: Bank, option: str) -> None:
     with pytest.raises(ConfigurationError, match=f"CeleryQueue sets {option} itself"):
         bank.dm.command("accounts.pay", 5).send(**{option: "x"})
+
+
+HOUR = timedelta(hours=1)
+SIGNER = Signer("a key of sixteen bytes", max_age=HOUR.total_seconds())
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        lambda delay: {"countdown": delay.total_seconds()},
+        lambda delay: {"eta": datetime.now(UTC) + delay},
+        lambda delay: {"eta": (datetime.now(UTC) + delay).astimezone(timezone(5 * HOUR))},
+        lambda delay: {"eta": datetime.now(UTC).replace(tzinfo=None) + delay},
+        lambda delay: {"eta": (datetime.now(UTC) + delay).isoformat()},
+    ],
+    ids=["countdown", "eta", "elsewhere", "naive", "text"],
+)
+@pytest.mark.parametrize("app_timezone", ["UTC", "Asia/Tokyo"])
+def test_what_would_wait_longer_than_its_signature_holds_is_refused(later: Any, app_timezone: str) -> None:
+    bank = Bank(signer=SIGNER, timezone=app_timezone)
+    pay = bank.dm.command("accounts.pay", 5)
+    for send in (pay.send, pay.send_on_commit):
+        with pytest.raises(ConfigurationError, match=r"<Command accounts\.pay> is .* 3600 seconds.*raise the max_age"):
+            send(**later(HOUR + timedelta(seconds=60)))
+        send(**later(HOUR - timedelta(seconds=60)))
+    assert len(sent(bank.app)) == 2
+
+
+def test_without_a_signature_it_may_wait_for_ever(bank: Bank) -> None:
+    bank.dm.command("accounts.pay", 5).send(countdown=10**8)
+    assert len(sent(bank.app)) == 1
+
+
+def test_without_a_delay_the_age_of_a_signature_does_not_matter() -> None:
+    bank = Bank(signer=SIGNER)
+    bank.dm.command("accounts.pay", 5).send(countdown=None, eta=None)
+    assert len(sent(bank.app)) == 1
 
 
 # --- Running ----------------------------------------------------------------------------------------------------------
