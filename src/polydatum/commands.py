@@ -10,10 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from .callables import is_coroutine_function
-from .errors import AsyncResourceError, CommandNotAllowed, ConfigurationError, InvalidCommandArguments, UnknownCommand
+from .errors import (
+    AsyncResourceError,
+    CommandError,
+    CommandNotAllowed,
+    ConfigurationError,
+    InvalidCommandArguments,
+    UnknownCommand,
+)
 from .messages import arguments_as_json, from_json
 from .paths import split_path
 from .services import Service, methods_below
@@ -66,12 +73,30 @@ def command(method: Any, /, *args: Any, **kwargs: Any) -> Any:
         if manager is None:
             raise ConfigurationError(f"{bound.__qualname__} is a method of a service that is not registered yet")
         return manager._commands().at(bound).called(manager, args, kwargs)
+    if _is_of_a_class(method if bound is None else bound, Service):
+        raise ConfigurationError(
+            f"{method.__qualname__} is a function of a class, and belongs to no DataManager: name the method by the DAL, "
+            "command(dal.reports.rebuild, ...), or by its path, dm.command('reports.rebuild', ...); to allow it as a command, "
+            "decorate it where it is written"
+        )
     if args or kwargs or not isinstance(method, FunctionType):
         raise ConfigurationError(
             "command() marks a plain method of a service, or takes one of a registered service with its arguments"
         )
     setattr(method, _MARK, True)
     return method
+
+
+def _is_of_a_class(function: Any, cls: type) -> bool:
+    """Whether a function was written in the body of a subclass, which is complete: it is not about to be decorated."""
+    name = getattr(function, "__name__", "")
+    subclasses: list[type] = cls.__subclasses__()
+    for sub in subclasses:
+        own = vars(sub).get(name)
+        is_own = getattr(own, "__func__", own) is function  # a staticmethod has its function's
+        if (is_own and function.__qualname__ == f"{sub.__qualname__}.{name}") or _is_of_a_class(function, sub):
+            return True
+    return False
 
 
 def is_command(method: Any) -> bool:
@@ -192,6 +217,18 @@ class Command(Generic[T]):
             ContextClosedError: if the current context has closed.
         """
         return self._data_manager.dispatch.send_on_commit(self, id, options)  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> NoReturn:
+        raise CommandError(
+            f"{self!r} cannot be pickled, as it belongs to the DataManager of this process: send() it to a worker, or hand on "
+            "its path, args and kwargs, and make it anew there, dm.command(path, *args, **kwargs)"
+        )
+
+    def __copy__(self) -> Self:
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Command) and self._key == other._key

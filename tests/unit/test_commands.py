@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from polydatum import (
     AsyncResourceError,
     Command,
+    CommandError,
     CommandNotAllowed,
     ConfigurationError,
     Context,
@@ -21,6 +24,7 @@ from polydatum import (
     UnknownCommand,
     command,
 )
+from polydatum.commands import is_command
 
 
 class Photos(Service[Any]):
@@ -276,6 +280,55 @@ def test_what_cannot_be_marked(thing: Any) -> None:
         command(thing)
     with pytest.raises(ConfigurationError, match="plain method"):
         command(thing, 5)
+
+
+def of_a_class(dm: DataManager[Shop, Any]) -> Any:
+    return Items.remove_all
+
+
+def marked_already(dm: DataManager[Shop, Any]) -> Any:
+    return Photos.develop
+
+
+def static(dm: DataManager[Shop, Any]) -> Any:
+    return dm.get_dal().items.unit
+
+
+def made_in_a_function(dm: DataManager[Shop, Any]) -> Any:
+    class Late(Items):
+        def go(self) -> None: ...
+
+    return Late.go
+
+
+@pytest.mark.parametrize("found", [of_a_class, marked_already, static, made_in_a_function])
+@pytest.mark.parametrize("args", [(), (5,)])
+def test_a_function_of_a_class_is_not_marked_from_outside(
+    any_dm: DataManager[Shop, Any], found: Any, args: tuple[Any, ...]
+) -> None:
+    """It was meant as a call."""
+    function = found(any_dm)
+    was_one = is_command(function)
+    with pytest.raises(ConfigurationError, match=r"name the method by the DAL, .* or by its path, dm\.command"):
+        command(function, *args)
+    assert is_command(function) is was_one
+
+
+def test_a_function_of_its_own_may_be_a_command_of_several_services(dm: DataManager[Shop, Any]) -> None:
+    def go(self: Any) -> str:
+        return type(self).__name__
+
+    first, second = (type(name, (Service,), {"go": command(go)}) for name in ("First", "Second"))
+    dm.register_services(first=first(), second=second())
+    assert [dm.command(path).run() for path in ("first.go", "second.go")] == ["First", "Second"]
+
+
+def test_a_command_cannot_be_pickled_and_copies_are_itself(dm: DataManager[Shop, Any]) -> None:
+    made = dm.command("items.add", "secret")
+    with pytest.raises(CommandError, match=r"<Command items\.add> cannot be pickled.*send\(\) it.*dm\.command\(path"):
+        pickle.dumps(made)
+    assert copy.copy(made) is made
+    assert copy.deepcopy([made])[0] is made
 
 
 def test_an_override_of_a_subclass_has_to_be_marked_again(dm: DataManager[Shop, Any]) -> None:
