@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .commands import Command
 from .errors import ConfigurationError, InvalidCommandArguments, NoActiveContextError, ReadOnlyError
 from .messages import CLOCK_SKEW, Message, Signer, UserId, fault_of, is_id
+from .meta import lazy
 from .workers import run_in_worker
 
 
@@ -234,11 +235,13 @@ class LocalQueue(CommandQueue):
     """Runs commands in the process that sends them, at once, each in a fresh context: for tests, scripts and small sites.
 
     A command sent on commit runs when the context that sends it has committed; if it fails then, that is logged. Options,
-    which are for other queues, are ignored. ``ctx.meta`` has ``command``, ``message_id`` and ``user_id``.
+    which are for other queues, are ignored. ``ctx.meta`` has ``command``, ``message_id``, ``user_id`` and ``user``, loaded when
+    it is read.
 
     Args:
         data_manager: the DataManager that it is registered with.
         sender: ``f()``, the id of the user who asks, if somebody does.
+        load_user: ``f(user_id)``, the user of that id; it may use the DAL. Without it, ``ctx.meta.user`` is None.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager, Service, command
@@ -257,9 +260,15 @@ class LocalQueue(CommandQueue):
         welcome, ann
     """
 
-    def __init__(self, data_manager: Any, sender: Callable[[], UserId | None] | None = None) -> None:
+    def __init__(
+        self,
+        data_manager: Any,
+        sender: Callable[[], UserId | None] | None = None,
+        load_user: Callable[[Any], Any] | None = None,
+    ) -> None:
         self._data_manager = data_manager
         self._sender = sender
+        self._load_user = load_user
 
     def send(self, message: dict[str, Any], **options: Any) -> Any:
         """Run the command of a message; gives its result, or None if an inbox knows it already.
@@ -269,7 +278,9 @@ class LocalQueue(CommandQueue):
         """
         dispatch: Dispatch = self._data_manager.dispatch
         received = dispatch.receive(message)
-        with self._data_manager.context(received.facts) as context:
+        user_id = received.message.user_id
+        user = None if self._load_user is None or user_id is None else lazy(partial(self._load_user, user_id))
+        with self._data_manager.context({**received.facts, "user": user}) as context:
             return received.command.call() if dispatch.is_new(context, received.message.id) else None
 
     def check(self, command: Command[Any], options: Mapping[str, Any]) -> None:

@@ -456,6 +456,28 @@ class TestLocalQueue:
         with pytest.raises(ConfigurationError, match=r"mails\.asend is an async method"):
             local.command("mails.asend", "bob").send()
 
+    def test_it_loads_the_user_when_that_is_read(self, local: Any) -> None:
+        loaded: list[Any] = []
+
+        def load(user_id: Any) -> str:
+            assert local.require_active_context().meta.message_id == "first"
+            loaded.append(user_id)
+            return f"user {user_id}"
+
+        class Asked(Service[Any]):
+            @command
+            def who(self, *, reads: bool) -> Any:
+                return self._ctx.meta.user if reads else None
+
+        local.register_services(asked=Asked())
+        local.register_command_queue(LocalQueue(local, sender=lambda: "ann", load_user=load))
+        assert local.command("asked.who", reads=False).send() is None
+        assert loaded == []
+        assert local.command("asked.who", reads=True).send(id="first") == "user ann"
+        local.register_command_queue(LocalQueue(local, load_user=load))
+        assert local.command("asked.who", reads=True).send() is None
+        assert loaded == ["ann"]
+
     def test_it_asks_nobody_who_asks(self, local: Any, kept: list[Any]) -> None:
         local.register_command_queue(LocalQueue(local))
         local.command("notes.add", "tea").send()
