@@ -11,7 +11,7 @@ from .errors import MetaKeyError, MetaReadOnlyError
 
 T = TypeVar("T")
 
-_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+_ALWAYS: Mapping[str, Any] = MappingProxyType({"user": None, "request": None, "params": MappingProxyType({})})
 _MISSING: Any = object()
 
 
@@ -73,6 +73,47 @@ def _frozen(value: Any) -> Any:
     return value
 
 
+class ReadLate:
+    """Mixed into a mapping whose facts a Meta asks for one by one, when they are read; those of others it copies at once.
+
+    It asks once only: whoever is first sets the value. What takes long, or must not run twice, is a `lazy`.
+    """
+
+    __slots__ = ()
+
+
+class _LateValues(dict[str, Any]):
+    """What has been read of a `ReadLate`; what has not is asked for. The names are there from the start."""
+
+    __slots__ = ("_facts", "_more")
+
+    def __init__(self, facts: Any, more: dict[str, Any]) -> None:
+        super().__init__(more)
+        self._facts = facts
+        self._more = tuple(more)
+
+    def __missing__(self, key: str) -> Any:
+        try:
+            value = self._facts[key]
+        except KeyError:
+            if key not in _ALWAYS:
+                raise
+            value = _ALWAYS[key]
+        return self.setdefault(key, value if type(value) is lazy else _frozen(value))
+
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys((*_ALWAYS, *self._facts, *self._more))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names()
+
+
 class Meta:
     """Read-only facts of one Context, by attribute or key.
 
@@ -93,18 +134,23 @@ class Meta:
     def __init__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         if hasattr(self, "_values"):
             raise MetaReadOnlyError
-        facts: dict[str, Any] = {"user": None, "request": None, "params": _NO_PARAMS}
-        for source in (values, more):
-            if source:
-                facts.update((key, _frozen(value)) for key, value in source.items())
+        facts: dict[str, Any] = {key: _frozen(value) for key, value in more.items()} if more else more
+        if isinstance(values, ReadLate):
+            facts = _LateValues(values, facts)
+        else:
+            given = {key: _frozen(value) for key, value in values.items()} if values else {}
+            facts = {**_ALWAYS, **given, **facts}
         object.__setattr__(self, "_values", facts)
 
     def _read(self, key: str) -> Any:
-        value = self._values[key]
-        return value.evaluate() if type(value) is lazy else value
+        values = self._values
+        value = values[key]
+        if type(value) is lazy:
+            value = values[key] = value.evaluate()
+        return value
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_values":
+        if name == "_values" or name.startswith("__"):
             raise AttributeError(name)  # protocols that probe for dunders expect a plain answer
         try:
             return self._read(name)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from polydatum import DataManager, Meta, MetaKeyError, MetaReadOnlyError, lazy
+from polydatum.meta import ReadLate
 
 
 def test_user_request_params_always_exist() -> None:
@@ -178,7 +180,10 @@ def test_lazy_that_fails_is_tried_again(error: type[Exception]) -> None:
     assert meta.user == "ann"
 
 
-def test_lazy_is_evaluated_once_by_many_threads() -> None:
+@pytest.mark.parametrize(
+    "read_by", [lambda f: Meta(user=lazy(f)), lambda f: Meta(Late(user=lazy(f)))], ids=["at once", "late"]
+)
+def test_lazy_is_evaluated_once_by_many_threads(read_by: Any) -> None:
     """Whoever touches it first evaluates it; the others get that value."""
     calls: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
@@ -189,7 +194,7 @@ def test_lazy_is_evaluated_once_by_many_threads() -> None:
         assert go_on.wait(5)
         return object()
 
-    meta = Meta(user=lazy(load))
+    meta = read_by(load)
     seen: list[Any] = []
     threads = [threading.Thread(target=lambda: seen.append(meta.user)) for _ in range(4)]
     for thread in threads:
@@ -218,6 +223,44 @@ def test_lazy_drops_its_function() -> None:
     value = lazy(lambda: 1)
     assert value.evaluate() == 1
     assert value._fn is None
+
+
+class Late(ReadLate, Mapping[str, Any]):
+    """Facts that are asked for one by one."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+        self.asked: list[str] = []
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.append(key)
+        return self.facts[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.facts)
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+
+def test_what_is_read_late_is_asked_for_once_when_it_is_read() -> None:
+    """The names are there from the start; what nobody reads is never asked for."""
+    facts = Late(user="ann", tags=["a"], other=1)
+    meta = Meta(facts, more=[2])
+    assert meta.keys() == tuple(meta) == ("user", "request", "params", "tags", "other", "more")
+    assert (len(meta), "tags" in meta, "tenant" in meta) == (6, True, False)
+    assert repr(meta) == "<Meta user, request, params, tags, other, more>"
+    assert facts.asked == []
+    assert (meta.user, meta["user"], meta.tags, meta.tags, meta.more) == ("ann", "ann", ("a",), ("a",), (2,))
+    assert facts.asked == ["user", "tags"]
+
+
+def test_what_is_read_late_may_lack_what_always_exists() -> None:
+    meta = Meta(Late())
+    assert (meta.user, meta.request, dict(meta.params), meta.get("tenant")) == (None, None, {}, None)
+    with pytest.raises(MetaKeyError, match="no 'tenant'"):
+        _ = meta.tenant
+    assert dict(meta.items()) == {"user": None, "request": None, "params": {}}
 
 
 async def test_meta_of_a_context(drive: Any) -> None:

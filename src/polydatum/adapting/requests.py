@@ -13,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from polydatum.context import Context
 from polydatum.errors import ContextClosedError, NoActiveContextError
 from polydatum.manager import DataManager
-from polydatum.meta import lazy
+from polydatum.meta import ReadLate, lazy
 from polydatum.opening import CLOSED
 
 RequestT = TypeVar("RequestT")
@@ -108,7 +108,7 @@ class RequestDal(Generic[RequestT]):
         )
 
 
-class RequestFacts(Mapping[str, Any], Generic[RequestT]):
+class RequestFacts(ReadLate, Mapping[str, Any], Generic[RequestT]):
     """The ``meta`` of a request's context: ``request``, ``user``, ``params``, ``request_id``, each looked up when it is read.
 
     A subclass says where the framework keeps them. Pass it to ``dm.context(meta=...)``, and call `end` when the request is
@@ -167,19 +167,23 @@ class RequestFacts(Mapping[str, Any], Generic[RequestT]):
         return self._request
 
     def _look_up(self, key: str) -> object:
-        request = self.request_for(key)
-        if key == "request_id":
-            notes = self.notes_of(request)
-            if _ID not in notes:
-                notes[_ID] = request_id(self.find_header(request, "x-request-id"))
-            return notes[_ID]
-        return self.find_user(request) if key == "user" else self.find_request(request)
+        request = self._request
+        if request is None:
+            request = self.request_for(key)
+        if key == "user":
+            return self.find_user(request)
+        if key == "request":
+            return self.find_request(request)
+        notes = self.notes_of(request)
+        if _ID not in notes:
+            notes[_ID] = request_id(self.find_header(request, "x-request-id"))
+        return notes[_ID]
 
     def __getitem__(self, key: str) -> Any:
-        if key == "params":
-            return Params(self)
         if key in _LOOKED_UP:
             return lazy(partial(self._look_up, key))
+        if key == "params":
+            return Params(self)
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
