@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import sessionmaker
 
 from polydatum import ConfigurationError, RollbackOnlyError
-from polydatum.backends.sqlalchemy_watch import _of_connection
 from polydatum.testing.backend_contract import Bench, Failure, settled
 from tests.backends.sql_servers import table_on
 from tests.backends.sqlalchemy_hosts import HOSTS, MARIA, POSTGRES, SQLITE, SQLAlchemyHost, on, server_for
@@ -131,7 +130,7 @@ def test_a_connection_is_listened_to_no_longer_than_a_context_lasts(host: Any) -
             for _ in range(2):
                 async with bench.context() as ctx:
                     await bench.read(ctx)
-            assert _of_connection[bench.connection] == []
+            assert bench.connection._polydatum_told == []
 
     host.run(check())
 

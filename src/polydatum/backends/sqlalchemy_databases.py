@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, ExceptionContext, event
+from sqlalchemy import Connection, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from polydatum.backends.postgresql import (
@@ -22,9 +21,6 @@ from polydatum.backends.postgresql import (
 from polydatum.backends.sqlalchemy_sqlite import begins_transactions
 from polydatum.errors import ConfigurationError, shown
 from polydatum.retrying import MARIADB_ROLLED_BACK
-
-_listened_to: WeakSet[Engine] = WeakSet()
-"""To ask SQLAlchemy whether it is listened to takes longer than to begin the transaction."""
 
 
 class Begun:
@@ -39,10 +35,6 @@ class Begun:
         self.connection = connection
         self.savepoint = connection.get_nested_transaction()
         self.joins = joins or self.savepoint is not None
-        engine = connection.engine
-        if engine not in _listened_to:
-            event.listen(engine, "handle_error", type(self).note_error)
-            _listened_to.add(engine)
 
     @staticmethod
     def note_error(context: ExceptionContext) -> None:
@@ -86,7 +78,8 @@ class Begun:
     @property
     def driver_connection(self) -> Any:
         """The driver's own connection, below SQLAlchemy's adapter."""
-        return self.connection.connection.driver_connection
+        connection = self.connection  # `ManagedConnection.driver_connection`, with fewer hops
+        return connection.dialect.get_driver_connection(connection.connection.dbapi_connection)  # type: ignore[arg-type]
 
 
 class PostgreSQL(Begun):
@@ -97,7 +90,7 @@ class PostgreSQL(Begun):
 
     def is_autocommit(self) -> bool:
         """Told by the driver, or by SQLAlchemy's adapter of it, whoever has chosen it."""
-        return super().is_autocommit() or getattr(self.adapted_connection, "autocommit", False) is True
+        return getattr(self.adapted_connection, "autocommit", False) is True or super().is_autocommit()
 
     def refuse_writes(self, name: str) -> None:
         """It ends with the transaction, or with the savepoint."""
@@ -111,9 +104,10 @@ class PostgreSQL(Begun):
     def is_dead(self) -> bool:
         """Told by the driver, or else asked, as the driver's own cursors may have failed."""
         self._asked = False
-        if super().is_dead():
+        if self.connection.invalidated:
             return True
-        status = getattr(getattr(self.driver_connection, "info", None), "transaction_status", None)
+        driver = self.driver_connection
+        status = getattr(getattr(driver, "pgconn", None) or getattr(driver, "info", None), "transaction_status", None)
         if status is not None:  # psycopg and psycopg2 know, whoever has executed what
             return bool(status == IN_FAILED_TRANSACTION)
         return self._refuses_statements()  # pragma: no cover - as below
@@ -189,7 +183,7 @@ class SQLite(Begun):
     """It knows no read-only transaction, but read-only connections."""
 
     def __init__(self, connection: Connection, *, joins: bool) -> None:
-        super().__init__(connection, joins=joins)
+        Begun.__init__(self, connection, joins=joins)  # less than `super()`: this is hot
         self._driver = self.driver_connection  # for as long as the connection is not invalidated
         self._changes: int = self._driver.total_changes
 
@@ -211,8 +205,11 @@ class SQLite(Begun):
     def is_autocommit(self) -> bool:
         """Unless a BEGIN was sent, which the driver leaves to others then."""
         driver = self._driver
-        begins_none = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
-        return super().is_autocommit() or (begins_none and not driver.in_transaction)
+        if not driver.in_transaction and (
+            driver.isolation_level is None or getattr(driver, "autocommit", None) is True
+        ):
+            return True
+        return Begun.is_autocommit(self)
 
     def refuse_writes(self, name: str) -> None:
         """It outlasts the transaction."""
@@ -225,7 +222,9 @@ class SQLite(Begun):
 
     def is_dead(self) -> bool:
         """A full disk and some other errors roll back, too; seen if it began by our BEGIN."""
-        return super().is_dead() or (begins_transactions(self.connection.engine) and not self._driver.in_transaction)
+        return self.connection.invalidated or (
+            not self._driver.in_transaction and begins_transactions(self.connection.engine)
+        )
 
     def wrote(self) -> bool:
         """By the rows changed: one that has only changed the schema is taken for a reader."""

@@ -36,7 +36,7 @@ class SQLAlchemyTransaction(Transaction):
     """A session, which may begin on one connection or several."""
 
     def __init__(self, session: Session, name: str, context: Any, resolve_unknown: bool) -> None:
-        super().__init__(session)
+        self.value = session
         self._name = name
         self._context = ref(context)
         self._read_only: bool = context.read_only
@@ -62,10 +62,12 @@ class SQLAlchemyTransaction(Transaction):
                 session.connection()
             except PendingRollbackError as error:
                 raise RollbackOnlyError(self._name) from error
-        if self._watch.undone:
+        watch = self._watch
+        if watch.undone:
             raise RollbackOnlyError(self._name, undone=True)
-        if any(begun.is_dead() for begun in self._watch.begun):
-            raise RollbackOnlyError(self._name)
+        for begun in list(watch.begun.values()):
+            if begun.is_dead():
+                raise RollbackOnlyError(self._name)
 
     def prepare(self) -> None:
         """Flush, and see whether there is anything left that can commit."""
@@ -77,23 +79,23 @@ class SQLAlchemyTransaction(Transaction):
         if session.is_active:
             session.flush()
         self.refuse_dead()
-        self._refuse_several()
+        begun = self._watch.begun
+        if len(begun) > 1 and not session.twophase:
+            self._refuse_several()
         if self._resolve_unknown:
-            for begun in self._watch.begun:
-                if isinstance(begun, PostgreSQL):
-                    begun.xid()
+            for one in begun.values():
+                if isinstance(one, PostgreSQL):
+                    one.xid()
 
     def _refuse_several(self) -> None:
         """Two databases of one session are two authorities, unless a two-phase commit covers them."""
-        begun = self._watch.begun
-        if len(begun) > 1 and not self.value.twophase:
-            writers = [one for one in begun if one.wrote()]
-            if len(writers) > 1:
-                raise MultipleAuthoritiesError([self._name], databases=len(writers))
+        writers = [one for one in self._watch.begun.values() if one.wrote()]
+        if len(writers) > 1:
+            raise MultipleAuthoritiesError([self._name], databases=len(writers))
 
     def wrote(self) -> bool:
         """Exactly on PostgreSQL and SQLite; elsewhere, whether it has a connection."""
-        return not self._read_only and any(begun.may_have_written() for begun in self._watch.begun)
+        return not self._read_only and any(begun.may_have_written() for begun in self._watch.begun.values())
 
     def commit(self) -> None:
         """Commit; read-only it has nothing to, and rolls back in `close`, which leaves its objects usable."""
@@ -114,7 +116,7 @@ class SQLAlchemyTransaction(Transaction):
 
     def _was_committed(self) -> bool | None:
         self.value.close()  # its place in the pool may be the only one
-        verdicts = {begun.was_committed() for begun in self._watch.begun}
+        verdicts = {begun.was_committed() for begun in self._watch.begun.values()}
         return verdicts.pop() if len(verdicts) == 1 else None
 
     def rollback(self) -> None:
