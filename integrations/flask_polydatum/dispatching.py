@@ -56,7 +56,7 @@ class Dispatch:
         return self._app_ref()
 
     def _full_dispatch_request(self, *args: Any, **kwargs: Any) -> flask.Response:
-        app = self._app
+        app: Any = self._app_ref()
         # At the first request, and if an extension has put its own there since.
         if app.session_interface is not self._sessions:
             self._watch_sessions(app)

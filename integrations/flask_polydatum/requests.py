@@ -42,12 +42,16 @@ class FlaskFacts(RequestFacts[flask.Request]):
         flask_login: Any = sys.modules.get("flask_login")
         if flask_login is None:
             return None
-        if not flask.has_request_context() or current_request() is not request:
+        try:
+            is_current = current_request() is request
+        except RuntimeError:
+            is_current = False  # there is none
+        if not is_current:
             raise ContextError(
                 "meta.user is Flask-Login's current user, and the request is not Flask's current one here; read it "
                 "earlier, or wrap a streamed body in flask.stream_with_context"
             )
-        if not hasattr(flask.current_app, "login_manager"):
+        if not hasattr(_current_app(), "login_manager"):
             return None
         return flask_login.current_user._get_current_object()
 
@@ -64,6 +68,7 @@ class FlaskFacts(RequestFacts[flask.Request]):
 
 current_request: Callable[[], flask.Request] = flask.request._get_current_object  # type: ignore[attr-defined]
 """The request behind Flask's proxy."""
+_current_app: Callable[[], flask.Flask] = flask.current_app._get_current_object  # type: ignore[attr-defined]
 
 
 def _unwrapped(request: Any) -> flask.Request:

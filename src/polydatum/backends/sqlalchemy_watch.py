@@ -97,8 +97,11 @@ class SessionWatch:
         begun = self.begun.get(connection)
         if begun is not None and begun.savepoint is not None:
             return
-        if self.is_ending and connection not in self._commits_sent:
-            self._commits_sent.append(connection)
+        if self.is_ending:
+            if connection not in self._commits_sent:
+                self._commits_sent.append(connection)
+            if not self._read_only:
+                return
         if begun is not None and self._ended_by_service(connection) is not None:
             # What is prepared for a two-phase commit answers no questions any more.
             self.undone = self.undone or (not is_prepared and _says_yes(begun.is_dead))
