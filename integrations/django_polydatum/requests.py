@@ -65,7 +65,7 @@ def keep(request: HttpRequest, context: Context) -> None:
     setattr(request, CONTEXT, context)
 
 
-_request_dal = RequestDal(context_of, keep, DjangoFacts, fix=_FIX, stream=STREAM_HINT)
+_request_dal = RequestDal(CONTEXT, keep, DjangoFacts, fix=_FIX, stream=STREAM_HINT)
 
 
 def put_dal_on_requests() -> None:

@@ -89,9 +89,7 @@ def keep(request: flask.Request, context: Context) -> None:
     setattr(request, CONTEXT, context)
 
 
-request_dal = RequestDal(
-    context_of, keep, lambda request: FlaskFacts(_unwrapped(request)), fix=_FIX, stream=STREAM_HINT
-)
+request_dal = RequestDal(CONTEXT, keep, lambda request: FlaskFacts(_unwrapped(request)), fix=_FIX, stream=STREAM_HINT)
 
 
 def stream_context(request: flask.Request) -> Context:

@@ -85,16 +85,13 @@ class ReadLate:
 class _LateValues(dict[str, Any]):
     """What has been read of a `ReadLate`; what has not is asked for. The names are there from the start."""
 
-    __slots__ = ("_facts", "_more")
+    __slots__ = ("facts",)
 
-    def __init__(self, facts: Any, more: dict[str, Any]) -> None:
-        super().__init__(more)
-        self._facts = facts
-        self._more = tuple(more)
+    facts: Any
 
     def __missing__(self, key: str) -> Any:
         try:
-            value = self._facts[key]
+            value = self.facts[key]
         except KeyError:
             if key not in _ALWAYS:
                 raise
@@ -102,7 +99,7 @@ class _LateValues(dict[str, Any]):
         return self.setdefault(key, value if type(value) is lazy else _frozen(value))
 
     def _names(self) -> dict[str, None]:
-        return dict.fromkeys((*_ALWAYS, *self._facts, *self._more))
+        return dict.fromkeys((*_ALWAYS, *self.facts, *self.keys()))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())
@@ -134,12 +131,16 @@ class Meta:
     def __init__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         if hasattr(self, "_values"):
             raise MetaReadOnlyError
-        facts: dict[str, Any] = {key: _frozen(value) for key, value in more.items()} if more else more
+        facts: dict[str, Any]
         if isinstance(values, ReadLate):
-            facts = _LateValues(values, facts)
+            facts = late = _LateValues()
+            late.facts = values
         else:
-            given = {key: _frozen(value) for key, value in values.items()} if values else {}
-            facts = {**_ALWAYS, **given, **facts}
+            facts = {**_ALWAYS}
+            if values:
+                facts.update({key: _frozen(value) for key, value in values.items()})
+        if more:
+            facts.update({key: _frozen(value) for key, value in more.items()})
         object.__setattr__(self, "_values", facts)
 
     def _read(self, key: str) -> Any:
@@ -152,12 +153,16 @@ class Meta:
     def __getattr__(self, name: str) -> Any:
         if name == "_values" or name.startswith("__"):
             raise AttributeError(name)  # protocols that probe for dunders expect a plain answer
+        values = self._values
         try:
-            return self._read(name)
+            value = values[name]  # `_read`, spelled out
+            if type(value) is lazy:
+                value = values[name] = value.evaluate()
+            return value
         except KeyError:
-            if name in self._values:
+            if name in values:
                 raise  # a lazy value failed with a KeyError of its own
-        raise MetaKeyError(name, self._values)
+        raise MetaKeyError(name, values)
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:

@@ -38,7 +38,8 @@ class RequestDal(Generic[RequestT]):
     what to do otherwise. A value that somebody assigns to ``request.dal`` wins.
 
     Args:
-        find: the context of a request, or None if it was given none.
+        find: the context of a request, or None if it was given none; or the name of the attribute that holds it, which
+            takes less.
         keep: let a request carry a context.
         facts: the ``meta`` of a request's context.
         fix: how to install the adapter.
@@ -47,14 +48,15 @@ class RequestDal(Generic[RequestT]):
 
     def __init__(
         self,
-        find: Callable[[Any], Context | None],
+        find: Callable[[Any], Context | None] | str,
         keep: Callable[[Any, Context], None],
         facts: Callable[[Any], RequestFacts[RequestT]],
         *,
         fix: str,
         stream: str,
     ) -> None:
-        self._find = find
+        self._attribute = find if isinstance(find, str) else None
+        self._find = (lambda request: getattr(request, find, None)) if isinstance(find, str) else find
         self._keep = keep
         self._facts = facts
         self._fix = fix
@@ -67,7 +69,8 @@ class RequestDal(Generic[RequestT]):
     def __get__(self, request: object, owner: type) -> Any:
         if request is None:
             return self
-        context = self._find(request)
+        attribute = self._attribute
+        context = self._find(request) if attribute is None else getattr(request, attribute, None)
         if context is None:
             raise AdapterMissingError("request.dal", self._fix)
         if context._state is CLOSED:  # not by the property `outcome`: every DAL call of a view comes through here

@@ -41,8 +41,8 @@ class Begun:
         """Called at any error of the engine's connections, of the driver or a cancellation."""
 
     def is_autocommit(self) -> bool:
-        """Whether each statement is kept at once, so that there is no transaction in truth."""
-        return self.connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+        """Whether each statement is kept at once, so that there is no transaction in truth, although nobody told SQLAlchemy."""
+        return False
 
     def refuse_writes(self, name: str) -> None:
         """Have the server refuse them until the transaction ends.
@@ -90,7 +90,7 @@ class PostgreSQL(Begun):
 
     def is_autocommit(self) -> bool:
         """Told by the driver, or by SQLAlchemy's adapter of it, whoever has chosen it."""
-        return getattr(self.adapted_connection, "autocommit", False) is True or super().is_autocommit()
+        return getattr(self.adapted_connection, "autocommit", False) is True
 
     def refuse_writes(self, name: str) -> None:
         """It ends with the transaction, or with the savepoint."""
@@ -162,7 +162,7 @@ class MariaDB(Begun):
     def is_autocommit(self) -> bool:
         """As on PostgreSQL; not every driver tells without asking the server."""
         tell = getattr(self.adapted_connection, "get_autocommit", None)
-        return super().is_autocommit() or (tell is not None and bool(tell()))
+        return tell is not None and bool(tell())
 
     def refuse_writes(self, name: str) -> None:
         """Before any statement has begun the transaction; it ends with it."""
@@ -205,11 +205,9 @@ class SQLite(Begun):
     def is_autocommit(self) -> bool:
         """Unless a BEGIN was sent, which the driver leaves to others then."""
         driver = self._driver
-        if not driver.in_transaction and (
+        return not driver.in_transaction and (
             driver.isolation_level is None or getattr(driver, "autocommit", None) is True
-        ):
-            return True
-        return Begun.is_autocommit(self)
+        )
 
     def refuse_writes(self, name: str) -> None:
         """It outlasts the transaction."""

@@ -70,7 +70,7 @@ class SessionWatch:
         engine = connection.engine
         kind: type[Begun] = getattr(engine, "_polydatum_kind", None) or _listen(engine)
         begun = self.begun[connection] = kind(connection, joins=connection is self._joined)
-        if begun.is_autocommit():
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT" or begun.is_autocommit():
             raise ConfigurationError(
                 f"resource {shown(self._name)}: its connection is in AUTOCOMMIT mode, so each statement would be kept, "
                 "however the context ends; leave that mode to the engine itself, for what cannot run in a transaction: "
