@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -193,20 +193,17 @@ class Nested:
 
 def _now(name: str, call: Callable[[], Any]) -> Any:
     result = call()
-    if _is_awaitable(result):
-        if hasattr(result, "close"):
-            result.close()
+    if result is not None and isinstance(result, Awaitable):
+        unawaited: Any = result
+        if hasattr(unawaited, "close"):
+            unawaited.close()
         raise AsyncResourceError(name, "cannot be awaited by a plain 'with'; use 'async with ctx.nested()'")
     return result
 
 
 async def _awaited(call: Callable[[], Any]) -> Any:
     result = call()
-    return await result if _is_awaitable(result) else result
-
-
-def _is_awaitable(result: Any) -> bool:
-    return result is not None and hasattr(type(result), "__await__")  # a fifth of what asking the abstract class takes
+    return await result if isinstance(result, Awaitable) else result
 
 
 def _refuse(name: str, cause: BaseException) -> None:

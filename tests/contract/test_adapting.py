@@ -10,6 +10,7 @@ import pytest
 
 from polydatum import Context, ContextClosedError, DataManager, NoActiveContextError, NotFound, ServiceError
 from polydatum.adapting import (
+    AdapterMissingError,
     AsyncStreamedBody,
     InvalidManagerError,
     InvalidRuleError,
@@ -46,14 +47,15 @@ class Request:
     context: Context | None = None
 
 
-def test_request_dal_lives_as_long_as_the_context() -> None:
+@pytest.mark.parametrize("find", [lambda request: request.context, "context"], ids=["function", "attribute"])
+def test_request_dal_lives_as_long_as_the_context(find: Any) -> None:
     class Own(Request):
         pass
 
     def keep(request: Any, context: Context) -> None:
         request.context = context
 
-    RequestDal(lambda request: request.context, keep, Facts, fix="install it", stream="stream it").put_on(Own)
+    RequestDal(find, keep, Facts, fix="install it", stream="stream it").put_on(Own)
     assert isinstance(Own.dal, RequestDal)  # type: ignore[attr-defined]
     dm = DataManager()
     request: Any = Own()
@@ -64,6 +66,15 @@ def test_request_dal_lives_as_long_as_the_context() -> None:
         assert request.dal is dm.get_dal()
     with pytest.raises(ContextClosedError, match=r"outcome committed.*stream it"):
         request.dal  # noqa: B018
+
+
+def test_a_stream_s_context_is_found_by_the_name_of_an_attribute_too() -> None:
+    dal = RequestDal("context", lambda request, context: None, Facts, fix="install it", stream="stream it")
+    request: Any = Request()
+    with pytest.raises(AdapterMissingError, match="install it"):
+        dal.stream_context(request)
+    request.context = DataManager().context()
+    assert dal.stream_context(request).data_manager is request.context.data_manager
 
 
 # --- ctx.meta ---------------------------------------------------------------------------------------------------------
