@@ -70,7 +70,7 @@ test-others: $(READY) # on all but the Python of `make test`, which alone tests 
 	        echo "Python $$version: not found here, skipped"; continue; \
 	    fi; \
 	    echo "Python $$version: $$python"; \
-	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
+	    POLYDATUM_FAULTS=singles $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
 	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%) --ignore=tests/examples --ignore-glob=tests/backends/*_faults.py" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done

@@ -81,22 +81,25 @@ OTHER_FORMS = [
 ]
 """Context managers, and authorities that a generator yields."""
 
-EVERYTHING = os.environ.get("POLYDATUM_FAULTS") == "all"
+CHOSEN = os.environ.get("POLYDATUM_FAULTS")
+"""``all`` tries all pairs on everything, which takes an hour; ``singles`` no pairs, for a second and third Python."""
 
 
 def depth_of(shape: Shape, mode: str, wish: str) -> int:
-    """How many faults strike a context at once; 0: it is left to ``POLYDATUM_FAULTS=all``, which takes an hour.
+    """How many faults strike a context at once; 0: it is left to ``POLYDATUM_FAULTS=all``."""
+    return 2 if CHOSEN == "all" else min(_usual_depth(shape, mode, wish), 1 if CHOSEN == "singles" else 2)
 
-    All pairs strike all shapes of generators, sync and async, and small shapes of anything; all singles strike all.
-    """
+
+def _usual_depth(shape: Shape, mode: str, wish: str) -> int:
+    """All pairs strike all shapes of generators, sync and async, and small shapes of anything; all singles strike all."""
     parts = len(shape.resources) + len(shape.middleware)
     usual = wish in (BARE, HOOKED)
-    if EVERYTHING:
-        return 2
     if shape in GENERATORS:
         whole = mode in (SYNC, ASYNC)
         return 2 if (whole and (usual or parts <= 2)) or parts <= 1 else 1
     whole = mode in (SYNC, MIXED)
+    if mode == SYNC and wish == BARE and parts <= 2:
+        return 2  # a single authority ends on a clean path
     if whole and wish == HOOKED:
         small = len(shape.resources) == 1 if shape in OTHER_FORMS else parts <= (2 if mode == SYNC else 1)
         return 2 if small else 1
