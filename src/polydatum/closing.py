@@ -176,7 +176,9 @@ def close_clean(
 def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
     """The transaction prepares and commits; if that fails, or has to wait, the policy for the rest."""
     context._seal()
-    if context._under_way and opening_of(context._under_way, context) is not None:
+    if (
+        context._under_way and opening_of(context._under_way, context) is not None
+    ):  # pragma: no cover - since a moment ago
         return _surprised(context, status, kept)
     name, transaction = context._transactions[0]
     for verb, call in (("preparing", transaction.prepare), ("committing", transaction.commit)):

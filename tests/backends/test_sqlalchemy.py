@@ -30,6 +30,7 @@ from polydatum import (
     RollbackOnlyError,
 )
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
+from polydatum.backends.sqlalchemy_databases import Begun
 from polydatum.testing import BackendContract
 from polydatum.testing.backend_contract import Bench, Failure, gone, scenario, settled
 from tests.backends.sql_servers import NAME, in_child, table_on
@@ -856,3 +857,13 @@ def test_a_context_leaves_no_cycles(way: str) -> None:
     finally:
         gc.enable()
     dm.close()
+
+
+def test_a_database_that_is_nothing_special() -> None:
+    """Of one that is not known here it is not asked whether it commits each statement; and it may have written."""
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        begun = Begun(connection, joins=False)
+        assert not begun.is_autocommit()
+        assert begun.may_have_written()
+    engine.dispose()

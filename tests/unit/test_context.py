@@ -23,6 +23,7 @@ from polydatum import (
     ValueResource,
 )
 from polydatum.context import get_active_context
+from polydatum.transactions import Transaction
 
 
 class Who(Service):
@@ -906,3 +907,16 @@ async def test_slow_sync_teardown_is_logged(drive: Any, caplog: Any) -> None:
             await drive.close(ctx, raised)
             if not drive.is_async or veto or raised:
                 assert "more than the teardown limit" in caplog.text
+
+
+def test_slow_steps_of_a_transaction_are_logged(caplog: Any) -> None:
+    """Each by its name."""
+    dm = manager(teardown_timeout=1e-9)
+    dm.register_resources(db=lambda context: Transaction("value"))
+    with dm.context() as ctx:
+        assert ctx.db == "value"
+    assert [record.args[0] for record in caplog.records] == [
+        "preparing resource 'db'",
+        "committing resource 'db'",
+        "closing resource 'db'",
+    ]

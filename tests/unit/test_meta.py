@@ -208,6 +208,23 @@ def test_lazy_is_evaluated_once_by_many_threads(read_by: Any) -> None:
     assert len(set(seen)) == 1
 
 
+def test_lazy_that_somebody_else_evaluates_meanwhile_is_not_evaluated_again() -> None:
+    value = lazy(lambda: "ann")
+
+    class Waited:
+        """A lock that another thread has had before."""
+
+        def __enter__(self) -> None:
+            value._lock = threading.RLock()
+            assert value.evaluate() == "ann"
+            value._value = "bob"
+
+        def __exit__(self, *args: Any) -> None: ...
+
+    value._lock = Waited()  # type: ignore[assignment]
+    assert value.evaluate() == "bob"
+
+
 def test_lazy_that_gives_a_lazy_is_evaluated_through() -> None:
     """Adapters look for the user late, and may find what is to be looked up later still."""
     calls: list[int] = []

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from polydatum import AlreadyCommittedError, CommitOutcomeUnknown, DataManager, MultipleAuthoritiesError
+from polydatum import (
+    AlreadyCommittedError,
+    AsyncResourceError,
+    CommitOutcomeUnknown,
+    DataManager,
+    MultipleAuthoritiesError,
+)
 from polydatum.transactions import Transaction, value_of
 from tests.unit.ledgers import AsyncLedger, Ledger
 
@@ -232,3 +238,72 @@ async def test_a_commit_after_a_commit_of_a_service_is_a_commit(drive: Any) -> N
     async with drive.block(dm.context()) as ctx:
         await drive.value(ctx.db)
     assert ctx.outcome == "committed"
+
+
+@pytest.mark.parametrize("step", ["prepare", "commit", "close"])
+@pytest.mark.parametrize("is_coroutine", [True, False], ids=["coroutine", "awaitable"])
+def test_a_step_that_turns_out_to_be_async_has_failed(step: str, is_coroutine: bool, caplog: Any) -> None:
+    """It looks sync, and a sync context cannot await what it gives: that is no answer, and never a commit."""
+
+    class Later:
+        def __await__(self) -> Any:
+            raise AssertionError("nobody awaits it")
+
+    async def later() -> None:
+        raise AssertionError("nobody awaits it")
+
+    def asynchronous(self: Any) -> Any:
+        return later() if is_coroutine else Later()
+
+    calls: list[str] = []
+
+    class Odd(Transaction):
+        def rollback(self) -> None:
+            calls.append("rollback")
+
+    setattr(Odd, step, asynchronous)
+    dm = DataManager()
+    dm.register_resources(db=lambda context: Odd("value"))
+    context = dm.context()
+    context.open()
+    assert context.db == "value"
+    if step == "close":  # it has committed
+        assert context.close() == "committed"
+        assert "cannot await" in caplog.text
+    else:
+        with pytest.raises(AsyncResourceError, match=f"{step[:-1]}.*cannot await"):
+            context.close()
+        assert calls == ["rollback"]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_steps_that_an_object_has_for_itself_count(is_async: bool) -> None:
+    """What the class has is what is looked at else."""
+
+    class Plain:
+        kind = "authority"
+
+        def prepare(self) -> None: ...
+        def rollback(self) -> None: ...
+        def close(self) -> None: ...
+        def commit(self) -> None:
+            raise AssertionError("the object has one for itself")
+
+    kept: list[str] = []
+
+    async def acommit() -> None: ...
+
+    def make(context: Any) -> Any:
+        plain: Any = Plain()
+        plain.commit = acommit if is_async else lambda: kept.append("tea")
+        return plain
+
+    dm = DataManager()
+    dm.register_resources(db=make)
+    if is_async:
+        with dm.context() as ctx, pytest.raises(AsyncResourceError, match="db"):
+            ctx.db  # noqa: B018 - opens it
+    else:
+        with dm.context() as ctx:
+            assert type(ctx.db) is Plain
+        assert kept == ["tea"]

@@ -40,7 +40,7 @@ class SessionWatch:
         self._joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
         self.begun: dict[Connection, Begun] = {}
         self._told_by: list[Any] = []
-        self._commits_sent: list[Connection] = []
+        self._commits_sent: set[Connection] = set()
         noted: Any = session
         noted._polydatum_watch = self
 
@@ -95,15 +95,10 @@ class SessionWatch:
     def note_commit(self, connection: Connection, is_prepared: bool) -> None:
         """A connection is about to commit."""
         begun = self.begun.get(connection)
-        if begun is not None and begun.savepoint is not None:
-            return
-        if self.is_ending:
-            if connection not in self._commits_sent:
-                self._commits_sent.append(connection)
-            if not self._read_only:
-                return
-        if begun is not None and self._ended_by_service(connection) is not None:
-            # What is prepared for a two-phase commit answers no questions any more.
+        if self.is_ending and (begun is None or begun.savepoint is None):
+            self._commits_sent.add(connection)
+        begun = self._ended_by_service(connection)
+        if begun is not None:  # what is prepared for a two-phase commit answers no questions any more
             self.undone = self.undone or (not is_prepared and _says_yes(begun.is_dead))
             self.has_committed = self.has_committed or is_prepared or _says_yes(begun.may_have_written)
 
@@ -157,27 +152,28 @@ def _note_discarded(session: Session) -> None:
 
 
 def _note_rollback(connection: Connection, xid: object = None, is_prepared: bool | None = False) -> None:
-    for told in getattr(connection, "_polydatum_told", ()):
-        if (watch := told()) is not None:
-            watch.note_rollback(connection, is_prepared)
+    for watch in _told_by(connection):
+        watch.note_rollback(connection, is_prepared)
 
 
 def _note_commit(connection: Connection, xid: object = None, is_prepared: bool = False) -> None:
-    for told in getattr(connection, "_polydatum_told", ()):
-        if (watch := told()) is not None:
-            watch.note_commit(connection, is_prepared)
+    for watch in _told_by(connection):
+        watch.note_commit(connection, is_prepared)
 
 
 def _note_savepoint_rollback(connection: Connection, name: str, context: None) -> None:
-    for told in getattr(connection, "_polydatum_told", ()):
-        if (watch := told()) is not None:
-            watch.note_rollback(connection, is_prepared=False, savepoint=True)
+    for watch in _told_by(connection):
+        watch.note_rollback(connection, is_prepared=False, savepoint=True)
 
 
 def _note_savepoint_release(connection: Connection, name: str, context: None) -> None:
-    for told in getattr(connection, "_polydatum_told", ()):
-        if (watch := told()) is not None:
-            watch.note_release(connection)
+    for watch in _told_by(connection):
+        watch.note_release(connection)
+
+
+def _told_by(connection: Any) -> list[SessionWatch]:
+    """Who watches a session that uses the connection."""
+    return [watch for told in getattr(connection, "_polydatum_told", ()) if (watch := told()) is not None]
 
 
 _LISTENERS: dict[str, Callable[..., None]] = {
