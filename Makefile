@@ -5,6 +5,7 @@
 #   APP=flask PORT=8001  what `make demo` and `make demo-shop` serve, and where
 #   DATABASE_URL=...     where `make demo` keeps it (sqlite:///conduit.db, postgresql://..., mariadb://...); SEED=1 fills it
 #   BROKER=amqp://...    through what `make demo-celery` sends
+#   BETWEEN="--ignore=tests/backends"    arguments of pytest that `make test-others` adds but for the newest Python
 
 UV_VERSION := 0.13.9
 SUPPORTED  := 3.11 3.12 3.13
@@ -14,6 +15,7 @@ APP        ?= starlette
 PORT       ?= 8000
 BROKER     ?= filesystem://
 ARGS       ?=
+BETWEEN    ?=
 
 # `make test-others` sets these for the environments of the other versions.
 VENV       := .venv
@@ -70,8 +72,9 @@ test-others: $(READY) # on all but the Python of `make test`, which alone tests 
 	        echo "Python $$version: not found here, skipped"; continue; \
 	    fi; \
 	    echo "Python $$version: $$python"; \
+	    [ "$$version" = "$(lastword $(SUPPORTED))" ] && between="" || between="$(BETWEEN)"; \
 	    POLYDATUM_FAULTS=singles $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" \
-	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%) --ignore=tests/examples --ignore-glob=tests/backends/*_faults.py" \
+	        ARGS="$(PARALLEL) $(REAL:%=--ignore=%) --ignore=tests/examples --ignore-glob=tests/backends/*_faults.py $$between" \
 	        SYNC="--no-default-groups --group test" || exit 1; \
 	done
 
