@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from time import perf_counter, time
 from typing import Any
 
@@ -177,20 +178,33 @@ def test_a_hostile_message_is_refused_by_name(name: str) -> None:
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_it_takes_less_than_a_millisecond_and_a_mebibyte(name: str) -> None:
-    """The best of some tries: the machine may be busy."""
-    data, error, _ = HOSTILE[name]
-    with pytest.raises(error):
-        Message.read(data, SIGNER)
+def counting() -> None:
+    """Takes a millisecond at 20 ns a turn. A slower core may take longer for a message, too."""
+    for _ in range(50_000):
+        pass
+
+
+def best_of_some(work: Callable[[], object]) -> float:
+    """The seconds it takes; the machine may be busy."""
 
     def seconds() -> float:
         started = perf_counter()
-        with pytest.raises(error):
-            Message.read(data, SIGNER)
+        work()
         return perf_counter() - started
 
-    assert min(seconds() for _ in range(20)) < 0.001
+    return min(seconds() for _ in range(20))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_it_takes_less_than_a_millisecond_and_a_mebibyte(name: str) -> None:
+    data, error, _ = HOSTILE[name]
+
+    def refused() -> None:
+        with pytest.raises(error):
+            Message.read(data, SIGNER)
+
+    refused()
+    assert best_of_some(refused) < max(0.001, best_of_some(counting))
     tracemalloc.start()
     try:
         with pytest.raises(error):
