@@ -223,6 +223,7 @@ def test_lazy_that_somebody_else_evaluates_meanwhile_is_not_evaluated_again() ->
 
     value._lock = Waited()  # type: ignore[assignment]
     assert value.evaluate() == "bob"
+    assert value.evaluate() == "bob"
 
 
 def test_lazy_that_gives_a_lazy_is_evaluated_through() -> None:

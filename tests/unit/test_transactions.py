@@ -307,3 +307,25 @@ def test_steps_that_an_object_has_for_itself_count(is_async: bool) -> None:
         with dm.context() as ctx:
             assert type(ctx.db) is Plain
         assert kept == ["tea"]
+
+
+def test_what_the_steps_give_does_not_matter() -> None:
+    """Unless it would have to be awaited."""
+    kept: list[str] = []
+
+    class Wordy(Transaction):
+        def prepare(self) -> Any:
+            return "prepared"
+
+        def commit(self) -> Any:
+            kept.append("tea")
+            return "committed"
+
+        def close(self) -> Any:
+            return "closed"
+
+    dm = DataManager()
+    dm.register_resources(db=lambda context: Wordy("value"))
+    with dm.context() as ctx:
+        assert ctx.db == "value"
+    assert (ctx.outcome, kept) == ("committed", ["tea"])

@@ -24,6 +24,10 @@ pytestmark = [
 ]
 
 
+GENEROUS = 60.0
+"""Seconds. A fork of a process in which thousands of tests have left their managers behind takes some."""
+
+
 def in_child(work: Callable[[], Any]) -> Any:
     """What ``work`` gives, or raises, in a forked child, which leaves without any further ado."""
     reading, writing = os.pipe()
@@ -171,7 +175,7 @@ def test_a_fork_while_threads_open_resources() -> None:
         attempts += 1
         if attempts == 1:
             inside.set()
-            assert go.wait(10)
+            assert go.wait(GENEROUS)
         yield "value"
 
     manager: Manager = DataManager()
@@ -181,7 +185,7 @@ def test_a_fork_while_threads_open_resources() -> None:
         threads = [threading.Thread(target=lambda: ctx.slow) for _ in range(3)]
         for thread in threads:
             thread.start()
-        assert inside.wait(10)
+        assert inside.wait(GENEROUS)
 
         def child() -> Any:
             with manager.context() as own:
@@ -190,7 +194,7 @@ def test_a_fork_while_threads_open_resources() -> None:
         assert in_child(child) == ("value", "value")
         go.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(GENEROUS)
         assert ctx.slow == "value"
 
 
@@ -204,17 +208,17 @@ def test_a_fork_while_an_app_resource_opens_in_a_thread() -> None:
         attempts += 1
         if attempts == 1:
             inside.set()
-            assert go.wait(10)
+            assert go.wait(GENEROUS)
         yield "engine"
 
     manager: Manager = DataManager()
     manager.register_app_resources(engine=engine)
     thread = threading.Thread(target=lambda: manager.engine)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(GENEROUS)
     assert in_child(lambda: manager.engine) == "engine"
     go.set()
-    thread.join(10)
+    thread.join(GENEROUS)
     assert manager.engine == "engine"
     manager.close()
 
@@ -229,7 +233,7 @@ def test_a_fork_while_a_thread_is_about_to_wait(monkeypatch: pytest.MonkeyPatch)
         def append(self, entry: Any) -> None:
             super().append(entry)
             held.set()
-            assert os.getpid() != parent or go.wait(10)
+            assert os.getpid() != parent or go.wait(GENEROUS)
 
     parent = os.getpid()
     waits = Waits()
@@ -239,7 +243,7 @@ def test_a_fork_while_a_thread_is_about_to_wait(monkeypatch: pytest.MonkeyPatch)
 
     def slow(owner: Any) -> Iterator[str]:
         inside.set()
-        assert released.wait(10)
+        assert released.wait(GENEROUS)
         yield "value"
 
     manager: Manager = DataManager()
@@ -252,7 +256,7 @@ def test_a_fork_while_a_thread_is_about_to_wait(monkeypatch: pytest.MonkeyPatch)
             threads = [threading.Thread(target=lambda: own.slow, daemon=True) for _ in range(2)]
             for thread in threads:
                 thread.start()
-            assert inside.wait(10)
+            assert inside.wait(GENEROUS)
             released.set()
             for thread in threads:
                 thread.join(2)
@@ -263,14 +267,14 @@ def test_a_fork_while_a_thread_is_about_to_wait(monkeypatch: pytest.MonkeyPatch)
         for thread in threads:
             thread.start()
         try:
-            assert inside.wait(10)
-            assert held.wait(10)
+            assert inside.wait(GENEROUS)
+            assert held.wait(GENEROUS)
             assert in_child(child)
         finally:
             go.set()
             released.set()
             for thread in threads:
-                thread.join(10)
+                thread.join(GENEROUS)
 
 
 def test_a_fork_under_a_running_loop() -> None:
