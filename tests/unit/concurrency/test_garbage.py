@@ -340,7 +340,7 @@ def test_flat_over_10_000_contexts_in_async(backend: str) -> None:
         for _ in range(CONTEXTS if backend == "asyncio" else CONTEXTS // 5):
             await clean_async(manager)
         assert_flat(before, objects())
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads  # one that another test has left may end meanwhile
         if backend == "asyncio":
             assert len(asyncio.all_tasks()) == 1
 
