@@ -170,8 +170,7 @@ class BackedResource(RegisteredResource):
         return data_manager._app.touch(self.client, data_manager)
 
     def _begin(self, context: Any) -> Any:
-        manager = context._data_manager
-        return self.backend.begin(context, manager._app.touch(self.client, manager), self.name)
+        return self.backend.begin(context, self.client_for(context._data_manager), self.name)
 
     async def _abegin(self, context: Any) -> Any:
         return await self.backend.begin(context, await self.client_for(context._data_manager), self.name)

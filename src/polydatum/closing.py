@@ -42,7 +42,7 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
         elif exc is None and (status is None or status < 400) and context._wishes is None and not context._settles:
             if context._frames:
                 ending = _close_middleware(context, status)
-            elif context._transactions is None or _commits_alone(context):
+            elif is_plain(context):
                 ending = close_clean(context, status)
     return ending or close_by_policy(context, Unwinding(context, exc, status))
 
@@ -126,10 +126,7 @@ def close_clean(
                         GENERATOR.refuse_second_yield(handle)
                     kept = True
                 elif kind is ASYNC_GENERATOR:
-                    try:
-                        delattr(context, part.slot)
-                    except AttributeError:
-                        pass  # likewise
+                    part.forget(context)
                     step = handle.__anext__()
                     try:
                         signal = step.send(None)

@@ -135,12 +135,12 @@ class Meta:
         if isinstance(values, ReadLate):
             facts = late = _LateValues()
             late.facts = values
+            values = None
         else:
             facts = {**_ALWAYS}
-            if values:
-                facts.update({key: _frozen(value) for key, value in values.items()})
-        if more:
-            facts.update({key: _frozen(value) for key, value in more.items()})
+        for source in (values, more):
+            if source:
+                facts.update({key: _frozen(value) for key, value in source.items()})
         object.__setattr__(self, "_values", facts)
 
     def _read(self, key: str) -> Any:

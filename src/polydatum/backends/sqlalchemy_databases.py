@@ -78,8 +78,7 @@ class Begun:
     @property
     def driver_connection(self) -> Any:
         """The driver's own connection, below SQLAlchemy's adapter."""
-        connection = self.connection  # `ManagedConnection.driver_connection`, with fewer hops
-        return connection.dialect.get_driver_connection(connection.connection.dbapi_connection)  # type: ignore[arg-type]
+        return self.connection.connection.driver_connection
 
 
 class PostgreSQL(Begun):
@@ -183,7 +182,7 @@ class SQLite(Begun):
     """It knows no read-only transaction, but read-only connections."""
 
     def __init__(self, connection: Connection, *, joins: bool) -> None:
-        Begun.__init__(self, connection, joins=joins)  # less than `super()`: this is hot
+        super().__init__(connection, joins=joins)
         self._driver = self.driver_connection  # for as long as the connection is not invalidated
         self._changes: int = self._driver.total_changes
 

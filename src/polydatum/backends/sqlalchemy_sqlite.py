@@ -6,12 +6,10 @@ import itertools
 import os
 import sqlite3
 from typing import Any
-from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, event
 
 _numbers = itertools.count()
-_begun_by_us: WeakSet[Engine] = WeakSet()
 
 
 def begin_transactions(engine: Engine) -> None:
@@ -22,12 +20,11 @@ def begin_transactions(engine: Engine) -> None:
     """
     event.listen(engine, "connect", _leave_transactions_alone)
     event.listen(engine, "begin", _begin)
-    _begun_by_us.add(engine)
 
 
 def begins_transactions(engine: Engine) -> bool:
     """Whether the engine's transactions begin by our BEGIN."""
-    return engine in _begun_by_us
+    return event.contains(engine, "begin", _begin)
 
 
 def _leave_transactions_alone(dbapi_connection: Any, record: object) -> None:

@@ -36,7 +36,7 @@ class SQLAlchemyTransaction(Transaction):
     """A session, which may begin on one connection or several."""
 
     def __init__(self, session: Session, name: str, context: Any, resolve_unknown: bool) -> None:
-        self.value = session
+        super().__init__(session)
         self._name = name
         self._context = ref(context)
         self._read_only: bool = context.read_only

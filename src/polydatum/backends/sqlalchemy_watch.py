@@ -152,26 +152,26 @@ def _note_discarded(session: Session) -> None:
 
 
 def _note_rollback(connection: Connection, xid: object = None, is_prepared: bool | None = False) -> None:
-    for watch in _told_by(connection):
+    for watch in _watching(connection):
         watch.note_rollback(connection, is_prepared)
 
 
 def _note_commit(connection: Connection, xid: object = None, is_prepared: bool = False) -> None:
-    for watch in _told_by(connection):
+    for watch in _watching(connection):
         watch.note_commit(connection, is_prepared)
 
 
 def _note_savepoint_rollback(connection: Connection, name: str, context: None) -> None:
-    for watch in _told_by(connection):
+    for watch in _watching(connection):
         watch.note_rollback(connection, is_prepared=False, savepoint=True)
 
 
 def _note_savepoint_release(connection: Connection, name: str, context: None) -> None:
-    for watch in _told_by(connection):
+    for watch in _watching(connection):
         watch.note_release(connection)
 
 
-def _told_by(connection: Any) -> list[SessionWatch]:
+def _watching(connection: Any) -> list[SessionWatch]:
     """Who watches a session that uses the connection."""
     return [watch for told in getattr(connection, "_polydatum_told", ()) if (watch := told()) is not None]
 

@@ -25,7 +25,7 @@ pytestmark = [
 
 
 GENEROUS = 60.0
-"""Seconds. A fork of a process in which thousands of tests have left their managers behind takes some."""
+"""Seconds. A child saves its coverage before it leaves, which may take some on a busy machine."""
 
 
 def in_child(work: Callable[[], Any]) -> Any:
