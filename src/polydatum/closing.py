@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, TRANSACTION, Judged, is_async_transaction, is_rethrown
-from .opening import CLOSED, opening_of
+from .opening import CLOSED, OPEN, opening_of
 from .outcome import COMMIT, COMMITTED, Outcome, committed_with, rolled_back_by
 from .owner import enter_unwinding, leave_unwinding
 from .resources import RegisteredResource
@@ -51,16 +51,21 @@ def is_plain(context: Any) -> bool:
     """Whether nothing but middleware, resources and one transaction takes part in the end, under the plain rule."""
     return (
         context._wishes is None
-        and (context._transactions is None or _commits_alone(context))
+        and (context._transactions is None or (_is_sync_here(context) and _commits_alone(context)))
         and not context._settles
         and (not context._under_way or opening_of(context._under_way, context) is None)
     )
 
 
+def _is_sync_here(context: Any) -> bool:
+    """Whether nothing can be awaited: in a sync context, and in a thread that an async one has lent itself to."""
+    return context._home is None or context._is_elsewhere()
+
+
 def _commits_alone(context: Any) -> bool:
-    """Whether a sync context has one transaction, whose commit decides."""
+    """Whether a context has one transaction, whose commit decides and needs no ``await``."""
     transactions = context._transactions
-    if len(transactions) > 1 or context._home is not None:
+    if len(transactions) > 1:
         return False
     transaction = transactions[0][1]
     return transaction.kind == "authority" and not is_async_transaction(transaction)
@@ -196,7 +201,7 @@ def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
 
 
 def _by_policy(context: Any, unwinding: Unwinding, shield: AsyncioShield | None) -> Ending:
-    if context._home is None:
+    if _is_sync_here(context):
         return close_by_policy(context, unwinding, decided=True)
     return aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
 
@@ -279,6 +284,34 @@ def aclose(context: Any, exc: BaseException | None, status: int | None, in_threa
                         return _aclose_middleware(context, status, scope)
                     return close_clean(context, status, False, scope)
     return aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
+
+
+def close_in_thread(context: Any, status: int | None) -> bool:
+    """End an async context in this thread, for which its task waits; False if it cannot be, and then nothing has happened."""
+    if not _fits_thread(context) or not context._claim_close():
+        return False
+    if not _fits_thread(context):  # somebody has begun to open something just now
+        context._state = OPEN
+        return False
+    close_clean(context, status)
+    return True
+
+
+def _fits_thread(context: Any) -> bool:
+    """Whether something was opened in a thread, no step of the end needs the event loop, and the task is to go on."""
+    if not (context._elsewhere and context._is_elsewhere()):
+        return False
+    opened = context._opened or ()
+    _, task, cancelling = context._home
+    return (
+        task is not None
+        and not context._frames
+        and is_plain(context)
+        and not any(part.is_async(handle) for part, handle in zip(opened[::2], opened[1::2], strict=False))
+        and task.cancelling() == cancelling
+        # The task waits behind a shield of anyio's own, which is there so that the thread is waited for.
+        and not is_cancelled(current_anyio_scope(task), through_shields=True)
+    )
 
 
 async def _aclose_clean(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from collections.abc import Coroutine
+from typing import Any, assert_type
 
 import werkzeug
+from starlette.responses import Response
 
-from asgi_polydatum.starlette import Request
+from asgi_polydatum.starlette import Request, sync_endpoint
 from polydatum import DataAccessLayer, Service, bind
 from wsgi_polydatum.werkzeug import RequestMixin
 
@@ -24,6 +26,15 @@ async def starlette_view(request: Request[ShopDAL]) -> None:
     assert_type(request.dal, ShopDAL)
     assert_type(request.dal.items.names(), list[str])
     assert_type(request.url.path, str)
+
+
+@sync_endpoint
+def blocking_view(request: Request[ShopDAL]) -> Response:
+    return Response(request.dal.items.names()[0])
+
+
+def called(request: Request[ShopDAL]) -> None:
+    assert_type(blocking_view(request), Coroutine[Any, Any, Response])
 
 
 class WerkzeugRequest(RequestMixin[ShopDAL], werkzeug.Request):

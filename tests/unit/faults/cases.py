@@ -9,7 +9,7 @@ from itertools import product
 from typing import NamedTuple
 
 from .model import Story, story_of
-from .rig import ASYNC, MIXED, MODES, SYNC
+from .rig import ASYNC, MIXED, MODES, SYNC, THREADED
 from .shapes import (
     AUTHORITY,
     BARE,
@@ -98,7 +98,7 @@ def _usual_depth(shape: Shape, mode: str, wish: str) -> int:
         whole = mode in (SYNC, ASYNC)
         return 2 if (whole and (usual or parts <= 2)) or parts <= 1 else 1
     whole = mode in (SYNC, MIXED)
-    if mode == SYNC and wish == BARE and parts <= 2:
+    if mode in (SYNC, THREADED) and wish == BARE and parts <= 2:
         return 2  # a single authority ends on a clean path
     if whole and wish == HOOKED:
         small = len(shape.resources) == 1 if shape in OTHER_FORMS else parts <= (2 if mode == SYNC else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, NamedTuple
 
 from polydatum import CommitOutcomeUnknown, Context, DataManager, RolledBack
@@ -47,7 +48,11 @@ ASYNC = "async"  # every part is
 MIXED = "mixed"  # an async context of sync and async parts in turn
 SUSPENDING = "suspending"  # as ASYNC, and every part suspends at every point
 TRIO = "trio"  # as ASYNC, on trio
-MODES = (SYNC, ADAPTED, ASYNC, MIXED, SUSPENDING, TRIO)
+THREADED = (
+    "threaded"  # an async context of sync parts, used by a sync endpoint, which closes it in its thread if it can
+)
+ALL_SYNC = (SYNC, ADAPTED, THREADED)
+MODES = (SYNC, ADAPTED, ASYNC, MIXED, SUSPENDING, TRIO, THREADED)
 
 BODY = "the body of the context"
 ENDS = ("resumed", "thrown", "close")
@@ -82,6 +87,11 @@ OURS: dict[type[BaseException], tuple[str, ...]] = {
 }
 
 
+async def raised(error: BaseException) -> None:
+    """Raise what a thread has raised, as a coroutine does: a StopIteration becomes a RuntimeError."""
+    raise error
+
+
 def plain_rule(exc: BaseException | None, status: int | None) -> bool:
     """What a manager without ``rollback_on`` does; given as one, it takes the engine off its clean paths."""
     return exc is not None or (status is not None and status >= 400)
@@ -106,6 +116,7 @@ class Rig:
         self.trace: list[Passed] = []
         self.raised: dict[int, tuple[str, BaseException]] = {}
         self.running = False
+        self.closed_in_thread = 0
         self.manager: Any = DataManager(
             rollback_on=plain_rule if by_policy else None, commit_order=[f"r{number}" for number in range(4)]
         )
@@ -163,7 +174,7 @@ class Rig:
             return False  # touched where nothing is awaited
         if self.mode == MIXED:
             return int(part[1:]) % 2 == 0
-        return self.mode not in (SYNC, ADAPTED)
+        return self.mode not in ALL_SYNC
 
     def part(self, name: str) -> Any:
         form = self.shape.form_of(name)
@@ -179,7 +190,7 @@ class Rig:
         async def async_hook() -> None:
             await self.areach(point)
 
-        made = hook if self.mode in (SYNC, ADAPTED, MIXED) else async_hook
+        made = hook if self.mode in (*ALL_SYNC, MIXED) else async_hook
         made.__qualname__ = point
         return made
 
@@ -255,6 +266,32 @@ class Rig:
                     if self.is_async(name):
                         await touched
                 await self.areach("body")
+        except BaseException as error:
+            caught = error
+        self.running = False
+        return self.seen(caught, await context.aclose())
+
+    async def alive_threaded(self, faults: Faults, wish: str) -> Seen:
+        """A whole life in an async context whose task waits for a sync endpoint."""
+        context = self.begin(faults)
+        caught: BaseException | None = None
+
+        def endpoint() -> BaseException | None:
+            try:
+                self.wish(context, wish)
+                for name in self.names:
+                    getattr(context, name)
+                self.reach("body")
+                self.closed_in_thread += context.close_in_thread()
+            except BaseException as error:
+                return error
+            return None
+
+        try:
+            async with context:
+                error = await asyncio.get_running_loop().run_in_executor(None, copy_context().run, endpoint)
+                if error is not None:
+                    await raised(error)
         except BaseException as error:
             caught = error
         self.running = False

@@ -18,8 +18,8 @@ from polydatum import closing
 
 from .cases import PLAN, Case, cases
 from .model import Story
-from .rig import ADAPTED, ASYNC, SYNC, TRIO, Rig, Seen
-from .shapes import BARE, GENERATOR, Shape
+from .rig import ADAPTED, ASYNC, SYNC, THREADED, TRIO, Rig, Seen
+from .shapes import AUTHORITY, BARE, GENERATOR, Shape
 from .tally import Tally
 
 pytestmark = pytest.mark.no_cover  # coverage would make a minute ten; the other suites cover every line
@@ -105,10 +105,13 @@ class Proof:
 
     async def arun(self) -> None:
         """The async twin of `run`."""
+        threaded = self.mode == THREADED
+        alive = self.rig.alive_threaded if threaded else self.rig.alive
+        alive_by_policy = self.by_policy.alive_threaded if threaded else self.by_policy.alive
         async with self.rig.manager.context() as outer:
             for wish, case in self.cases():
-                twin = await self.by_policy.alive(case.faults, wish) if self.has_twin(wish) else None
-                self.check(wish, case, await self.rig.alive(case.faults, wish), twin)
+                twin = await alive_by_policy(case.faults, wish) if self.has_twin(wish) else None
+                self.check(wish, case, await alive(case.faults, wish), twin)
         assert outer.outcome == "committed"
 
 
@@ -131,6 +134,14 @@ def test_whatever_fails_the_context_ends_as_the_design_says(
         pytest.fail(
             f"{len(proof.violations)} violations, among them\n" + "\n".join(proof.violations[:3]), pytrace=False
         )
+
+
+def test_sync_endpoints_end_in_their_thread_if_the_end_is_plain(runner: asyncio.Runner) -> None:
+    """Else they would be led by `aclose`, and the lives in mode THREADED would prove nothing."""
+    for shape, ended in ((Shape(AUTHORITY + GENERATOR, ""), 1), (Shape(GENERATOR, GENERATOR), 0)):
+        rig = Rig(shape, THREADED)
+        runner.run(rig.alive_threaded({}, BARE))
+        assert rig.closed_in_thread == ended
 
 
 @pytest.mark.parametrize("mode", [SYNC, ASYNC])
