@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, assert_type
+from typing import assert_type
 
 import werkzeug
 from starlette.responses import Response
@@ -33,8 +32,8 @@ def blocking_view(request: Request[ShopDAL]) -> Response:
     return Response(request.dal.items.names()[0])
 
 
-def called(request: Request[ShopDAL]) -> None:
-    assert_type(blocking_view(request), Coroutine[Any, Any, Response])
+async def awaited(request: Request[ShopDAL]) -> None:
+    assert_type(await blocking_view(request), Response)
 
 
 class WerkzeugRequest(RequestMixin[ShopDAL], werkzeug.Request):
