@@ -48,13 +48,13 @@ help: ## List the targets
 	    while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 demo: $(READY) ## Serve Conduit, a site and an API (APP=starlette, fastapi, flask or django; PORT=8000; DATABASE_URL=...; SEED=1)
-	@exec $(RUN) -m example_apps.conduit.serve --app $(APP) --port $(PORT)
+	@exec $(RUN) -m conduit.serve --app $(APP) --port $(PORT)
 
 demo-shop: $(READY) ## Serve the tutorial's shop (APP and PORT as above)
-	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT)
+	@exec $(RUN) -m shop.serve --app $(APP) --port $(PORT)
 
 demo-celery: $(READY) ## Serve the shop with a Celery worker (BROKER=amqp://..., redis://...; default: files)
-	@exec $(RUN) -m example_apps.shop.serve --app $(APP) --port $(PORT) --broker $(BROKER)
+	@exec $(RUN) -m shop.serve --app $(APP) --port $(PORT) --broker $(BROKER)
 
 test: $(READY) ## Run the suite and measure the coverage of the core
 	@$(if $(ARGS),,POLYDATUM_TESTS=rest) $(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE) $(REAL:%=--ignore=%))

@@ -1,3 +1,3 @@
-from example_apps.conduit.hosts.cli import main
+from conduit.hosts.cli import main
 
 main()

@@ -7,16 +7,8 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from example_apps.conduit.services.layer import ConduitManager
-from example_apps.conduit.services.tables import (
-    ArticleRow,
-    CommentRow,
-    FavoriteRow,
-    FollowRow,
-    TagRow,
-    UserRow,
-    now,
-)
+from conduit.services.layer import ConduitManager
+from conduit.services.tables import ArticleRow, CommentRow, FavoriteRow, FollowRow, TagRow, UserRow, now
 
 PASSWORD = "conduit-demo"
 """Of all of them."""

@@ -1,7 +1,7 @@
-"""Serve Conduit in one of its hosts: ``python -m example_apps.conduit.serve --app flask --port 8001``.
+"""Serve Conduit in one of its hosts: ``python -m conduit.serve --app flask --port 8001``.
 
 What is not given as an option is taken from the environment: ``APP``, ``PORT``, ``DATABASE_URL``, ``SEED``. Servers that
-call a factory get theirs: ``APP=starlette uvicorn --factory example_apps.conduit.serve:make_app``.
+call a factory get theirs: ``APP=starlette uvicorn --factory conduit.serve:make_app``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import os
 import signal
 from typing import Any
 
-from example_apps.conduit.seed import PASSWORD, seed
-from example_apps.conduit.services.layer import ConduitManager, create_tables, data_manager_from_environment
-from example_apps.shop.serve import HOST, asgi_server, listening, port_number, wsgi_server
+from conduit.seed import PASSWORD, seed
+from conduit.services.layer import ConduitManager, create_tables, data_manager_from_environment
+from shop.serve import HOST, asgi_server, listening, port_number, wsgi_server
 
 SERVERS = {"starlette": asgi_server, "fastapi": asgi_server, "flask": wsgi_server, "django": wsgi_server}
 
@@ -50,10 +50,10 @@ def make_app(name: str | None = None, dm: ConduitManager | None = None) -> Any:
     dm = dm or data_manager_from_environment()
     broker = os.environ.get("CELERY_BROKER_URL")
     if broker:
-        from example_apps.conduit.hosts import celery
+        from conduit.hosts import celery
 
         celery.make_app(dm, broker)
-    return importlib.import_module(f"example_apps.conduit.hosts.{name or os.environ['APP']}").make_app(dm)
+    return importlib.import_module(f"conduit.hosts.{name or os.environ['APP']}").make_app(dm)
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line, and behind it the environment."""
     environ = os.environ
-    parser = argparse.ArgumentParser(prog="python -m example_apps.conduit.serve", description="Serve Conduit.")
+    parser = argparse.ArgumentParser(prog="python -m conduit.serve", description="Serve Conduit.")
     parser.add_argument("--app", choices=SERVERS, default=environ.get("APP") or "starlette", help="the host")
     parser.add_argument(
         "--port", type=port_number, default=environ.get("PORT") or "8000", help="0 for any that is free"

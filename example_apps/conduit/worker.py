@@ -1,10 +1,10 @@
-"""A worker for Conduit's commands: ``celery -A example_apps.conduit.worker worker``, by ``CELERY_BROKER_URL``."""
+"""A worker for Conduit's commands: ``celery -A conduit.worker worker``, by ``CELERY_BROKER_URL``."""
 
 from __future__ import annotations
 
 import os
 
-from example_apps.conduit.hosts.celery import make_app
-from example_apps.conduit.services.layer import data_manager_from_environment
+from conduit.hosts.celery import make_app
+from conduit.services.layer import data_manager_from_environment
 
 app = make_app(data_manager_from_environment(), os.environ["CELERY_BROKER_URL"])

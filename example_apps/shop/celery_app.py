@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from celery_polydatum import CeleryQueue, PolydatumTask
-from example_apps.shop.layer import ShopManager
+from shop.layer import ShopManager
 
 FILES = "filesystem://"
 """Celery's broker in a folder, for a demonstration without a server."""

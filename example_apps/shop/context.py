@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from example_apps.shop.confirmations import ConfirmationLog
 from polydatum import Context
+from shop.confirmations import ConfirmationLog
 
 
 class ShopContext(Context):

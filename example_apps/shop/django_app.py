@@ -12,8 +12,8 @@ from django.http import Http404, HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_GET, require_POST
 
-from example_apps.shop.layer import ShopDAL, ShopManager
-from example_apps.shop.orders import read_lines
+from shop.layer import ShopDAL, ShopManager
+from shop.orders import read_lines
 
 
 class ShopRequest(HttpRequest):

@@ -6,9 +6,9 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from pydantic import BaseModel
 
 from asgi_polydatum import PolydatumMiddleware
-from example_apps.shop.items import Item
-from example_apps.shop.layer import ShopDAL, ShopManager
-from example_apps.shop.orders import Order, OrderLine
+from shop.items import Item
+from shop.layer import ShopDAL, ShopManager
+from shop.orders import Order, OrderLine
 
 router = APIRouter()
 

@@ -7,9 +7,9 @@ from typing import cast
 import flask
 from flask import Blueprint, Flask, Response, abort, jsonify
 
-from example_apps.shop.layer import ShopDAL, ShopManager
-from example_apps.shop.orders import read_lines
 from flask_polydatum import FlaskPolydatum
+from shop.layer import ShopDAL, ShopManager
+from shop.orders import read_lines
 
 shop = Blueprint("shop", __name__)
 

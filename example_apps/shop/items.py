@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from example_apps.shop.context import ShopContext
 from polydatum import NotFound, Service, ServiceError
+from shop.context import ShopContext
 
 
 class OutOfStock(ServiceError):

@@ -10,12 +10,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from example_apps.shop.confirmations import ConfirmationLog
-from example_apps.shop.context import ShopContext
-from example_apps.shop.database import connect, create_database
-from example_apps.shop.items import ItemService
-from example_apps.shop.orders import OrderService
 from polydatum import Call, DataAccessLayer, DataManager, LocalQueue, ValueResource
+from shop.confirmations import ConfirmationLog
+from shop.context import ShopContext
+from shop.database import connect, create_database
+from shop.items import ItemService
+from shop.orders import OrderService
 
 logger = logging.getLogger("shop")
 

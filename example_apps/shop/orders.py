@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from operator import index
 
-from example_apps.shop.context import ShopContext
 from polydatum import Service, ServiceError, command
+from shop.context import ShopContext
 
 MOST_OF_ONE_ITEM = 1000
 MISSING_ITEM = 404404

@@ -1,4 +1,4 @@
-"""Serve the shop in one of its hosts: ``python -m example_apps.shop.serve --app flask --port 8001``.
+"""Serve the shop in one of its hosts: ``python -m shop.serve --app flask --port 8001``.
 
 With ``--broker`` a Celery worker is started, too, and confirms the orders.
 """
@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, NamedTuple
 
-from example_apps.shop.layer import ShopManager, make_data_manager
+from shop.layer import ShopManager, make_data_manager
 
 HOST = "127.0.0.1"
 
@@ -102,7 +102,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m example_apps.shop.serve", description="Serve the demo shop.")
+    parser = argparse.ArgumentParser(prog="python -m shop.serve", description="Serve the demo shop.")
     parser.add_argument("--app", choices=SERVERS, default="starlette", help="the host (default: starlette)")
     parser.add_argument("--port", type=port_number, default=8000, help="default: 8000; 0 for any that is free")
     parser.add_argument("--folder", type=Path, help="where the shop keeps its files (default: a temporary folder)")
@@ -134,7 +134,7 @@ def serve(name: str, listener: socket.socket, folder: Path, broker: str | None =
     """Serve the shop of a folder in the host of a name; with a worker, if there is a broker."""
     folder.mkdir(parents=True, exist_ok=True)
     dm = make_data_manager(folder)
-    app = importlib.import_module(f"example_apps.shop.{name}_app").make_app(dm)
+    app = importlib.import_module(f"shop.{name}_app").make_app(dm)
     server = SERVERS[name](app, listener)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
@@ -146,10 +146,10 @@ def serve(name: str, listener: socket.socket, folder: Path, broker: str | None =
 @contextlib.contextmanager
 def working(dm: ShopManager, folder: Path, broker: str) -> Iterator[None]:
     """A worker that runs the shop's commands, in a process of its own."""
-    from example_apps.shop.celery_app import make_celery_app
+    from shop.celery_app import make_celery_app
 
     make_celery_app(dm, folder, broker)
-    words = "-m celery -A example_apps.shop.worker --quiet worker --concurrency=2 --loglevel=INFO"
+    words = "-m celery -A shop.worker --quiet worker --concurrency=2 --loglevel=INFO"
     alone = "--without-gossip --without-mingle --without-heartbeat"  # it has no other workers to talk to
     worker = subprocess.Popen(
         [sys.executable, *words.split(), *alone.split()],

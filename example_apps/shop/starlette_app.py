@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from asgi_polydatum import PolydatumMiddleware
-from example_apps.shop.layer import ShopDAL, ShopManager
-from example_apps.shop.orders import read_lines
+from shop.layer import ShopDAL, ShopManager
+from shop.orders import read_lines
 
 
 class ShopRequest(Request):

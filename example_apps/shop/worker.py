@@ -1,12 +1,12 @@
-"""The shop in a worker: ``celery -A example_apps.shop.worker worker``, with the folder and the broker in the environment."""
+"""The shop in a worker: ``celery -A shop.worker worker``, with the folder and the broker in the environment."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from example_apps.shop.celery_app import make_celery_app
-from example_apps.shop.layer import make_data_manager
+from shop.celery_app import make_celery_app
+from shop.layer import make_data_manager
 
 folder = Path(os.environ["SHOP_FOLDER"])
 app = make_celery_app(make_data_manager(folder), folder, os.environ["SHOP_BROKER"])

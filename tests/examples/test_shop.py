@@ -14,8 +14,8 @@ import pytest
 from django.core.handlers.asgi import ASGIHandler
 from starlette.testclient import TestClient
 
-from example_apps.shop import django_app, fastapi_app, flask_app, starlette_app
-from example_apps.shop.layer import ShopManager, make_data_manager
+from shop import django_app, fastapi_app, flask_app, starlette_app
+from shop.layer import ShopManager, make_data_manager
 from tests.contract.django_settings import configure
 
 HOSTS = ["starlette", "fastapi", "flask", "django", "django-wsgi"]

@@ -1,4 +1,4 @@
-"""`python -m example_apps.shop.serve` really serves: a process of its own, on a free port, stopped by a signal."""
+"""`python -m shop.serve` really serves: a process of its own, on a free port, stopped by a signal."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ DEADLINE = 60
 
 
 def command(*arguments: str) -> tuple[list[str], dict[str, str]]:
-    paths = [str(ROOT / "src"), str(ROOT / "integrations"), str(ROOT)]
+    paths = [str(ROOT / folder) for folder in ("src", "integrations", "example_apps")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "error"}
-    return [sys.executable, "-m", "example_apps.shop.serve", *arguments], environment
+    return [sys.executable, "-m", "shop.serve", *arguments], environment
 
 
 class ServedShop:

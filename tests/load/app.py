@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from example_apps.conduit.services.layer import data_manager_from_environment
-from example_apps.conduit.services.tokens import Tokens
+from conduit.services.layer import data_manager_from_environment
+from conduit.services.tokens import Tokens
 from tests.load.twins.wiring import Wiring
 
 host = os.environ["LOAD_HOST"]
 if os.environ["LOAD_WIRING"] == "polydatum":
-    app = import_module(f"example_apps.conduit.hosts.{host}").make_app(data_manager_from_environment())
+    app = import_module(f"conduit.hosts.{host}").make_app(data_manager_from_environment())
 else:
     wiring = Wiring(os.environ["DATABASE_URL"], Tokens(os.environ["CONDUIT_SECRET"]))
     app = import_module(f"tests.load.twins.{host}").make_app(wiring)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
-from example_apps.conduit.services.database import Database
-from example_apps.conduit.services.tables import ArticleRow, Base, FavoriteRow, TagRow, UserRow
-from example_apps.conduit.services.tokens import Tokens
+from conduit.services.database import Database
+from conduit.services.tables import ArticleRow, Base, FavoriteRow, TagRow, UserRow
+from conduit.services.tokens import Tokens
 
 SECRET = "a secret of 32 bytes for the load"
 AUTHORS, ARTICLES, READERS = 10, 200, 100

@@ -62,7 +62,7 @@ class Server:
         self._ready = f"http://127.0.0.1:{self.port}{deployment.ready}"
         address = f"127.0.0.1:{self.port}" if deployment.name == "gunicorn" else str(self.port)
         self._printed = folder / deployment.name
-        paths = [str(ROOT / "src"), str(ROOT / "integrations"), str(ROOT)]
+        paths = [str(ROOT / folder) for folder in ("src", "integrations", "example_apps", "")]
         with self._printed.open("wb") as printed:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *deployment.command, address],

@@ -13,9 +13,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from asgi_polydatum import PolydatumMiddleware
-from example_apps.conduit.pages.starlette import page_route
-from example_apps.conduit.services.errors import ConduitError, as_response
-from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
+from conduit.pages.starlette import page_route
+from conduit.services.errors import ConduitError, as_response
+from conduit.services.layer import ConduitDAL, ConduitManager
 from polydatum import lazy
 
 

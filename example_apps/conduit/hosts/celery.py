@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 
 from celery_polydatum import CeleryQueue, PolydatumTask
-from example_apps.conduit.services.layer import ConduitManager
+from conduit.services.layer import ConduitManager
 
 
 def make_app(dm: ConduitManager, broker: str) -> Celery[Any]:

@@ -1,4 +1,4 @@
-"""Conduit on the command line: ``python -m example_apps.conduit articles list``."""
+"""Conduit on the command line: ``python -m conduit articles list``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from example_apps.conduit.seed import seed
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError
-from example_apps.conduit.services.layer import (
-    ConduitDAL,
-    ConduitManager,
-    create_tables,
-    data_manager_from_environment,
-)
+from conduit.seed import seed
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError
+from conduit.services.layer import ConduitDAL, ConduitManager, create_tables, data_manager_from_environment
 from polydatum import lazy
 
 
@@ -45,7 +40,7 @@ def list_notifications(dal: ConduitDAL, given: argparse.Namespace) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m example_apps.conduit", description="Conduit, by DATABASE_URL.")
+    parser = argparse.ArgumentParser(prog="python -m conduit", description="Conduit, by DATABASE_URL.")
     parser.add_argument("--as", dest="user", metavar="NAME", help="the user who asks")
     parser.set_defaults(run=None)
     nouns = parser.add_subparsers(required=True, metavar="COMMAND")

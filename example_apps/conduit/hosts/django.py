@@ -11,9 +11,9 @@ from django.urls import include, path
 from django.views import View
 from pydantic_core import to_json
 
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError, as_response
-from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError, as_response
+from conduit.services.layer import ConduitDAL, ConduitManager
 from polydatum import lazy
 
 
@@ -134,7 +134,7 @@ urlpatterns = [
     path("api/articles/<slug>/comments", Comments.as_view()),
     path("api/articles/<slug>/comments/<int:comment_id>", Comment.as_view()),
     path("api/tags", Tags.as_view()),
-    path("", include("example_apps.conduit.pages.django")),
+    path("", include("conduit.pages.django")),
 ]
 SETTINGS: dict[str, Any] = {
     "ALLOWED_HOSTS": ["127.0.0.1", "localhost"],

@@ -9,10 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader
 
 from asgi_polydatum.starlette import Request
-from example_apps.conduit.hosts.asgi import Json, answer_conduit_error, install
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import GenericErrorModel, Invalid, problems_in
-from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
+from conduit.hosts.asgi import Json, answer_conduit_error, install
+from conduit.services import schemas as s
+from conduit.services.errors import GenericErrorModel, Invalid, problems_in
+from conduit.services.layer import ConduitDAL, ConduitManager
 
 ConduitRequest = Request[ConduitDAL]
 

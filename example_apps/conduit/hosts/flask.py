@@ -10,10 +10,10 @@ from flask_login import LoginManager  # type: ignore[import-untyped]
 from pydantic_core import to_json
 from werkzeug.exceptions import HTTPException
 
-from example_apps.conduit.pages.flask import add_pages
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError, as_response
-from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
+from conduit.pages.flask import add_pages
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError, as_response
+from conduit.services.layer import ConduitDAL, ConduitManager
 from flask_polydatum import FlaskPolydatum
 
 api = Blueprint("conduit", __name__, url_prefix="/api")

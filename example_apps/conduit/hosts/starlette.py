@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from asgi_polydatum.starlette import Request, sync_endpoint
-from example_apps.conduit.hosts.asgi import Json, install
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
+from conduit.hosts.asgi import Json, install
+from conduit.services import schemas as s
+from conduit.services.layer import ConduitDAL, ConduitManager
 
 ConduitRequest = Request[ConduitDAL]
 

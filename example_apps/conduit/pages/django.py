@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import re_path
 from django.views.decorators.http import require_safe
 
-from example_apps.conduit.pages import site
+from conduit.pages import site
 
 
 @require_safe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Flask, Response, request
 from werkzeug.routing import PathConverter
 
-from example_apps.conduit.pages import site
-from example_apps.conduit.services.layer import ConduitManager
+from conduit.pages import site
+from conduit.services.layer import ConduitManager
 
 
 class PagePath(PathConverter):

@@ -11,10 +11,10 @@ from typing import Annotated, Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field
 
-from example_apps.conduit.pages.words import day, initials, is_loadable, prose, tint
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError, NotFound
-from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
+from conduit.pages.words import day, initials, is_loadable, prose, tint
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError, NotFound
+from conduit.services.layer import ConduitDAL, ConduitManager
 
 PER_PAGE = 5
 PATH = r"(?!api(?:/|$)).*"

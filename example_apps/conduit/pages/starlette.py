@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from example_apps.conduit.pages import site
-from example_apps.conduit.services.layer import ConduitManager
+from conduit.pages import site
+from conduit.services.layer import ConduitManager
 
 
 class PagePath(PathConvertor):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Select, delete, exists, func, select
 from sqlalchemy.orm import aliased, contains_eager, defer, selectinload, with_expression
 
-from example_apps.conduit.services.context import ConduitService
-from example_apps.conduit.services.errors import Forbidden, NotFound
-from example_apps.conduit.services.schemas import (
+from conduit.services.context import ConduitService
+from conduit.services.errors import Forbidden, NotFound
+from conduit.services.schemas import (
     Article,
     ArticleFilter,
     ArticleSummary,
@@ -16,7 +16,7 @@ from example_apps.conduit.services.schemas import (
     Page,
     UpdateArticle,
 )
-from example_apps.conduit.services.tables import ArticleRow, FavoriteRow, TagRow, UserRow, now
+from conduit.services.tables import ArticleRow, FavoriteRow, TagRow, UserRow, now
 from polydatum import command
 
 

@@ -6,10 +6,10 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import contains_eager
 
-from example_apps.conduit.services.context import ConduitService
-from example_apps.conduit.services.errors import Forbidden, NotFound
-from example_apps.conduit.services.schemas import Comment, NewComment
-from example_apps.conduit.services.tables import MAX_ID, CommentRow, UserRow
+from conduit.services.context import ConduitService
+from conduit.services.errors import Forbidden, NotFound
+from conduit.services.schemas import Comment, NewComment
+from conduit.services.tables import MAX_ID, CommentRow, UserRow
 
 
 class CommentService(ConduitService):

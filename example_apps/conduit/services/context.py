@@ -9,13 +9,13 @@ from sqlalchemy import ColumnElement, exists
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from example_apps.conduit.services.errors import NotFound, Unauthorized
-from example_apps.conduit.services.tables import ArticleRow, Base, FollowRow, UserRow
-from example_apps.conduit.services.tokens import Tokens
+from conduit.services.errors import NotFound, Unauthorized
+from conduit.services.tables import ArticleRow, Base, FollowRow, UserRow
+from conduit.services.tokens import Tokens
 from polydatum import Context, Service
 
 if TYPE_CHECKING:
-    from example_apps.conduit.services.layer import ConduitDAL
+    from conduit.services.layer import ConduitDAL
 
 
 class ConduitContext(Context):

@@ -7,15 +7,15 @@ import secrets
 
 from argon2 import PasswordHasher
 
-from example_apps.conduit.services.articles import ArticleService
-from example_apps.conduit.services.comments import CommentService
-from example_apps.conduit.services.context import ConduitContext
-from example_apps.conduit.services.database import Database
-from example_apps.conduit.services.notifications import NotificationService
-from example_apps.conduit.services.profiles import ProfileService
-from example_apps.conduit.services.tables import Base
-from example_apps.conduit.services.tokens import Tokens
-from example_apps.conduit.services.users import UserService
+from conduit.services.articles import ArticleService
+from conduit.services.comments import CommentService
+from conduit.services.context import ConduitContext
+from conduit.services.database import Database
+from conduit.services.notifications import NotificationService
+from conduit.services.profiles import ProfileService
+from conduit.services.tables import Base
+from conduit.services.tokens import Tokens
+from conduit.services.users import UserService
 from polydatum import DataAccessLayer, DataManager, LocalQueue, ValueResource
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import exists, insert, select
 
-from example_apps.conduit.services.context import ConduitService
-from example_apps.conduit.services.tables import ArticleRow, FollowRow, NotificationRow
+from conduit.services.context import ConduitService
+from conduit.services.tables import ArticleRow, FollowRow, NotificationRow
 from polydatum import command
 
 

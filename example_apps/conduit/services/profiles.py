@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import delete, select
 from sqlalchemy.orm import with_expression
 
-from example_apps.conduit.services.context import ConduitService
-from example_apps.conduit.services.errors import NotFound
-from example_apps.conduit.services.schemas import Profile
-from example_apps.conduit.services.tables import FollowRow, UserRow
+from conduit.services.context import ConduitService
+from conduit.services.errors import NotFound
+from conduit.services.schemas import Profile
+from conduit.services.tables import FollowRow, UserRow
 
 
 class ProfileService(ConduitService):

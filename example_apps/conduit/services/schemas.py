@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
-from example_apps.conduit.services.errors import Invalid, problems_in
+from conduit.services.errors import Invalid, problems_in
 
 MOST_ARTICLES = 100
 """On one page."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 
-from example_apps.conduit.services.errors import Unauthorized
+from conduit.services.errors import Unauthorized
 
 ALGORITHM = "HS256"
 SCHEME = "Token"

@@ -6,10 +6,10 @@ from argon2.exceptions import VerifyMismatchError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from example_apps.conduit.services.context import ConduitService
-from example_apps.conduit.services.errors import Invalid, NotFound, Unauthorized
-from example_apps.conduit.services.schemas import LoginUser, NewUser, UpdateUser, User
-from example_apps.conduit.services.tables import UserRow
+from conduit.services.context import ConduitService
+from conduit.services.errors import Invalid, NotFound, Unauthorized
+from conduit.services.schemas import LoginUser, NewUser, UpdateUser, User
+from conduit.services.tables import UserRow
 
 
 class UserService(ConduitService):

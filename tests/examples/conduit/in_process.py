@@ -11,12 +11,12 @@ from argon2 import PasswordHasher
 from django.core.handlers.wsgi import WSGIHandler
 from starlette.testclient import TestClient
 
-from example_apps.conduit.hosts import django as django_host
-from example_apps.conduit.hosts import fastapi as fastapi_host
-from example_apps.conduit.hosts import flask as flask_host
-from example_apps.conduit.hosts import starlette as starlette_host
-from example_apps.conduit.services.layer import ConduitManager, create_tables, make_data_manager
-from example_apps.conduit.services.tokens import Tokens
+from conduit.hosts import django as django_host
+from conduit.hosts import fastapi as fastapi_host
+from conduit.hosts import flask as flask_host
+from conduit.hosts import starlette as starlette_host
+from conduit.services.layer import ConduitManager, create_tables, make_data_manager
+from conduit.services.tokens import Tokens
 from tests.contract.django_settings import configure
 from tests.examples.conduit.visitors import Answer, Client
 

@@ -20,10 +20,10 @@ DEADLINE = 60.0
 ADDRESS = r"http://127\.0\.0\.1:([1-9]\d*)"
 
 SERVERS = {
-    "uvicorn": ["uvicorn", "--factory", "example_apps.conduit.serve:make_app", "--port", "0", "--no-access-log"],
+    "uvicorn": ["uvicorn", "--factory", "conduit.serve:make_app", "--port", "0", "--no-access-log"],
     # Two processes, which have the database in common and nothing else.
     "gunicorn": [
-        *["gunicorn", "example_apps.conduit.serve:make_app()", "--bind", "127.0.0.1:0", "--no-control-socket"],
+        *["gunicorn", "conduit.serve:make_app()", "--bind", "127.0.0.1:0", "--no-control-socket"],
         *["--worker-class", "gthread", "--workers", "2", "--threads", "8"],
     ],
 }
@@ -35,7 +35,7 @@ def environment(database: str, **more: str) -> dict[str, str]:
         **os.environ,
         "CONDUIT_SECRET": SECRET,
         "DATABASE_URL": database,
-        "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in ("src", "integrations", "")),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in ("src", "integrations", "example_apps")),
         "PYTHONUNBUFFERED": "1",
         **more,
     }

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from example_apps.conduit.hosts.celery import make_app
-from example_apps.conduit.services.errors import NotFound
-from example_apps.conduit.services.layer import ConduitManager
-from example_apps.conduit.services.schemas import NewArticle, NewUser
+from conduit.hosts.celery import make_app
+from conduit.services.errors import NotFound
+from conduit.services.layer import ConduitManager
+from conduit.services.schemas import NewArticle, NewUser
 from polydatum import lazy
 from tests.examples.conduit.in_process import manager_at
 from tests.examples.conduit.programs import running
@@ -32,7 +32,7 @@ def dm(tmp_path: Path) -> Iterator[ConduitManager]:
     dm = manager_at(url)
     app = make_app(dm, broker)
     app.conf.task_default_queue = queue
-    words = ["celery", "-A", "example_apps.conduit.worker", "worker", "--pool", "solo", "-Q", queue, *QUIET]
+    words = ["celery", "-A", "conduit.worker", "worker", "--pool", "solo", "-Q", queue, *QUIET]
     with running(tmp_path, *words, database=url, CELERY_BROKER_URL=broker) as worker:
         worker.wait_for(r" ready\.")
         yield dm

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from example_apps.conduit.hosts.cli import main
-from example_apps.conduit.seed import STORIES, seed
-from example_apps.conduit.services.layer import ConduitManager
+from conduit.hosts.cli import main
+from conduit.seed import STORIES, seed
+from conduit.services.layer import ConduitManager
 from tests.examples.conduit.in_process import manager_at
 from tests.examples.conduit.programs import ROOT, environment
 
@@ -86,7 +86,7 @@ def test_what_is_there_is_not_seeded_again(dm: ConduitManager, run: Run) -> None
 def test_it_is_a_program_that_prepares_its_database(tmp_path: Path) -> None:
     def run(*arguments: str) -> str:
         return subprocess.run(
-            [sys.executable, "-m", "example_apps.conduit", *arguments],
+            [sys.executable, "-m", "conduit", *arguments],
             cwd=ROOT,
             env=environment(f"sqlite:///{tmp_path}/conduit.db"),
             text=True,

@@ -19,7 +19,7 @@ from tests.examples.conduit.programs import ADDRESS, DEADLINE, ROOT, client_to, 
 def test_it_names_the_site_and_what_to_try(tmp_path: Path) -> None:
     """The lines for curl, in their order, are answered as it says."""
     url = f"sqlite:///{tmp_path}/conduit.db"
-    with running(tmp_path, "example_apps.conduit.serve", "--port", "0", database=url) as program:
+    with running(tmp_path, "conduit.serve", "--port", "0", database=url) as program:
         client = client_to(int(program.wait_for(rf"to read +{ADDRESS}")))
         assert url in program.printed
         program.wait_for("401")
@@ -40,14 +40,14 @@ def test_it_hides_the_password_of_the_database(tmp_path: Path) -> None:
         secret = (
             urlsplit(url)._replace(netloc=f"postgres:wrong-or-not@{urlsplit(url).netloc.rpartition('@')[2]}").geturl()
         )
-        with running(tmp_path, "example_apps.conduit.serve", "--port", "0", database=secret) as program:
+        with running(tmp_path, "conduit.serve", "--port", "0", database=secret) as program:
             program.wait_for("kept in +postgresql")
             assert "wrong-or-not" not in program.printed
 
 
 @pytest.mark.parametrize(("host", "described"), [("fastapi", True), ("starlette", False)])
 def test_it_says_who_is_there_and_where_the_api_is_described(tmp_path: Path, host: str, described: bool) -> None:
-    words = ["example_apps.conduit.serve", "--port", "0"]
+    words = ["conduit.serve", "--port", "0"]
     with running(tmp_path, *words, database=f"sqlite:///{tmp_path}/conduit.db", APP=host, SEED="1") as program:
         port = int(program.wait_for(ADDRESS))
         program.wait_for("401")
@@ -60,7 +60,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = subprocess.run(
-            [sys.executable, "-m", "example_apps.conduit.serve", "--port", str(port)],
+            [sys.executable, "-m", "conduit.serve", "--port", str(port)],
             cwd=ROOT,
             env=environment(f"sqlite:///{tmp_path}/conduit.db"),
             text=True,

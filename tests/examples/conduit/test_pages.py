@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, event
 
-from example_apps.conduit.pages.words import prose
-from example_apps.conduit.seed import seed
-from example_apps.conduit.services.articles import ArticleService
-from example_apps.conduit.services.layer import ConduitManager
-from example_apps.conduit.services.tables import TagRow
+from conduit.pages.words import prose
+from conduit.seed import seed
+from conduit.services.articles import ArticleService
+from conduit.services.layer import ConduitManager
+from conduit.services.tables import TagRow
 from tests.examples.conduit.in_process import HOSTS, client_of, manager_at
 from tests.examples.conduit.reader import Document, Reader
 from tests.examples.conduit.visitors import Site, Visitor

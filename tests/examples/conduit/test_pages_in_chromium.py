@@ -38,7 +38,7 @@ def browser() -> Iterator[Browser]:
 @contextlib.contextmanager
 def serving(host: str, folder: Path) -> Iterator[str]:
     """The address of a host that serves the seed."""
-    words = ["example_apps.conduit.serve", "--app", host, "--port", "0", "--seed"]
+    words = ["conduit.serve", "--app", host, "--port", "0", "--seed"]
     with running(folder, *words, database=f"sqlite:///{folder}/conduit.db") as program:
         yield f"http://127.0.0.1:{program.wait_for(ADDRESS)}"
 

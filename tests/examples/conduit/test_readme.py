@@ -18,6 +18,6 @@ def test_every_host_has_less_than_150_lines() -> None:
 
 def test_the_services_and_the_site_know_no_framework() -> None:
     for module in [*(CONDUIT / "services").glob("*.py"), CONDUIT / "pages" / "site.py", CONDUIT / "pages" / "words.py"]:
-        for framework in ("starlette", "fastapi", "flask", "django", "celery", "example_apps.conduit.hosts"):
+        for framework in ("starlette", "fastapi", "flask", "django", "celery", "conduit.hosts"):
             assert f"import {framework}" not in module.read_text(), module
             assert f"from {framework}" not in module.read_text(), module

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from example_apps.conduit.services.layer import ConduitManager
+from conduit.services.layer import ConduitManager
 from polydatum import lazy
 from tests.examples.conduit.databases import database
 from tests.examples.conduit.in_process import client_of, manager_at
@@ -111,7 +111,7 @@ def test_followers_have_been_notified_when_the_author_gets_the_answer(served: Se
 
 def test_the_demo_serves_its_seed_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/conduit.db"
-    words = ["example_apps.conduit.serve", "--app", "django", "--port", "0", "--seed"]
+    words = ["conduit.serve", "--app", "django", "--port", "0", "--seed"]
     with running(tmp_path, *words, database=url, PYTHONWARNINGS="error") as program:
         site = Site(client_to(int(program.wait_for(ADDRESS))))
         assert site.anyone.get("/articles", tag="radio").json["articlesCount"] == 2

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from example_apps.conduit.services.errors import Invalid, NotFound
-from example_apps.conduit.services.layer import ConduitDAL, ConduitManager
-from example_apps.conduit.services.schemas import ArticleFilter, LoginUser, NewArticle, NewComment, NewUser, Page
+from conduit.services.errors import Invalid, NotFound
+from conduit.services.layer import ConduitDAL, ConduitManager
+from conduit.services.schemas import ArticleFilter, LoginUser, NewArticle, NewComment, NewUser, Page
 from polydatum import lazy
 from tests.examples.conduit.databases import DATABASES, database
 from tests.examples.conduit.in_process import manager_at

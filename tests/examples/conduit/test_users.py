@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from example_apps.conduit.services.tokens import Tokens
+from conduit.services.tokens import Tokens
 from tests.examples.conduit.in_process import SECRET
 from tests.examples.conduit.visitors import PASSWORD, Site, Visitor
 

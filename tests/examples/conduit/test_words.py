@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from example_apps.conduit.pages import site
-from example_apps.conduit.pages.words import TINTS, day, initials, prose, tint
+from conduit.pages import site
+from conduit.pages.words import TINTS, day, initials, prose, tint
 
 
 def test_markdown_is_shown_below_the_title_of_the_page() -> None:

@@ -11,10 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.views import View
 
-from example_apps.conduit.hosts import django as host
-from example_apps.conduit.hosts.django import json
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError
+from conduit.hosts import django as host
+from conduit.hosts.django import json
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError
 from tests.load.twins.wiring import Wiring
 
 _wiring: Wiring

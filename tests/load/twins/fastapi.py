@@ -11,11 +11,11 @@ from fastapi.routing import APIRoute
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
-from example_apps.conduit.hosts import fastapi as host
-from example_apps.conduit.hosts.asgi import Json, answer_conduit_error, answer_http_error
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError
-from example_apps.conduit.services.tables import UserRow
+from conduit.hosts import fastapi as host
+from conduit.hosts.asgi import Json, answer_conduit_error, answer_http_error
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError
+from conduit.services.tables import UserRow
 from tests.load.twins.wiring import Wiring
 
 _wiring: Wiring

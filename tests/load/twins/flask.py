@@ -7,9 +7,9 @@ from flask_login import LoginManager, current_user
 from sqlalchemy.orm import scoped_session
 from werkzeug.exceptions import HTTPException
 
-from example_apps.conduit.hosts.flask import answer_conduit_error, answer_http_error, json
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError
+from conduit.hosts.flask import answer_conduit_error, answer_http_error, json
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError
 from tests.load.twins.wiring import Articles, Wiring
 
 

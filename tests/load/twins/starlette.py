@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from example_apps.conduit.hosts import starlette as host
-from example_apps.conduit.hosts.asgi import Json, answer_conduit_error, answer_http_error
-from example_apps.conduit.services import schemas as s
-from example_apps.conduit.services.errors import ConduitError
+from conduit.hosts import starlette as host
+from conduit.hosts.asgi import Json, answer_conduit_error, answer_http_error
+from conduit.services import schemas as s
+from conduit.services.errors import ConduitError
 from tests.load.twins.wiring import Wiring
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
-from example_apps.conduit.services.articles import ArticleService
-from example_apps.conduit.services.database import Database
-from example_apps.conduit.services.tables import UserRow
-from example_apps.conduit.services.tokens import Tokens
-from example_apps.conduit.services.users import UserService
+from conduit.services.articles import ArticleService
+from conduit.services.database import Database
+from conduit.services.tables import UserRow
+from conduit.services.tokens import Tokens
+from conduit.services.users import UserService
 
 
 class Work:
