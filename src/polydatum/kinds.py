@@ -217,17 +217,17 @@ def is_transactional(value: Any) -> bool:
 
     A value without any of the protocol's methods only happens to have such an attribute.
     """
+    return _has_transaction_kind(value) and (
+        _are_async(value) is not None or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
+    )
+
+
+def _has_transaction_kind(value: Any) -> bool:
     try:
         kind = getattr(value, "kind", None)
     except Exception:  # of the value's own, for an attribute it does not have
         return False
-    return (
-        type(kind) is str
-        and kind in TRANSACTION_KINDS
-        and (
-            _are_async(value) is not None or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
-        )
-    )
+    return type(kind) is str and kind in TRANSACTION_KINDS
 
 
 def transaction_of(value: Any, handle: Any) -> Any:
@@ -250,6 +250,18 @@ def is_async_transaction(transaction: Any) -> bool:
     if known is not None:
         return known
     return any(is_coroutine_function(getattr(transaction, step)) for step in TRANSACTION_STEPS)
+
+
+def _whole_transaction(made: Any) -> Kind | None:
+    """The kind of a transactional object that lacks nothing; None of any other."""
+    if not _has_transaction_kind(made):
+        return None
+    known = _are_async(made)
+    if known is None:
+        if missing_steps(made):
+            return None
+        known = is_async_transaction(made)
+    return ASYNC_TRANSACTION if known else TRANSACTION
 
 
 def _are_async(transaction: Any) -> bool | None:
@@ -286,8 +298,9 @@ def kind_of(factory: Any) -> Kind | None:
 
 def judge(made: Any, *, in_async: bool) -> Kind | None:
     """The kind of what a callable made; an object that is both kinds of context manager follows the context's mode."""
-    if is_transactional(made) and not missing_steps(made):
-        return ASYNC_TRANSACTION if is_async_transaction(made) else TRANSACTION
+    transaction = _whole_transaction(made)
+    if transaction is not None:
+        return transaction
     has_sync = hasattr(type(made), "__enter__") and hasattr(type(made), "__exit__")
     has_async = hasattr(type(made), "__aenter__") and hasattr(type(made), "__aexit__")
     if has_async and (in_async or not has_sync):

@@ -6,11 +6,11 @@ from functools import partial
 
 from pydantic_core import to_json
 from starlette.applications import Starlette
-from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_polydatum import PolydatumMiddleware
 from conduit.pages.starlette import page_route
@@ -26,15 +26,18 @@ class Json(Response):
         return to_json(content)
 
 
-class TokenBackend(AuthenticationBackend):
-    """Leaves it to the services to find out who asks, when they need to know."""
+class Authentication:
+    """A middleware that leaves it to the services to find out who asks, when they need to know."""
 
-    def __init__(self, dal: ConduitDAL) -> None:
+    def __init__(self, app: ASGIApp, dal: ConduitDAL) -> None:
+        self._app = app
         self._dal = dal
 
-    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser]:
-        authorization = conn.headers.get("Authorization")
-        return AuthCredentials(), lazy(partial(self._dal.users.authenticate, authorization))  # type: ignore[return-value]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            authorization = Headers(scope=scope).get("Authorization")
+            scope["user"] = lazy(partial(self._dal.users.authenticate, authorization))
+        await self._app(scope, receive, send)
 
 
 def answer_conduit_error(request: Request, error: ConduitError) -> Response:
@@ -51,4 +54,4 @@ def install(app: Starlette, dm: ConduitManager) -> None:
     app.add_exception_handler(HTTPException, answer_http_error)  # type: ignore[arg-type]
     app.router.routes.append(page_route(dm))
     app.add_middleware(PolydatumMiddleware, data_manager=dm)
-    app.add_middleware(AuthenticationMiddleware, backend=TokenBackend(dm.get_dal()))
+    app.add_middleware(Authentication, dal=dm.get_dal())
