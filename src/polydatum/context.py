@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from threading import get_ident
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self
 from weakref import WeakSet
 
 from . import blocks, closing, settling
-from .callables import is_coroutine_function, name_of
-from .errors import AsyncResourceError, ConfigurationError, ContextError, ContextReusedError, MiddlewareSetupError
+from .callables import is_coroutine_function
+from .errors import ConfigurationError, ContextError, ContextReusedError, MiddlewareSetupError
 from .kinds import GENERATOR, NOTHING
 from .meta import Meta, own_facts
 from .opening import (
@@ -34,10 +34,9 @@ from .savepoints import Nested
 from .settling import Runner
 from .unwinding import RollbackRule, Unwinding
 from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
+from .wishing import HookT, checked, open_wishes, refuse_hook, wishes_of
 
 _CLOSING_FILES = (closing.__file__, settling.__file__, blocks.__file__)
-
-HookT = TypeVar("HookT", bound=Callable[[], Any])
 
 
 def check_timeout(seconds: float, name: str = "teardown_timeout") -> None:
@@ -176,18 +175,6 @@ class Context(ResourceOwner):
 
     # --- What users wish for its end ----------------------------------------------------------------------------------
 
-    def _wishing(self, wanted: str) -> Wishes:
-        if self._state is not CREATED:
-            self._admit(wanted)
-        return self._own_wishes()
-
-    def _own_wishes(self) -> Wishes:
-        with self._mutex:  # threads may wish at once
-            if self._wishes is None:
-                self._plain = False
-                self._wishes = Wishes()
-            return self._wishes
-
     def set_rollback_only(self, reason: str = "set_rollback_only() was called") -> None:
         """Roll back at the end, whatever the answer is; the answer itself stands. Cannot be taken back.
 
@@ -196,7 +183,7 @@ class Context(ResourceOwner):
         Raises:
             ContextClosedError: if the context has settled already.
         """
-        self._wishing("set_rollback_only()").rollback_only = reason
+        open_wishes(self, "set_rollback_only()").rollback_only = reason
         if self._state is not CREATED:
             self._admit("set_rollback_only()")  # a close that began just now may have missed it: say so
 
@@ -208,7 +195,7 @@ class Context(ResourceOwner):
         Raises:
             ContextClosedError: if the context has settled already.
         """
-        self._wishing("commit_on_error()").commit_on_error = True
+        open_wishes(self, "commit_on_error()").commit_on_error = True
 
     def before_commit(self, hook: HookT) -> HookT:
         """Call ``hook()`` at the start of the close, if it is going to commit; an error it raises rolls everything back.
@@ -219,7 +206,7 @@ class Context(ResourceOwner):
             ContextClosedError: if the context has settled already.
             AsyncResourceError: if the hook is async and the context is not.
         """
-        self._wishing("before_commit()").before_commit.append(self._checked(hook))
+        open_wishes(self, "before_commit()").before_commit.append(checked(self, hook))
         return hook
 
     def on_commit(self, hook: HookT) -> HookT:
@@ -232,7 +219,7 @@ class Context(ResourceOwner):
             ContextClosedError: if the context has settled already.
             AsyncResourceError: if the hook is async and the context is not.
         """
-        self._wishing("on_commit()").on_commit.append(self._checked(hook))
+        open_wishes(self, "on_commit()").on_commit.append(checked(self, hook))
         return hook
 
     def on_rollback(self, hook: HookT) -> HookT:
@@ -242,7 +229,7 @@ class Context(ResourceOwner):
             ContextClosedError: if the context has settled already.
             AsyncResourceError: if the hook is async and the context is not.
         """
-        self._wishing("on_rollback()").on_rollback.append(self._checked(hook))
+        open_wishes(self, "on_rollback()").on_rollback.append(checked(self, hook))
         return hook
 
     def enqueue(self, command: Any, *, reliable: bool = False, id: str | None = None, **options: Any) -> str:
@@ -286,21 +273,6 @@ class Context(ResourceOwner):
     def on_progress(self, listener: Callable[[float, float | None], object]) -> None:
         """Call ``listener(done, total)`` at every `progress`, in the thread or task that says it."""
         self._listeners = (*self._listeners, listener)
-
-    def _checked(self, hook: HookT) -> HookT:
-        if not callable(hook):
-            raise TypeError(f"a hook is called without arguments; {type(hook).__name__} is not callable")
-        if is_coroutine_function(hook):
-            if self._state is CREATED:
-                self._sets_up = True  # it turns out at the open whether the context is sync
-            elif self._home is None:
-                self._refuse_hook(hook)
-        elif self._is_elsewhere():
-            self._elsewhere = True  # it may block, or need its thread, as what registered it did
-        return hook
-
-    def _refuse_hook(self, hook: Callable[[], Any]) -> NoReturn:
-        raise AsyncResourceError(name_of(hook), "is a hook that a sync context cannot await; register a plain function")
 
     # --- Open ---------------------------------------------------------------------------------------------------------
 
@@ -362,7 +334,7 @@ class Context(ResourceOwner):
             if self._wishes is not None:
                 for hook in self._wishes.all_hooks():
                     if is_coroutine_function(hook):
-                        self._refuse_hook(hook)
+                        refuse_hook(hook)
             for middleware in self._data_manager._middleware_for(self):
                 name = middleware.name
                 before = self._opened
@@ -424,7 +396,7 @@ class Context(ResourceOwner):
         """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
         is_ours = self._claim_close() or self._state is CLOSED  # who closed it did not wait that long
         if not is_ours:
-            self._own_wishes().rollback_only = "the context was closed while its middleware was set up"
+            wishes_of(self).rollback_only = "the context was closed while its middleware was set up"
         release(self, mine)
         return is_ours
 

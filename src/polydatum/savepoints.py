@@ -13,6 +13,7 @@ from .outcome import add_note, describe_error, is_cancellation
 from .reporting import log_error
 from .settling import shield_for
 from .waiting import running_asyncio
+from .wishing import open_wishes
 
 _WANTED = "nested()"
 
@@ -177,7 +178,7 @@ class Nested:
         wishes = self._context._wishes
         if wishes is None and not kept:
             return []
-        wishes = wishes or self._context._wishing(_WANTED)
+        wishes = wishes or open_wishes(self._context, _WANTED)
         before_commit, on_commit, on_rollback = self._hooks
         del wishes.before_commit[before_commit:], wishes.on_commit[on_commit:]
         wishes.before_commit += [partial(_refuse, name, cause) for name in kept]

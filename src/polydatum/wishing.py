@@ -1,0 +1,58 @@
+"""What users wish for the end of a Context, taken down and checked; `polydatum.unwinding` decides what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from .callables import is_coroutine_function, name_of
+from .errors import AsyncResourceError
+from .opening import CREATED
+from .outcome import Wishes
+
+HookT = TypeVar("HookT", bound=Callable[[], Any])
+
+
+def open_wishes(context: Any, wanted: str) -> Wishes:
+    """The wishes of a context that has not settled, to add one; ``wanted`` is how users spell it.
+
+    Raises:
+        ContextClosedError: if the context has settled already.
+    """
+    if context._state is not CREATED:
+        context._admit(wanted)
+    return wishes_of(context)
+
+
+def wishes_of(context: Any) -> Wishes:
+    """The wishes of a context, whatever its state; from now on more than resources takes part in its end."""
+    with context._mutex:  # threads may wish at once
+        wishes: Wishes | None = context._wishes
+        if wishes is None:
+            context._plain = False
+            context._wishes = wishes = Wishes()
+        return wishes
+
+
+def checked(context: Any, hook: HookT) -> HookT:
+    """A hook that the context can run.
+
+    Raises:
+        TypeError: if it cannot be called.
+        AsyncResourceError: if it is async and the context is not.
+    """
+    if not callable(hook):
+        raise TypeError(f"a hook is called without arguments; {type(hook).__name__} is not callable")
+    if is_coroutine_function(hook):
+        if context._state is CREATED:
+            context._sets_up = True  # it turns out at the open whether the context is sync
+        elif context._home is None:
+            refuse_hook(hook)
+    elif context._is_elsewhere():
+        context._elsewhere = True  # it may block, or need its thread, as what registered it did
+    return hook
+
+
+def refuse_hook(hook: Callable[[], Any]) -> NoReturn:
+    """Refuse an async hook of a sync context."""
+    raise AsyncResourceError(name_of(hook), "is a hook that a sync context cannot await; register a plain function")
