@@ -15,6 +15,7 @@ from .closing import aclose, close, close_clean
 from .errors import ContextReusedError
 from .opening import CLOSED, CLOSING, CREATED, OPEN, UnderWay
 from .outcome import Outcome
+from .setting_up import aset_up, set_up
 from .waiting import home_of_running_task
 
 
@@ -31,7 +32,7 @@ def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) ->
         self._state = OPEN
         self._token = set_(self)
         if self._sets_up:
-            self._set_up()
+            set_up(self)
         return self if dal is None else dal
 
     def __exit__(
@@ -67,7 +68,7 @@ def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) ->
         self._home = home_of_running_task()
         self._token = set_(self)
         if self._sets_up:
-            await self._aset_up()
+            await aset_up(self)
         return self if dal is None else dal
 
     async def __aexit__(

@@ -5,36 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
 from . import blocks, closing, settling
-from .callables import is_coroutine_function
-from .errors import ConfigurationError, ContextError, ContextReusedError, MiddlewareSetupError
-from .kinds import GENERATOR, NOTHING
+from .errors import ConfigurationError, ContextError, ContextReusedError
 from .meta import Meta, own_facts
-from .opening import (
-    CLOSED,
-    CLOSING,
-    CREATED,
-    OPEN,
-    Mark,
-    Opening,
-    UnderWay,
-    current_opening,
-    enter_opening,
-    leave_opening,
-    release,
-)
+from .opening import CLOSED, CLOSING, CREATED, OPEN, Mark, UnderWay
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
 from .savepoints import Nested
+from .setting_up import aset_up, set_up
 from .settling import Runner
-from .unwinding import RollbackRule, Unwinding
+from .unwinding import RollbackRule
 from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
-from .wishing import HookT, checked, open_wishes, refuse_hook, wishes_of
+from .wishing import HookT, checked, open_wishes
 
 _CLOSING_FILES = (closing.__file__, settling.__file__, blocks.__file__)
 
@@ -286,7 +272,7 @@ class Context(ResourceOwner):
         self._drop_stale()
         self._begin(None)
         if self._sets_up:
-            self._set_up()
+            set_up(self)
         return self
 
     async def aopen(self) -> Self:
@@ -294,7 +280,7 @@ class Context(ResourceOwner):
         self._drop_stale()
         self._begin(home_of_running_task())
         if self._sets_up:
-            await self._aset_up()
+            await aset_up(self)
         return self
 
     def _drop_stale(self) -> None:
@@ -308,13 +294,13 @@ class Context(ResourceOwner):
     def __enter__(self) -> Self:
         self._begin(None)
         if self._sets_up:
-            self._set_up()
+            set_up(self)
         return self
 
     async def __aenter__(self) -> Self:
         self._begin(home_of_running_task())
         if self._sets_up:
-            await self._aset_up()
+            await aset_up(self)
         return self
 
     def _begin(self, home: tuple[int, Any, int] | None) -> None:
@@ -323,82 +309,6 @@ class Context(ResourceOwner):
         self._state = OPEN
         self._home = home
         self._token = self._var.set(self)
-
-    def _set_up(self) -> None:
-        frames: list[Any] = []
-        self._frames = frames
-        name = None
-        mine = self._begin_set_up(get_ident())
-        try:
-            self._setup_hook()
-            if self._wishes is not None:
-                for hook in self._wishes.all_hooks():
-                    if is_coroutine_function(hook):
-                        refuse_hook(hook)
-            for middleware in self._data_manager._middleware_for(self):
-                name = middleware.name
-                before = self._opened
-                if middleware.kind is GENERATOR:  # spelled out: the usual kind
-                    handle = middleware.factory(self)
-                    value = next(handle, NOTHING)
-                    if value is NOTHING:
-                        raise MiddlewareSetupError(middleware.name)
-                else:
-                    value, handle = middleware.open(self)
-                frames += (middleware, handle, value is not None or self._opened is not before)
-            self._admit("the context")  # somebody else may have closed it meanwhile
-        except BaseException as error:
-            try:
-                if self._set_up_failed(mine):
-                    settling.close_by_policy(self, Unwinding.of_failed_open(self, error, name), decided=True)
-            finally:
-                self.leave()
-            raise  # whatever the others made of it: a context that did not open is always an error
-        release(self, mine)
-
-    async def _aset_up(self) -> None:
-        frames: list[Any] = []
-        self._frames = frames
-        name = None
-        mine = self._begin_set_up(current_opening())
-        token = enter_opening(mine)
-        try:
-            self._setup_hook()
-            for middleware in self._data_manager._middleware_for(self):
-                name = middleware.name
-                before = self._opened
-                if middleware.kind is GENERATOR:
-                    value, handle = middleware.open(self)
-                else:
-                    value, handle = await middleware.aopen(self)
-                frames += (middleware, handle, value is not None or self._opened is not before)
-            self._admit("the context")
-        except BaseException as error:
-            try:
-                leave_opening(token)
-                if self._set_up_failed(mine):
-                    unwinding = Unwinding.of_failed_open(self, error, name)
-                    await settling.aclose_by_policy(self, unwinding, None, decided=True)
-            finally:
-                self.leave()
-            raise
-        leave_opening(token)
-        release(self, mine)
-
-    def _begin_set_up(self, inside: Any) -> Opening:
-        """Whoever closes the context from now on waits until its middleware is set up, and then unwinds it."""
-        owner: Any = self
-        mine: Opening = [self._set_up_mark, inside]
-        self._under_way[mine[0], owner] = mine
-        return mine
-
-    def _set_up_failed(self, mine: Opening) -> bool:
-        """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
-        is_ours = self._claim_close() or self._state is CLOSED  # who closed it did not wait that long
-        if not is_ours:
-            wishes_of(self).rollback_only = "the context was closed while its middleware was set up"
-        release(self, mine)
-        return is_ours
 
     # --- Close --------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,102 @@
+"""The set-up of a Context's middleware when it opens, sync and async; `polydatum.closing` is the counterpart.
+
+Whoever closes the context meanwhile waits for it, as for a resource that opens. Where it fails, what is set up already is
+unwound by the policy in `polydatum.settling`.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import Any
+
+from .callables import is_coroutine_function
+from .errors import MiddlewareSetupError
+from .kinds import GENERATOR, NOTHING
+from .opening import CLOSED, Opening, current_opening, enter_opening, leave_opening, release
+from .settling import aclose_by_policy, close_by_policy
+from .unwinding import Unwinding
+from .wishing import refuse_hook, wishes_of
+
+
+def set_up(context: Any) -> None:
+    """Set up the middleware of a sync context that has begun, in order.
+
+    Raises:
+        BaseException: whatever a middleware raises; those already set up have then been unwound.
+    """
+    frames: list[Any] = []
+    context._frames = frames
+    name = None
+    mine = _begin(context, get_ident())
+    try:
+        context._setup_hook()
+        if context._wishes is not None:
+            for hook in context._wishes.all_hooks():
+                if is_coroutine_function(hook):
+                    refuse_hook(hook)
+        for middleware in context._data_manager._middleware_for(context):
+            name = middleware.name
+            before = context._opened
+            if middleware.kind is GENERATOR:  # spelled out: the usual kind
+                handle = middleware.factory(context)
+                value = next(handle, NOTHING)
+                if value is NOTHING:
+                    raise MiddlewareSetupError(middleware.name)
+            else:
+                value, handle = middleware.open(context)
+            frames += (middleware, handle, value is not None or context._opened is not before)
+        context._admit("the context")  # somebody else may have closed it meanwhile
+    except BaseException as error:
+        try:
+            if _failed(context, mine):
+                close_by_policy(context, Unwinding.of_failed_open(context, error, name), decided=True)
+        finally:
+            context.leave()
+        raise  # whatever the others made of it: a context that did not open is always an error
+    release(context, mine)
+
+
+async def aset_up(context: Any) -> None:
+    """The async twin of `set_up`."""
+    frames: list[Any] = []
+    context._frames = frames
+    name = None
+    mine = _begin(context, current_opening())
+    token = enter_opening(mine)
+    try:
+        context._setup_hook()
+        for middleware in context._data_manager._middleware_for(context):
+            name = middleware.name
+            before = context._opened
+            if middleware.kind is GENERATOR:
+                value, handle = middleware.open(context)
+            else:
+                value, handle = await middleware.aopen(context)
+            frames += (middleware, handle, value is not None or context._opened is not before)
+        context._admit("the context")
+    except BaseException as error:
+        try:
+            leave_opening(token)
+            if _failed(context, mine):
+                await aclose_by_policy(context, Unwinding.of_failed_open(context, error, name), None, decided=True)
+        finally:
+            context.leave()
+        raise
+    leave_opening(token)
+    release(context, mine)
+
+
+def _begin(context: Any, inside: Any) -> Opening:
+    """Whoever closes the context from now on waits until its middleware is set up, and then unwinds it."""
+    mine: Opening = [context._set_up_mark, inside]
+    context._under_way[mine[0], context] = mine
+    return mine
+
+
+def _failed(context: Any, mine: Opening) -> bool:
+    """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
+    is_ours = context._claim_close() or context._state is CLOSED  # who closed it did not wait that long
+    if not is_ours:
+        wishes_of(context).rollback_only = "the context was closed while its middleware was set up"
+    release(context, mine)
+    return is_ours
