@@ -1,39 +1,31 @@
-"""DataManager: the registry of services, resources and middleware, and the maker of Contexts."""
+"""DataManager: where services, resources and middleware are registered, and Contexts are made."""
 
 from __future__ import annotations
 
 import atexit
 import os
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, overload
-from weakref import WeakSet
 
 from . import retrying
 from .app_scope import AppResource, AppScopes
-from .clients import AsyncBackend, BackedResource, Backend, Ping
+from .clients import BackedResource, Ping
 from .commands import Command, CommandRegistry
 from .context import Context, check_timeout, managers
 from .dispatch import CommandQueue, Dispatch, Inbox, Outbox
-from .errors import (
-    AlreadyRegisteredError,
-    ConfigurationError,
-    InvalidResourceError,
-    NoActiveContextError,
-    UnknownResourceError,
-)
-from .generated import ContextTypes
+from .errors import ConfigurationError, InvalidResourceError, NoActiveContextError, UnknownResourceError
 from .inspection import Problem, describe, problems, unfit
 from .layer import DataAccessLayer, DynamicDAL
 from .messages import Signer
 from .meta import Meta
-from .middleware import ContextMiddleware, MethodMiddleware
+from .middleware import ContextMiddleware
 from .opening import CLOSED, Mark, UnderWay
 from .overriding import Override
 from .pinging import PING_TIMEOUT, aping_all, ping_all
+from .registry import Registry
 from .resources import RegisteredResource
 from .services import Service, owned
 from .unwinding import RollbackRule
@@ -106,10 +98,6 @@ class DataManager(Generic[DalT, ContextT]):
     DataAccessLayer: ClassVar[type[DataAccessLayer]] = DynamicDAL
     """The class of the DAL where none is passed; may be set on a subclass."""
 
-    _types: ContextTypes
-    _dal: Any  # with the overrides of the moment, as are the resources
-    _resources: dict[str, RegisteredResource]
-
     @overload
     def __init__(
         self,
@@ -156,27 +144,32 @@ class DataManager(Generic[DalT, ContextT]):
             raise ConfigurationError(f"commit_order is a sequence of names, such as [{commit_order!r}], not a text")
         self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
         self._current: Callable[[], Any] = self._var.get
-        self._mutex = threading.RLock()
         self._under_way = UnderWay()
-        self._rollback_on = rollback_on
-        self._limit = teardown_timeout
-        self._commit_order = tuple(commit_order)
-        self._registered: dict[str, RegisteredResource] = {}
-        self._overrides: list[Override] = []
-        self._all_types: WeakSet[ContextTypes] = WeakSet()
-        self._context_middleware: list[ContextMiddleware] = []
-        self._method_middleware: list[MethodMiddleware] = []
         self._app = AppScopes(self._under_way)
-        self._command_registry: CommandRegistry | None = None
+        self._commit_order = tuple(commit_order)
         self._dispatch: Dispatch | None = None
-        self._context_class = context_class
         self._asks_for_resources = type(self).get_resource is not DataManager.get_resource
         self._asks_for_middleware = type(self).get_middleware is not DataManager.get_middleware
-        self._composed: ContextTypes | None = None  # the types, once all is checked that was registered
-        self._own_dal: Any = owned(dal_class)()
-        self._own_dal._bind(self)
+        of_contexts = {
+            "_data_manager": self,
+            "_under_way": self._under_way,
+            "_set_up_mark": Mark("context middleware", self._under_way),
+            "_var": self._var,
+            "_limit": teardown_timeout,
+            "_commit_order": self._commit_order,
+            "_rollback_on": None if rollback_on is None else staticmethod(rollback_on),
+        }
+        self._registry = Registry(
+            owned(dal_class)(),
+            context_class,
+            type(self),
+            of_contexts,
+            asks_for_resources=self._asks_for_resources,
+            asks_for_middleware=self._asks_for_middleware,
+            settles=rollback_on is not None,
+        )
+        self._registry.own_dal._bind(self)
         managers.add(self)
-        self._apply_overrides()
         self.register_resources(**dict(resource_manager or {}))
 
     # --- Contexts -----------------------------------------------------------------------------------------------------
@@ -200,7 +193,7 @@ class DataManager(Generic[DalT, ContextT]):
         Raises:
             ConfigurationError: at the first context after a registration, if method middleware does not fit a method.
         """
-        types = self._composed or self._compose()
+        types = self._registry.composed or self._registry.compose()
         context = types.context(self, meta)
         if rollback_on is not None or teardown_timeout is not None or read_only:
             context._set_rules(rollback_on, teardown_timeout, read_only)
@@ -215,7 +208,7 @@ class DataManager(Generic[DalT, ContextT]):
         read_only: bool = False,
     ) -> DalBlock[DalT]:
         """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""
-        types = self._composed or self._compose()
+        types = self._registry.composed or self._registry.compose()
         context = types.dal_context(self, meta)
         if rollback_on is not None or teardown_timeout is not None or read_only:
             context._set_rules(rollback_on, teardown_timeout, read_only)
@@ -276,9 +269,9 @@ class DataManager(Generic[DalT, ContextT]):
 
     def get_dal(self) -> DalT:
         """The DAL. It is shared by all contexts: a call runs in the context that is current."""
-        if self._composed is None:
-            self._compose()
-        return self._dal  # type: ignore[no-any-return]
+        if self._registry.composed is None:
+            self._registry.compose()
+        return self._registry.dal  # type: ignore[no-any-return]
 
     def get_active_context(self) -> ContextT | None:
         """The context that is current in this thread or task, or None if there is none or it has closed."""
@@ -300,11 +293,13 @@ class DataManager(Generic[DalT, ContextT]):
         return context  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
-        resource = self.__dict__.get("_resources", {}).get(name)
+        registry = self.__dict__.get("_registry")  # None: a subclass has not called us yet
+        resources = {} if registry is None else registry.resources
+        resource = resources.get(name)
         if isinstance(resource, AppResource) and self.get_active_context() is None:
             return self._app.touch(resource, self)
         if resource is None and (name.startswith("_") or not self._asks_for_resources):
-            raise UnknownResourceError(name, self.__dict__.get("_resources", ()))
+            raise UnknownResourceError(name, resources)
         return getattr(self.require_active_context(), name)
 
     # --- Services -----------------------------------------------------------------------------------------------------
@@ -316,19 +311,11 @@ class DataManager(Generic[DalT, ContextT]):
             AlreadyRegisteredError: if a name is taken.
             InvalidServiceError: if it is not a Service, or is bound to another live DataManager.
         """
-        self._own_dal.register_services(**services)
+        self._registry.own_dal.register_services(**services)
 
     def replace_service(self, name: str, service: Service[Any]) -> Service[Any]:
         """Put another service in the place of one, for good; returns the former one. For tests see `override`."""
-        return self._own_dal.replace_service(name, service)  # type: ignore[no-any-return]
-
-    def _services_changed(self) -> None:
-        if self._overrides:
-            self._apply_overrides()
-        if self._composed is None or not self._method_middleware:
-            self._composed = None
-        else:
-            self._compose()  # contexts are open already: what is registered now shall not go without its middleware
+        return self._registry.own_dal.replace_service(name, service)  # type: ignore[no-any-return]
 
     # --- Resources ----------------------------------------------------------------------------------------------------
 
@@ -341,7 +328,7 @@ class DataManager(Generic[DalT, ContextT]):
             AlreadyRegisteredError: if a name is taken.
             InvalidResourceError: if the name is reserved, or the object is of no known shape.
         """
-        self._add_resources([self._registration(name, factory) for name, factory in resources.items()])
+        self._registry.add_resources(resources)
 
     def register_app_resources(self, **resources: Any) -> None:
         """Register resources of the application's scope: one per process, async ones per event loop.
@@ -353,7 +340,7 @@ class DataManager(Generic[DalT, ContextT]):
             AlreadyRegisteredError: if a name is taken.
             InvalidResourceError: if the name is reserved, or the object is of no known shape.
         """
-        self._add_resources([AppResource(name, factory, self._under_way) for name, factory in resources.items()])
+        self._registry.add_app_resources(resources)
 
     def replace_resource(self, name: str, resource: Any) -> None:
         """Put another resource in the place of one, for good and for contexts opened later. For tests see `override`.
@@ -364,11 +351,7 @@ class DataManager(Generic[DalT, ContextT]):
             UnknownResourceError: if there is no resource of that name.
             InvalidResourceError: if the object is of no known shape.
         """
-        former = self._registered.get(name)
-        if former is None:
-            raise UnknownResourceError(name, self._registered)
-        self._registered[name] = self._registration(name, resource, former)
-        self._apply_overrides()
+        self._registry.replace_resource(name, resource)
 
     def get_resource(self, name: str) -> Any:
         """The resource registered under a name, as it was registered.
@@ -379,36 +362,12 @@ class DataManager(Generic[DalT, ContextT]):
         Raises:
             UnknownResourceError: if there is none of that name.
         """
-        resource = self._resources.get(name)
-        if resource is None:
-            raise UnknownResourceError(name, self._resources)
-        return resource.registered
+        return self._registry.resource(name).registered
 
     def resource(self, factory: FactoryT) -> FactoryT:
         """Decorator: register a function as the resource of its name."""
         self.register_resources(**{factory.__name__: factory})
         return factory
-
-    def _registration(self, name: str, factory: Any, former: RegisteredResource | None = None) -> RegisteredResource:
-        if isinstance(former, AppResource):
-            return AppResource(name, factory, self._under_way)
-        if isinstance(factory, Backend | AsyncBackend):
-            return BackedResource(name, factory, self._under_way)
-        return RegisteredResource(name, factory, self._under_way)
-
-    def _add_resources(self, resources: Sequence[RegisteredResource]) -> None:
-        """All or none."""
-        for resource in resources:
-            name = resource.name
-            if name in self._registered:
-                raise AlreadyRegisteredError("resource", name)
-            if not name.isidentifier() or name.startswith("_"):
-                raise InvalidResourceError(name, "the name has to be a public identifier")
-            if hasattr(self._context_class, name) or hasattr(type(self), name):
-                raise InvalidResourceError(name, "Context or DataManager has an attribute of that name; choose another")
-        for resource in resources:
-            self._registered[resource.name] = self._resources[resource.name] = resource
-            self._types.give(resource)
 
     # --- Middleware ---------------------------------------------------------------------------------------------------
 
@@ -418,8 +377,7 @@ class DataManager(Generic[DalT, ContextT]):
         Raises:
             InvalidMiddlewareError: if it is of no known shape.
         """
-        self._context_middleware += [ContextMiddleware(one) for one in middleware]
-        self._flag()
+        self._registry.add_context_middleware(middleware)
 
     def context_middleware(self, factory: FactoryT) -> FactoryT:
         """Decorator: register a context middleware."""
@@ -428,13 +386,7 @@ class DataManager(Generic[DalT, ContextT]):
 
     def get_middleware(self, context: Any) -> Iterable[Any]:
         """The context middleware to set up for a context, outermost first. A subclass may override it to choose."""
-        return [one.factory for one in self._context_middleware]
-
-    def _middleware_for(self, context: Any) -> Iterable[ContextMiddleware]:
-        if not self._asks_for_middleware:
-            return self._context_middleware
-        known = {id(one.factory): one for one in self._context_middleware}
-        return [known.get(id(one)) or ContextMiddleware(one) for one in self.get_middleware(context)]
+        return [one.factory for one in self._registry.context_middleware]
 
     def register_method_middleware(self, *middleware: Any) -> None:
         """Register middleware that surrounds every DAL call, the first outermost.
@@ -442,20 +394,12 @@ class DataManager(Generic[DalT, ContextT]):
         Raises:
             InvalidMiddlewareError: if it is of no known shape. Whether it fits every method is seen at the first open.
         """
-        self._method_middleware += [MethodMiddleware(one) for one in middleware]
-        self._composed = None
+        self._registry.add_method_middleware(middleware)
 
     def method_middleware(self, fn: FactoryT) -> FactoryT:
         """Decorator: register a method middleware."""
         self.register_method_middleware(fn)
         return fn
-
-    def _compose(self) -> ContextTypes:
-        with self._mutex:
-            self._dal._compose(self._method_middleware, self._current)
-            self._command_registry = None
-            self._composed = types = self._types
-        return types
 
     # --- Commands -----------------------------------------------------------------------------------------------------
 
@@ -509,14 +453,6 @@ class DataManager(Generic[DalT, ContextT]):
             raise ConfigurationError("no queue for commands: dm.register_command_queue(...) says where they are sent")
         return self._dispatch
 
-    def _commands(self) -> CommandRegistry:
-        if self._composed is None:
-            self._compose()
-        registry = self._command_registry
-        if registry is None:
-            registry = self._command_registry = CommandRegistry(self._dal)
-        return registry
-
     # --- Tests, start-up, shutdown ------------------------------------------------------------------------------------
 
     def override(
@@ -541,23 +477,10 @@ class DataManager(Generic[DalT, ContextT]):
             ...     ctx.rate
             2
         """
-        replaced = {}
-        for name, factory in (resources or {}).items():
-            if name not in self._resources:
-                raise UnknownResourceError(name, self._resources)
-            replaced[name] = self._registration(name, factory, self._resources[name])
-        override = Override(self, dict(services or {}), replaced)
-        self._dal._with_services(override.services)  # refuses what cannot be
+        replaced = {name: self._registry.stand_in(name, factory) for name, factory in (resources or {}).items()}
+        override = Override(self._registry, self._app, dict(services or {}), replaced)
+        self._registry.dal._with_services(override.services)  # refuses what cannot be
         return override
-
-    def _apply_overrides(self) -> None:
-        """What contexts made from now on find: what is registered, with the overrides of all open blocks over it."""
-        self._dal, self._resources = self._own_dal, dict(self._registered)
-        for override in self._overrides:
-            if override.services:
-                self._dal = self._dal._with_services(override.services)
-            self._resources.update(override.resources)
-        self._generate()
 
     def check(self) -> list[Problem]:
         """What will go wrong, found without opening anything. Run it in a test or at start-up.
@@ -565,11 +488,12 @@ class DataManager(Generic[DalT, ContextT]):
         Name clashes, unknown names in ``commit_order``, middleware that does not fit a method, generators whose code after
         the yield does not run when a request fails, and an outbox or inbox whose resource is missing or of the wrong kind.
         """
+        registry = self._registry
         found = problems(
-            self._dal,
-            self._resources.values(),
-            self._context_middleware,
-            self._method_middleware,
+            registry.dal,
+            registry.resources.values(),
+            registry.context_middleware,
+            registry.method_middleware,
             () if self._asks_for_resources else self._commit_order,
         )
         if self._dispatch is not None and not self._asks_for_resources:
@@ -578,7 +502,10 @@ class DataManager(Generic[DalT, ContextT]):
 
     def describe(self) -> dict[str, Any]:
         """Services, methods, resources and middleware as plain data, for tools."""
-        return describe(self._dal, self._resources.values(), self._context_middleware, self._method_middleware)
+        registry = self._registry
+        return describe(
+            registry.dal, registry.resources.values(), registry.context_middleware, registry.method_middleware
+        )
 
     def get_client(self, name: str) -> Any:
         """The client behind a `Backend`, such as an engine or a pool, made now if there was none; awaitable if async.
@@ -590,9 +517,7 @@ class DataManager(Generic[DalT, ContextT]):
             UnknownResourceError: if there is no resource of that name.
             InvalidResourceError: if it is no backend.
         """
-        resource = self._resources.get(name)
-        if resource is None:
-            raise UnknownResourceError(name, self._resources)
+        resource = self._registry.resource(name)
         if not isinstance(resource, BackedResource):
             raise InvalidResourceError(
                 name, "it is no backend, so it has no client; open a context, and touch the resource itself"
@@ -618,15 +543,12 @@ class DataManager(Generic[DalT, ContextT]):
             {}
         """
         check_timeout(timeout, "timeout")
-        return ping_all(self._backed().values(), self, timeout)
+        return ping_all(self._registry.backed_resources(), self, timeout)
 
     async def aping(self, *, timeout: float = PING_TIMEOUT) -> dict[str, Ping]:  # noqa: ASYNC109 -- it raises nothing
         """The async twin of `ping`: async backends are asked over the clients of the running event loop."""
         check_timeout(timeout, "timeout")
-        return await aping_all(self._backed().values(), self, timeout)
-
-    def _backed(self) -> dict[str, BackedResource]:
-        return {name: found for name, found in self._resources.items() if isinstance(found, BackedResource)}
+        return await aping_all(self._registry.backed_resources(), self, timeout)
 
     def close(self) -> None:
         """Close the resources of the application's scope. The manager can be used again: they open anew.
@@ -646,54 +568,34 @@ class DataManager(Generic[DalT, ContextT]):
         await self._app.aclose()
 
     def __repr__(self) -> str:
-        return f"<DataManager of {self._dal!r}, {len(self._resources)} resources>"
+        return f"<DataManager of {self._registry.dal!r}, {len(self._registry.resources)} resources>"
 
-    # --- Generated Context classes ------------------------------------------------------------------------------------
+    # --- What other modules ask for -----------------------------------------------------------------------------------
 
-    def _generate(self) -> None:
-        """Make the Context classes anew; contexts made before keep theirs."""
-        members = {
-            "dal": self._dal,
-            "_data_manager": self,
-            "_mutex": self._mutex,
-            "_under_way": self._under_way,
-            "_set_up_mark": Mark("context middleware", self._under_way),
-            "_var": self._var,
-            "_limit": self._limit,
-            "_commit_order": self._commit_order,
-            "_rollback_on": None if self._rollback_on is None else staticmethod(self._rollback_on),
-        }
-        self._types = ContextTypes(self._context_class, members, asks_manager=self._asks_for_resources)
-        self._all_types.add(self._types)
-        for resource in self._resources.values():
-            self._types.give(resource)
-        self._flag()
-        self._composed = None
+    def _services_changed(self) -> None:
+        self._registry.services_changed()
+
+    def _commands(self) -> CommandRegistry:
+        return self._registry.commands()
 
     def _generated(self, context_class: type[Context]) -> type[Context]:
         """For a Context class that is called by itself, as code for polydatum 0.9.1 does."""
-        return self._types.of(context_class)
+        return self._registry.types.of(context_class)
 
-    def _flag(self) -> None:
-        self._types.flag(
-            sets_up=bool(self._context_middleware) or self._asks_for_middleware, settles=self._rollback_on is not None
-        )
+    def _middleware_for(self, context: Any) -> Iterable[ContextMiddleware]:
+        if not self._asks_for_middleware:
+            return self._registry.context_middleware
+        known = {id(one.factory): one for one in self._registry.context_middleware}
+        return [known.get(id(one)) or ContextMiddleware(one) for one in self.get_middleware(context)]
 
     def _supplied(self, name: str) -> RegisteredResource:
-        resource = self._resources.get(name)
-        if resource is None:
-            resource = RegisteredResource(name, self.get_resource(name), self._under_way)
-            self._types.give(resource)
-        return resource
+        return self._registry.resources.get(name) or self._registry.supplied(name, self.get_resource(name))
 
     def _after_fork(self) -> None:
         """In a forked child: what was open belongs to the parent. Contexts are unusable, app resources open anew."""
-        self._mutex = threading.RLock()  # another thread of the parent may have held the former one
-        for types in list(self._all_types):
-            types.refuse_after_fork(self._mutex)
+        self._registry.forget_after_fork()
         self._under_way.clear()  # these belong to threads that did not survive
         self._app.forget_after_fork()
-        self._apply_overrides()
 
 
 def _after_fork_in_child() -> None:

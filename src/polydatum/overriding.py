@@ -6,7 +6,9 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any
 
+from .app_scope import AppScopes
 from .clients import BackedResource
+from .registry import Registry
 from .resources import RegisteredResource
 from .services import Service
 
@@ -20,22 +22,25 @@ class Override(ContextDecorator):
     """
 
     def __init__(
-        self, data_manager: Any, services: dict[str, Service[Any]], resources: dict[str, RegisteredResource]
+        self,
+        registry: Registry,
+        app: AppScopes,
+        services: dict[str, Service[Any]],
+        resources: dict[str, RegisteredResource],
     ) -> None:
-        self._data_manager = data_manager
+        self._registry = registry
+        self._app = app
         self.services = services
         self.resources = resources
 
     def __enter__(self) -> None:
-        with self._data_manager._mutex:
-            self._data_manager._overrides.append(self)
-            self._data_manager._apply_overrides()
+        self._registry.put_over(self)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._take_back()
-        self._data_manager._app.close_only(self._of_the_application(), exc)
+        self._registry.take_off(self)
+        self._app.close_only(self._of_the_application(), exc)
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -43,13 +48,8 @@ class Override(ContextDecorator):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._take_back()
-        await self._data_manager._app.aclose(self._of_the_application(), exc)
-
-    def _take_back(self) -> None:
-        with self._data_manager._mutex:  # blocks of several threads may end in any order
-            self._data_manager._overrides.remove(self)
-            self._data_manager._apply_overrides()
+        self._registry.take_off(self)
+        await self._app.aclose(self._of_the_application(), exc)
 
     def _of_the_application(self) -> list[RegisteredResource]:
         """What lives longer than contexts, if it was opened at all."""

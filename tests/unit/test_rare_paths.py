@@ -82,7 +82,7 @@ def test_another_thread_opens_it_just_before_the_claim() -> None:
                 thread.join(10)
             return super().setdefault(key, default)
 
-    dm._resources["db"].under_way = Raced()
+    dm._registry.resources["db"].under_way = Raced()
     with dm.context() as ctx:
         assert ctx.db == 1
     assert len(opened) == 1
