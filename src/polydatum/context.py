@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
 
 from . import blocks, closing, settling
 from .errors import ConfigurationError, ContextError, ContextReusedError
@@ -15,6 +14,7 @@ from .meta import Meta, own_facts
 from .opening import CLOSED, CLOSING, CREATED, OPEN, Mark, UnderWay
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
+from .process import managers
 from .savepoints import Nested
 from .setting_up import aset_up, set_up
 from .settling import Runner
@@ -518,10 +518,6 @@ class Context(ResourceOwner):
     def get_resource_exit_errors(self) -> list[tuple[type[BaseException], BaseException, TracebackType | None]]:
         """What resources raised while they closed, as ``sys.exc_info()`` triples."""
         return [(type(error), error, error.__traceback__) for error in self._exit_errors or ()]
-
-
-# Managers register themselves here: for `get_active_context`, and to be told of a fork.
-managers: WeakSet[Any] = WeakSet()
 
 
 def get_active_context(data_manager: Any = None) -> Context | None:

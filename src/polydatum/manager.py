@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -14,7 +12,7 @@ from . import retrying
 from .app_scope import AppResource, AppScopes
 from .clients import BackedResource, Ping
 from .commands import Command, CommandRegistry
-from .context import Context, check_timeout, managers
+from .context import Context, check_timeout
 from .dispatch import CommandQueue, Dispatch, Inbox, Outbox
 from .errors import ConfigurationError, InvalidResourceError, NoActiveContextError, UnknownResourceError
 from .inspection import Problem, describe, problems, unfit
@@ -25,6 +23,7 @@ from .middleware import ContextMiddleware
 from .opening import CLOSED, Mark, UnderWay
 from .overriding import Override
 from .pinging import PING_TIMEOUT, aping_all, ping_all
+from .process import managers
 from .registry import Registry
 from .resources import RegisteredResource
 from .services import Service, owned
@@ -596,18 +595,3 @@ class DataManager(Generic[DalT, ContextT]):
         self._registry.forget_after_fork()
         self._under_way.clear()  # these belong to threads that did not survive
         self._app.forget_after_fork()
-
-
-def _after_fork_in_child() -> None:
-    for manager in list(managers):
-        manager._after_fork()
-
-
-def _close_at_exit() -> None:
-    for manager in list(managers):
-        manager._app.close_at_exit()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-# Under WSGI nobody tells an application that it ends; a pool that is left open can hold up the end of its process.
-atexit.register(_close_at_exit)

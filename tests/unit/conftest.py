@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from polydatum.context import managers
+from polydatum.process import managers
 
 SYNC = "sync"
 ASYNCIO = "asyncio"

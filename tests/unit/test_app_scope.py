@@ -22,7 +22,7 @@ from polydatum import (
     Service,
     ValueResource,
 )
-from polydatum.manager import _close_at_exit
+from polydatum.process import close_at_exit
 
 
 async def test_opened_once_for_all_contexts(drive: Any, recorder: Any) -> None:
@@ -383,6 +383,6 @@ def test_closing_at_exit_takes_all_managers(recorder: Any, caplog: pytest.LogCap
     first.register_app_resources(engine=broken)
     second.register_app_resources(engine=recorder.part("engine"))
     assert (first.engine, second.engine) == (None, "engine")
-    _close_at_exit()
+    close_at_exit()
     assert recorder == ["engine opens", "engine commits", "engine ends"]
     assert "closing the application's resources at exit" in caplog.text
