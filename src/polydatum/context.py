@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
-from . import blocks, closing, settling
+from . import closing, settling
 from .errors import ConfigurationError, ContextError, ContextReusedError
 from .meta import Meta, own_facts
 from .opening import CLOSED, CLOSING, CREATED, OPEN, Mark, UnderWay
@@ -22,7 +22,7 @@ from .unwinding import RollbackRule
 from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
 from .wishing import HookT, checked, open_wishes
 
-_CLOSING_FILES = (closing.__file__, settling.__file__, blocks.__file__)
+_CLOSING_FILES = (closing.__file__, settling.__file__)
 
 
 def check_timeout(seconds: float, name: str = "teardown_timeout") -> None:

@@ -305,6 +305,67 @@ def test_a_second_closer_in_another_thread_waits() -> None:
     assert ctx.outcome == "rolled_back"
 
 
+def test_a_block_that_ends_while_another_thread_closes_waits() -> None:
+    """Its own end is no unwinding that it would be inside of."""
+    inside, go = threading.Event(), threading.Event()
+    states: list[str] = []
+
+    def db(ctx: Any) -> Iterator[str]:
+        yield "db"
+        inside.set()
+        assert go.wait(10)
+
+    ctx = managed(db=db).context()
+
+    def block() -> None:
+        with ctx:
+            assert ctx.db == "db"
+            other = pool.submit(ctx.close)
+            assert inside.wait(10)
+            go_on.set()
+        states.append(ctx.state)
+        assert other.result(10) is ctx.outcome
+
+    go_on = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        left = pool.submit(block)
+        assert go_on.wait(10)
+        assert states == []
+        go.set()
+        left.result(10)
+    assert states == ["closed"]
+    assert ctx.outcome == "committed"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_block_that_ends_while_another_task_closes_waits(backend: str) -> None:
+    async def main() -> None:
+        go, inside = anyio.Event(), anyio.Event()
+
+        async def db(ctx: Any) -> AsyncIterator[str]:
+            yield "db"
+            inside.set()
+            await go.wait()
+
+        ctx = managed(db=db).context()
+
+        async def release() -> None:
+            await anyio.wait_all_tasks_blocked()
+            assert ctx.state == "closing"
+            go.set()
+
+        async with anyio.create_task_group() as group:
+            async with ctx:
+                await ctx.db
+                group.start_soon(ctx.aclose)
+                await inside.wait()
+                group.start_soon(release)
+            assert ctx.state == "closed"
+        assert ctx.outcome == "committed"
+
+    anyio.run(main, backend=backend)
+
+
 def test_many_closers_at_once() -> None:
     """Ten threads close at the same moment: one does it, all get the same outcome."""
     for _ in range(50):
