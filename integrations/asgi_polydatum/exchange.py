@@ -21,9 +21,6 @@ from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, failures
 CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
 """What ``on_commit_error`` is: it is given the request and the error, and may return a response."""
 
-EXCHANGE_KEY = "polydatum.exchange"
-"""Where the scope of a request holds its Exchange while the application runs."""
-
 
 class Exchange:
     """The sending side of one request.
@@ -79,29 +76,6 @@ class Exchange:
                 raise self._failure
         if not self._answered:
             await self._send(message)
-
-    async def run_endpoint(
-        self, call: Callable[[], Any], in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]
-    ) -> Any:
-        """Run a blocking endpoint, and end the context in its thread if what it answers is to be kept."""
-
-        def call_and_close() -> Any:
-            response = call()
-            status = getattr(response, "status_code", None)
-            if status is not None and status < 400 and self._failure is None and not self.has_started:
-                try:
-                    self._context.close_in_thread(status=status, late_hint=STREAM_HINT)
-                except BaseException as failure:
-                    self._fail(failure)
-                    raise
-            return response
-
-        try:
-            return await in_thread(call_and_close)
-        except Exception as error:
-            if error is self._failure:
-                await self._answer_commit_error(error)
-            raise
 
     async def _commit_failed(self, failure: BaseException) -> None:
         self._fail(failure)

@@ -14,7 +14,7 @@ from asgi_polydatum.connection import (
     manager_in,
     put_dal_on_requests,
 )
-from asgi_polydatum.exchange import EXCHANGE_KEY, CommitErrorHandler, Exchange
+from asgi_polydatum.exchange import CommitErrorHandler, Exchange
 from asgi_polydatum.frameworks import watch_quart
 from asgi_polydatum.lifespan import drain, serve_lifespan
 from asgi_polydatum.protocol import ASGIApp, Receive, Scope, Send
@@ -121,8 +121,7 @@ class PolydatumMiddleware:
             state = scope["state"] = {}
         if state.setdefault("dal", dal := context.dal) is not dal:
             self._replace_dal(state, dal)
-        outer_exchange = scope.get(EXCHANGE_KEY)
-        exchange = scope[EXCHANGE_KEY] = Exchange(context, scope, receive, send, found.on_commit_error)
+        exchange = Exchange(context, scope, receive, send, found.on_commit_error)
         self._live.add(exchange)
         try:
             await context.aopen()
@@ -137,7 +136,6 @@ class PolydatumMiddleware:
         finally:
             self._live.discard(exchange)
             context.leave()
-            scope[EXCHANGE_KEY] = outer_exchange  # which also ends the cycle of the scope and the exchange
             if outer is not None:
                 scope[CONTEXT_KEY] = outer
                 self._replace_dal(scope["state"], outer.dal)

@@ -1,27 +1,17 @@
-"""For Starlette and FastAPI: a request whose ``dal`` is the user's, the DAL as a dependency, and endpoints that block.
+"""Types for Starlette and FastAPI: a request whose ``dal`` is the user's, and the DAL as a dependency.
 
 Importing this module imports Starlette; the rest of `asgi_polydatum` does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import starlette.requests
-from starlette.concurrency import run_in_threadpool
-from starlette.endpoints import HTTPEndpoint
 from starlette.requests import HTTPConnection
 
-from asgi_polydatum.connection import scope_of
-from asgi_polydatum.exchange import EXCHANGE_KEY, Exchange
-
-P = ParamSpec("P")
-ResponseT = TypeVar("ResponseT")
-
 if TYPE_CHECKING:
-    from typing import Generic
+    from typing import Generic, TypeVar
 
     DalT = TypeVar("DalT")
 
@@ -61,42 +51,3 @@ async def get_dal(connection: HTTPConnection) -> Any:
         ContextClosedError: if its context has ended.
     """
     return connection.dal  # type: ignore[attr-defined]
-
-
-def sync_endpoint(endpoint: Callable[P, ResponseT]) -> Callable[P, Coroutine[Any, Any, ResponseT]]:
-    """Run a blocking endpoint in the thread pool, and commit in its thread: for endpoints that are called often.
-
-    A plain ``def`` is run there by Starlette itself, and is all that is needed. But what it has opened closes in a thread
-    once more, before the answer starts, and a turn to a thread and back may cost more than the rest of the context. With
-    this decorator the context commits in the endpoint's own thread as soon as that has returned a response below 400, if
-    nothing but sync resources takes part. Whatever else happens is as without it.
-
-    The endpoint has the last word then: a middleware between it and PolydatumMiddleware that makes its answer an error
-    undoes nothing, and finds the context closed. An endpoint that returns no response, as FastAPI's may, saves nothing.
-
-    Args:
-        endpoint: a function, or a method of an `HTTPEndpoint`; one of its arguments is the request.
-
-    Example::
-
-        @sync_endpoint
-        def get_item(request: Request[ShopDAL]) -> JSONResponse:
-            return JSONResponse(request.dal.items.get(request.path_params["id"]))
-    """
-
-    @wraps(endpoint)
-    async def in_thread(*args: P.args, **kwargs: P.kwargs) -> ResponseT:
-        call = partial(endpoint, *args, **kwargs)
-        exchange = _exchange_among([*args, *kwargs.values()])
-        if exchange is None:
-            return await run_in_threadpool(call)
-        return await exchange.run_endpoint(call, run_in_threadpool)  # type: ignore[no-any-return]
-
-    return in_thread
-
-
-def _exchange_among(arguments: list[Any]) -> Exchange | None:
-    for argument in arguments:
-        if isinstance(argument, HTTPConnection | HTTPEndpoint):
-            return scope_of(argument).get(EXCHANGE_KEY)
-    return None

@@ -13,13 +13,14 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, TRANSACTION, Judged, is_async_transaction, is_rethrown
-from .opening import CLOSED, OPEN, opening_of
+from .opening import CLOSED, opening_of
 from .outcome import COMMIT, COMMITTED, Outcome, committed_with, rolled_back_by
 from .owner import enter_unwinding, leave_unwinding
 from .resources import RegisteredResource
-from .settling import Runner, aclose_by_policy, close_by_policy, refuse_awaitable, report_slow
+from .settling import Runner, aclose_by_policy, close_by_policy, raise_as_it_is, refuse_awaitable, report_slow
 from .shield import AsyncioShield, current_anyio_scope, is_cancelled
-from .unwinding import Unwinding, transaction_step
+from .unwinding import Step, Unwinding, planned_nothing, transaction_step
+from .workers import run_in_worker
 
 Ending: TypeAlias = "Outcome | Coroutine[Any, Any, Outcome]"
 """How a context ended; of an async one perhaps what has to be awaited for it."""
@@ -51,19 +52,14 @@ def is_plain(context: Any) -> bool:
     """Whether nothing but middleware, resources and one transaction takes part in the end, under the plain rule."""
     return (
         context._wishes is None
-        and (context._transactions is None or (_is_sync_here(context) and _commits_alone(context)))
+        and (context._transactions is None or (context._home is None and _commits_alone(context)))
         and not context._settles
         and (not context._under_way or opening_of(context._under_way, context) is None)
     )
 
 
-def _is_sync_here(context: Any) -> bool:
-    """Whether nothing can be awaited: in a sync context, and in a thread that an async one has lent itself to."""
-    return context._home is None or context._is_elsewhere()
-
-
 def _commits_alone(context: Any) -> bool:
-    """Whether a context has one transaction, whose commit decides and needs no ``await``."""
+    """Whether a context has one transaction, whose commit decides and is not awaited."""
     transactions = context._transactions
     if len(transactions) > 1:
         return False
@@ -201,7 +197,7 @@ def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
 
 
 def _by_policy(context: Any, unwinding: Unwinding, shield: AsyncioShield | None) -> Ending:
-    if _is_sync_here(context):
+    if context._home is None:
         return close_by_policy(context, unwinding, decided=True)
     return aclose_by_policy(context, unwinding, None, decided=True, shield=shield)
 
@@ -273,45 +269,23 @@ def aclose(context: Any, exc: BaseException | None, status: int | None, in_threa
         # A cancel puts nothing at risk then, and reaches the task as it would without a context.
         return close(context, exc, status)
     resumes = exc is None and (status is None or status < 400)
-    if resumes and ((context._plain and not context._under_way) or is_plain(context)):
+    if resumes and (
+        _fits_thread(context)
+        if context._elsewhere
+        else (context._plain and not context._under_way) or is_plain(context)
+    ):
         thread, task, cancelling = context._home
-        if task is not None and not context._elsewhere:
+        if task is not None:
             loop = task.get_loop() if _LOOP_HELPS and thread == get_ident() else None
             if sys.modules["asyncio"].current_task(loop) is task and task.cancelling() == cancelling:
                 scope = current_anyio_scope(task)
                 if scope is None or not is_cancelled(scope):
+                    if context._elsewhere:
+                        return _aclose_in_thread(context, status, in_thread, scope)
                     if context._frames:
                         return _aclose_middleware(context, status, scope)
                     return close_clean(context, status, False, scope)
     return aclose_by_policy(context, Unwinding(context, exc, status), in_thread)
-
-
-def close_in_thread(context: Any, status: int | None) -> bool:
-    """End an async context in this thread, for which its task waits; False if it cannot be, and then nothing has happened."""
-    if not _fits_thread(context) or not context._claim_close():
-        return False
-    if not _fits_thread(context):  # somebody has begun to open something just now
-        context._state = OPEN
-        return False
-    close_clean(context, status)
-    return True
-
-
-def _fits_thread(context: Any) -> bool:
-    """Whether something was opened in a thread, no step of the end needs the event loop, and the task is to go on."""
-    if not (context._elsewhere and context._is_elsewhere()):
-        return False
-    opened = context._opened or ()
-    _, task, cancelling = context._home
-    return (
-        task is not None
-        and not context._frames
-        and is_plain(context)
-        and not any(part.is_async(handle) for part, handle in zip(opened[::2], opened[1::2], strict=False))
-        and task.cancelling() == cancelling
-        # The task waits behind a shield of anyio's own, which is there so that the thread is waited for.
-        and not is_cancelled(current_anyio_scope(task), through_shields=True)
-    )
 
 
 async def _aclose_clean(
@@ -340,6 +314,55 @@ async def _aclose_clean(
     except BaseException as error:
         unwinding = _surprised(context, status, kept, part, handle, error)
     return await _rest(context, status, True, shield, unwinding)
+
+
+def _fits_thread(context: Any) -> bool:
+    """Whether only sync resources and one transaction take part in the end of an async context, under the plain rule."""
+    opened = list(context._opened or ())
+    return (
+        context._wishes is None
+        and not context._frames
+        and not context._settles
+        and (context._transactions is None or _commits_alone(context))
+        and not any(part.is_async(handle) for part, handle in zip(opened[::2], opened[1::2], strict=True))
+        and (not context._under_way or opening_of(context._under_way, context) is None)
+    )
+
+
+async def _aclose_in_thread(context: Any, status: int | None, in_thread: Runner | None, scope: Any) -> Outcome:
+    """The clean path in one turn of a thread, where what was opened in one has to close."""
+    shield = _shield(context, scope)
+    context._park()  # an endpoint's thread may run on
+    has_begun = False
+
+    def close_there() -> Ending:
+        nonlocal has_begun
+        has_begun = True
+        token = enter_unwinding(context)
+        try:
+            return close_clean(context, status, False, scope, shield)
+        finally:
+            leave_unwinding(token)
+
+    async def run() -> Ending:
+        return await (in_thread or run_in_worker)(close_there)  # type: ignore[no-any-return]
+
+    where = "closing in a thread"
+    try:
+        ending: Any = await shield.run(run(), where, bounded=False)  # see settling._take_in_thread
+    except BaseException as error:  # of the runner's: what happens in the thread ends in the ending
+        unwinding = _surprised(context, status, kept=has_begun)
+        if has_begun:
+            unwinding.failed(Step(where, planned_nothing), error)
+        ending = aclose_by_policy(context, unwinding, in_thread, decided=True, shield=shield)
+    if type(ending) is not Outcome:
+        return await ending  # type: ignore[no-any-return]
+    shield.exit()
+    if shield.interrupted is not None:
+        late = await shield.late_cancel()
+        if late is not None:
+            raise_as_it_is(late)
+    return ending
 
 
 async def _aclose_middleware(context: Any, status: int | None, scope: Any) -> Outcome:

@@ -390,28 +390,6 @@ class Context(ResourceOwner):
             if not keep_current:
                 self.leave()
 
-    def close_in_thread(self, *, status: int | None = None, late_hint: str = "") -> bool:
-        """Commit an async context in the thread in which a blocking part of it runs, if that can be. For adapters.
-
-        What was opened in a thread has to close in one. An adapter that calls this at the end of a sync endpoint, in its
-        thread, saves `aclose` the turn to another one. The closed context stays the current one, as with ``keep_current``.
-
-        Args:
-            status: the final HTTP status, below 400, if there is one.
-            late_hint: as in `close`.
-
-        Returns:
-            Whether it has closed. If not, it is as it was, and `aclose` has to do it: nothing was opened in a thread, a part
-            of the end has to be awaited, middleware, hooks, rules or several transactions take part, the task of the context
-            was cancelled, or somebody else closes it.
-
-        Raises:
-            BaseException: a new error that decides the answer, as in `aclose`. The context has closed then.
-        """
-        if late_hint:
-            self._late_hint = late_hint
-        return closing.close_in_thread(self, status)
-
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:

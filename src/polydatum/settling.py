@@ -10,11 +10,11 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 from . import workers
 from .errors import AsyncResourceError
-from .opening import CLOSED, Openable, Opening, await_, opening_of, wait
+from .opening import CLOSED, Opening, await_, opening_of, wait
 from .outcome import CANCELLATION, Outcome, is_cancellation
 from .owner import enter_unwinding, leave_unwinding
 from .reporting import log_error
@@ -34,10 +34,10 @@ def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False
         unwinding.decide(context._rollback_on)
     token = enter_unwinding(context)
     try:
-        _take_all(unwinding, _opening_steps(context, _wait_for))
+        _take_all(unwinding, _opening_steps(context))
         _take_all(unwinding, unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
         context._seal()
-        _take_all(unwinding, _opening_steps(context, _wait_for))
+        _take_all(unwinding, _opening_steps(context))
         _take_all(unwinding, unwinding.steps_to_the_end())
     finally:
         leave_unwinding(token)
@@ -115,10 +115,10 @@ async def aclose_by_policy(
     try:
         token = enter_unwinding(context)
         try:
-            await take(_opening_steps(context, _await_for))
+            await take(_opening_steps(context))
             await take(unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
             context._seal()
-            await take(_opening_steps(context, _await_for))
+            await take(_opening_steps(context))
             await take(unwinding.steps_to_the_end())
         finally:
             leave_unwinding(token)
@@ -218,7 +218,7 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
 # --- Both --------------------------------------------------------------------------------------------------------------
 
 
-def _opening_steps(context: Any, wait_for: Callable[[Openable, Opening], Step]) -> Iterator[Step]:
+def _opening_steps(context: Any) -> Iterator[Step]:
     """Wait for openers under way, in other threads or tasks, before the list of what is open is read."""
     failed = None
     while (found := opening_of(context._under_way, context)) is not None:
@@ -226,19 +226,19 @@ def _opening_steps(context: Any, wait_for: Callable[[Openable, Opening], Step]) 
         if other is failed:
             return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
         failed = other
-        yield wait_for(resource, other)
+        where = f"waiting for resource {resource.name!r} to open"
+        if context._home is None:
+            yield Step(where, partial(_wait, other))
+        else:
+            yield Step(where, partial(_await, other), is_async=True)
 
 
-def _wait_for(resource: Openable, other: Opening) -> Step:
-    return Step(_waiting(resource), lambda cause: wait(other))
+def _wait(other: Opening, cause: BaseException | None) -> None:
+    wait(other)
 
 
-def _await_for(resource: Openable, other: Opening) -> Step:
-    return Step(_waiting(resource), lambda cause: await_(other), is_async=True)
-
-
-def _waiting(resource: Openable) -> str:
-    return f"waiting for resource {resource.name!r} to open"
+async def _await(other: Opening, cause: BaseException | None) -> None:
+    await await_(other)
 
 
 def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:
@@ -256,12 +256,20 @@ def _hand_over(context: Any, unwinding: Unwinding) -> None:
     unwinding.release()
     winner = unwinding.winner
     if winner is not None and winner is not unwinding.given:
-        replaced = winner.__context__
         try:
-            raise winner
+            raise_as_it_is(winner)
         finally:
-            winner.__context__ = replaced  # `raise` puts the error that is being handled around us in its place
             del winner, unwinding
+
+
+def raise_as_it_is(error: BaseException) -> NoReturn:
+    """Raise an error with the context it has: ``raise`` would put the one in its place that is being handled around us."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+        del error
 
 
 def report_slow(where: str, seconds: float, limit: float) -> None:

@@ -243,12 +243,12 @@ def current_anyio_scope(task: Any) -> Any:
     return None if state is None else state.cancel_scope
 
 
-def is_cancelled(scope: Any, *, through_shields: bool = False) -> bool:
+def is_cancelled(scope: Any) -> bool:
     """Whether an anyio scope, or one around it that it is not shielded from, is cancelled."""
     while scope is not None:
         if scope.cancel_called:
             return True
-        if scope.shield and not through_shields:
+        if scope.shield:
             return False
         scope = scope._parent_scope
     return False

@@ -90,15 +90,14 @@ class BareRequest:
 
 
 class StarletteHost(AsgiHost):
-    """Starlette, with an async endpoint or a sync one, which runs in a thread and may commit there."""
+    """Starlette, with an async endpoint or a sync one, which runs in a thread."""
 
     absent: ClassVar = FORMS
     abort_statuses = (404, 409, 422)
 
-    def __init__(self, *, in_thread: bool, commits_there: bool = False) -> None:
+    def __init__(self, *, in_thread: bool) -> None:
         self.in_thread = in_thread
-        self.commits_there = commits_there
-        self.name = "starlette-commit" if commits_there else "starlette-thread" if in_thread else "starlette"
+        self.name = "starlette-thread" if in_thread else "starlette"
 
     def abort(self, status: int) -> BaseException:
         from starlette.exceptions import HTTPException
@@ -115,15 +114,13 @@ class StarletteHost(AsgiHost):
     def endpoint(self, call: Call) -> Any:
         from starlette.requests import Request
 
-        from asgi_polydatum.starlette import sync_endpoint
-
-        def blocking(request: Any) -> Any:
+        def sync_endpoint(request: Any) -> Any:
             return starlette_response(call.view(request))
 
         async def endpoint(request: Any) -> Any:
             return starlette_response(call.view(request))
 
-        chosen: Any = sync_endpoint(blocking) if self.commits_there else blocking if self.in_thread else endpoint
+        chosen: Any = sync_endpoint if self.in_thread else endpoint
         chosen.__annotations__ = {"request": Request}  # FastAPI reads it, and would not find a local name
         return chosen
 

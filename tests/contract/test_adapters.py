@@ -34,10 +34,6 @@ class TestStarletteInThread(AdapterContract):
     host = StarletteHost(in_thread=True)
 
 
-class TestStarletteCommitInThread(AdapterContract):
-    host = StarletteHost(in_thread=True, commits_there=True)
-
-
 class TestFastApi(AdapterContract):
     host = FastApiHost(in_thread=False)
 

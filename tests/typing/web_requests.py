@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import assert_type
 
 import werkzeug
-from starlette.responses import Response
 
-from asgi_polydatum.starlette import Request, sync_endpoint
+from asgi_polydatum.starlette import Request
 from polydatum import DataAccessLayer, Service, bind
 from wsgi_polydatum.werkzeug import RequestMixin
 
@@ -25,15 +24,6 @@ async def starlette_view(request: Request[ShopDAL]) -> None:
     assert_type(request.dal, ShopDAL)
     assert_type(request.dal.items.names(), list[str])
     assert_type(request.url.path, str)
-
-
-@sync_endpoint
-def blocking_view(request: Request[ShopDAL]) -> Response:
-    return Response(request.dal.items.names()[0])
-
-
-async def awaited(request: Request[ShopDAL]) -> None:
-    assert_type(await blocking_view(request), Response)
 
 
 class WerkzeugRequest(RequestMixin[ShopDAL], werkzeug.Request):

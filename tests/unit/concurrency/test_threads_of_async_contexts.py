@@ -13,7 +13,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from polydatum import AsyncResourceError, ContextClosedError, DataManager, ResourceTimeoutError, Transaction
+from polydatum import AsyncResourceError, ContextClosedError, DataManager, ResourceTimeoutError
 
 Manager = DataManager[Any, Any]
 
@@ -199,6 +199,70 @@ def test_a_runner_that_fails_does_not_stop_the_unwinding() -> None:
     asyncio.run(main())
 
 
+def test_a_runner_that_fails_at_the_end_is_heard_although_all_is_kept() -> None:
+    threads = Threads()
+
+    async def in_thread(fn: Callable[[], Any]) -> Any:
+        await asyncio.to_thread(fn)
+        raise OSError("no answer from the thread")
+
+    async def main() -> None:
+        ctx = managed(db=threads.resource("db")).context()
+        await ctx.aopen()
+        await asyncio.to_thread(lambda: ctx.db)
+        with pytest.raises(OSError, match="no answer"):
+            await ctx.aclose(in_thread=in_thread)
+        assert ctx.outcome == "partial"
+
+    asyncio.run(main())
+    assert list(threads.closed) == ["db"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("how", ["natively", "by a scope of anyio's", "by both"])
+def test_a_cancel_while_a_thread_closes_is_raised_when_it_has_closed(how: str, fails: bool) -> None:
+    """It came too late to change anything."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def while_closing() -> None:
+        inside.set()
+        assert go_on.wait(10)
+        if fails:
+            raise OSError("the disk is full")
+
+    threads = Threads()
+
+    async def main() -> None:
+        ctx: Any = managed(db=threads.resource("db", while_closing)).context()
+        scope = anyio.CancelScope()
+        left: list[BaseException] = []
+
+        async def work() -> None:
+            with scope:
+                try:
+                    async with ctx:
+                        await asyncio.to_thread(lambda: ctx.db)
+                except BaseException as error:
+                    left.append(error)
+                    raise
+
+        task = asyncio.create_task(work())
+        await asyncio.to_thread(inside.wait, 10)
+        if how != "natively":
+            scope.cancel()
+        if how != "by a scope of anyio's":
+            task.cancel()
+        await asyncio.sleep(0)
+        assert ctx.state == "closing"
+        go_on.set()
+        await asyncio.wait([task])
+        assert [type(error) for error in left] == [asyncio.CancelledError]
+        assert isinstance(left[0].__context__, OSError) is fails
+        assert ctx.outcome == ("rolled_back" if fails else "committed")
+
+    asyncio.run(main())
+
+
 @on_both
 def test_steps_in_threads_are_taken_though_the_limit_is_used_up(backend: str) -> None:
     """A sync step is not bounded by the teardown limit, and no step is left out because another used it up."""
@@ -220,212 +284,6 @@ def test_steps_in_threads_are_taken_though_the_limit_is_used_up(backend: str) ->
 
     anyio.run(main, backend=backend)
     assert list(threads.closed) == ["db"]
-
-
-# --- Closed by the endpoint itself ------------------------------------------------------------------------------------
-
-
-async def closed_by_endpoint(ctx: Any, endpoint: Callable[[], Any]) -> Any:
-    """Run a sync endpoint that closes its context in its thread at the end; whether it did."""
-
-    def run() -> Any:
-        endpoint()
-        return ctx.close_in_thread(status=200, late_hint="it is over")
-
-    return await anyio.to_thread.run_sync(run)
-
-
-def test_what_a_thread_opened_may_close_in_it() -> None:
-    """Whoever comes later is told that it is over; `aclose` gives the same outcome."""
-    threads = Threads()
-
-    async def main() -> None:
-        ctx: Any = await managed(db=threads.resource("db")).context().aopen()
-        assert await closed_by_endpoint(ctx, lambda: ctx.db) is True
-        with pytest.raises(ContextClosedError, match="it is over"):
-            ctx.db  # noqa: B018
-        assert (ctx.outcome, ctx.outcome.http_status) == ("committed", 200)
-        assert await ctx.aclose() is ctx.outcome
-
-    asyncio.run(main())
-    assert threads.closed == threads.opened
-    assert threading.get_ident() not in threads.closed.values()
-
-
-@pytest.mark.parametrize(
-    "why",
-    [
-        "nothing is open",
-        "opened on the loop",
-        "an async resource",
-        "middleware",
-        "a hook",
-        "a veto",
-        "two transactions",
-    ],
-)
-def test_what_needs_the_loop_or_the_policy_is_left_to_it(why: str) -> None:
-    threads = Threads()
-
-    async def pg(ctx: Any) -> AsyncIterator[str]:
-        yield "pg"
-
-    def endpoint(ctx: Any) -> None:
-        if why == "a hook":
-            ctx.on_commit(lambda: None)
-        if why == "a veto":
-            ctx.set_rollback_only("no")
-        if why == "two transactions":
-            assert (ctx.one, ctx.other) == ("one", "other")
-        elif why not in ("nothing is open", "opened on the loop"):
-            assert ctx.db == "db"
-
-    async def main() -> None:
-        manager = managed(
-            db=threads.resource("db"), pg=pg, one=lambda ctx: Settled("one"), other=lambda ctx: Settled("other")
-        )
-        if why == "middleware":
-            manager.register_context_middleware(threads.resource("around"))
-        ctx: Any = await manager.context().aopen()
-        if why == "opened on the loop":
-            assert ctx.db == "db"
-        if why == "an async resource":
-            assert await ctx.pg == "pg"
-        assert await closed_by_endpoint(ctx, lambda: endpoint(ctx)) is False
-        assert ctx.state == "open"
-        assert await ctx.aclose() == ("rolled_back" if why in ("a veto",) else "committed")
-
-    asyncio.run(main())
-
-
-class Settled(Transaction):
-    """A transaction that only reads."""
-
-    def wrote(self) -> bool:
-        return False
-
-    def prepare(self) -> None: ...
-
-    def commit(self) -> None: ...
-
-    def rollback(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@on_both
-def test_on_the_loop_itself_nothing_blocks(backend: str) -> None:
-    threads = Threads()
-
-    async def main() -> None:
-        ctx: Any = await managed(db=threads.resource("db")).context().aopen()
-        await anyio.to_thread.run_sync(lambda: ctx.db)
-        assert ctx.close_in_thread() is False
-        if backend == "trio":  # no thread can ask whether a task of trio's is cancelled
-            assert await closed_by_endpoint(ctx, lambda: None) is False
-        assert await ctx.aclose() == "committed"
-
-    anyio.run(main, backend=backend)
-
-
-@pytest.mark.parametrize("how", ["natively", "by a scope of anyio's"])
-def test_a_cancelled_task_wants_no_commit(how: str) -> None:
-    """The endpoint runs on, but the request that it was for is over."""
-    threads, endpoint, over = Threads(), Endpoint(), threading.Event()
-    results: list[Any] = []
-
-    async def main() -> None:
-        ctx: Any = managed(db=threads.resource("db")).context()
-        scope = anyio.CancelScope()
-
-        def run() -> None:
-            assert ctx.db == "db"
-            endpoint.run()
-            results.append(ctx.close_in_thread())
-            over.set()
-
-        async def work() -> None:
-            with scope:
-                async with ctx:
-                    await anyio.to_thread.run_sync(run)
-
-        task = asyncio.create_task(work())
-        await asyncio.to_thread(endpoint.started.wait, 10)
-        (task if how == "natively" else scope).cancel()
-        endpoint.go_on.set()
-        await asyncio.wait([task])
-        await asyncio.to_thread(over.wait, 10)  # a native cancel does not wait for the thread
-        assert ctx.outcome == "rolled_back"
-
-    asyncio.run(main())
-    assert results == [False]
-
-
-def test_only_one_closes() -> None:
-    """A second closer on the loop waits for the thread; and a thread that comes second leaves it alone."""
-    inside, go_on = threading.Event(), threading.Event()
-
-    def while_closing() -> None:
-        inside.set()
-        assert go_on.wait(10)
-
-    threads = Threads()
-
-    async def main() -> None:
-        ctx: Any = await managed(db=threads.resource("db", while_closing)).context().aopen()
-        first = asyncio.ensure_future(closed_by_endpoint(ctx, lambda: ctx.db))
-        await asyncio.to_thread(inside.wait, 10)
-        second = asyncio.ensure_future(ctx.aclose())
-        assert await asyncio.to_thread(ctx.close_in_thread) is False
-        assert not second.done()
-        go_on.set()
-        assert await first is True
-        assert await second is ctx.outcome
-
-    asyncio.run(main())
-    assert list(threads.closed) == ["db"]
-
-
-def test_an_opening_that_begins_at_the_last_moment_is_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is seen when the close is claimed; the claim is given back, and nothing was closed."""
-    threads = Threads()
-    manager = managed(db=threads.resource("db"))
-
-    async def main() -> None:
-        ctx: Any = await manager.context().aopen()
-        claim = ctx._claim_close
-        late: Any = object()
-
-        def claimed() -> bool:
-            ctx._under_way[late, ctx] = [late, 0]
-            return claim()
-
-        monkeypatch.setattr(type(ctx), "_claim_close", lambda self: claimed())
-        assert await closed_by_endpoint(ctx, lambda: ctx.db) is False
-        monkeypatch.undo()
-        assert ctx.state == "open"
-        del ctx._under_way[late, ctx]
-        assert await ctx.aclose() == "committed"
-
-    asyncio.run(main())
-    assert list(threads.closed) == ["db"]
-
-
-def test_a_commit_that_fails_in_the_thread_is_raised_there() -> None:
-    error = OSError("the disk is full")
-
-    def db(ctx: Any) -> Iterator[str]:
-        yield "db"
-        raise error
-
-    async def main() -> None:
-        ctx: Any = await managed(db=db).context().aopen()
-        with pytest.raises(OSError, match="the disk is full"):
-            await closed_by_endpoint(ctx, lambda: ctx.db)
-        assert ctx.outcome == "rolled_back"
-        assert await ctx.aclose() is ctx.outcome
-
-    asyncio.run(main())
 
 
 # --- Cancelled sync endpoints -----------------------------------------------------------------------------------------

@@ -48,9 +48,7 @@ ASYNC = "async"  # every part is
 MIXED = "mixed"  # an async context of sync and async parts in turn
 SUSPENDING = "suspending"  # as ASYNC, and every part suspends at every point
 TRIO = "trio"  # as ASYNC, on trio
-THREADED = (
-    "threaded"  # an async context of sync parts, used by a sync endpoint, which closes it in its thread if it can
-)
+THREADED = "threaded"  # an async context of sync parts, which a sync endpoint uses in its thread
 ALL_SYNC = (SYNC, ADAPTED, THREADED)
 MODES = (SYNC, ADAPTED, ASYNC, MIXED, SUSPENDING, TRIO, THREADED)
 
@@ -116,7 +114,6 @@ class Rig:
         self.trace: list[Passed] = []
         self.raised: dict[int, tuple[str, BaseException]] = {}
         self.running = False
-        self.closed_in_thread = 0
         self.manager: Any = DataManager(
             rollback_on=plain_rule if by_policy else None, commit_order=[f"r{number}" for number in range(4)]
         )
@@ -282,7 +279,6 @@ class Rig:
                 for name in self.names:
                     getattr(context, name)
                 self.reach("body")
-                self.closed_in_thread += context.close_in_thread()
             except BaseException as error:
                 return error
             return None

@@ -136,15 +136,7 @@ def test_whatever_fails_the_context_ends_as_the_design_says(
         )
 
 
-def test_sync_endpoints_end_in_their_thread_if_the_end_is_plain(runner: asyncio.Runner) -> None:
-    """Else they would be led by `aclose`, and the lives in mode THREADED would prove nothing."""
-    for shape, ended in ((Shape(AUTHORITY + GENERATOR, ""), 1), (Shape(GENERATOR, GENERATOR), 0)):
-        rig = Rig(shape, THREADED)
-        runner.run(rig.alive_threaded({}, BARE))
-        assert rig.closed_in_thread == ended
-
-
-@pytest.mark.parametrize("mode", [SYNC, ASYNC])
+@pytest.mark.parametrize("mode", [SYNC, ASYNC, THREADED])
 def test_the_twins_go_different_ways(mode: str, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bare context ends on a clean path, its twin by the policy: else comparing the two would prove nothing."""
     ways: list[str] = []
@@ -157,10 +149,11 @@ def test_the_twins_go_different_ways(mode: str, runner: asyncio.Runner, monkeypa
 
         monkeypatch.setattr(closing, name, noted)
     for by_policy in (False, True):
-        rig = Rig(Shape(GENERATOR * 2, GENERATOR), mode, by_policy=by_policy)
+        shape = Shape(AUTHORITY + GENERATOR, "") if mode == THREADED else Shape(GENERATOR * 2, GENERATOR)
+        rig = Rig(shape, mode, by_policy=by_policy)
         ways.append(f"by policy: {by_policy}")
         if mode == SYNC:
             rig.live({}, BARE)
         else:
-            runner.run(rig.alive({}, BARE))
+            runner.run(rig.alive_threaded({}, BARE) if mode == THREADED else rig.alive({}, BARE))
     assert ways == ["by policy: False", "by policy: True", "policy"]
