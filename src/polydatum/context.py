@@ -20,7 +20,7 @@ from .setting_up import aset_up, set_up
 from .settling import Runner
 from .unwinding import RollbackRule
 from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
-from .wishing import HookT, checked, open_wishes
+from .wishing import HookT, checked, open_wishes, refuse_late
 
 _CLOSING_FILES = (closing.__file__, settling.__file__)
 
@@ -170,8 +170,7 @@ class Context(ResourceOwner):
             ContextClosedError: if the context has settled already.
         """
         open_wishes(self, "set_rollback_only()").rollback_only = reason
-        if self._state is not CREATED:
-            self._admit("set_rollback_only()")  # a close that began just now may have missed it: say so
+        refuse_late(self, "set_rollback_only()")
 
     def commit_on_error(self) -> None:
         """Commit although an exception escapes or the status is 400 or more: for the failed login that has to be counted.
@@ -182,6 +181,7 @@ class Context(ResourceOwner):
             ContextClosedError: if the context has settled already.
         """
         open_wishes(self, "commit_on_error()").commit_on_error = True
+        refuse_late(self, "commit_on_error()")
 
     def before_commit(self, hook: HookT) -> HookT:
         """Call ``hook()`` at the start of the close, if it is going to commit; an error it raises rolls everything back.
@@ -193,6 +193,7 @@ class Context(ResourceOwner):
             AsyncResourceError: if the hook is async and the context is not.
         """
         open_wishes(self, "before_commit()").before_commit.append(checked(self, hook))
+        refuse_late(self, "before_commit()")
         return hook
 
     def on_commit(self, hook: HookT) -> HookT:
@@ -206,6 +207,7 @@ class Context(ResourceOwner):
             AsyncResourceError: if the hook is async and the context is not.
         """
         open_wishes(self, "on_commit()").on_commit.append(checked(self, hook))
+        refuse_late(self, "on_commit()")
         return hook
 
     def on_rollback(self, hook: HookT) -> HookT:
@@ -216,6 +218,7 @@ class Context(ResourceOwner):
             AsyncResourceError: if the hook is async and the context is not.
         """
         open_wishes(self, "on_rollback()").on_rollback.append(checked(self, hook))
+        refuse_late(self, "on_rollback()")
         return hook
 
     def enqueue(self, command: Any, *, reliable: bool = False, id: str | None = None, **options: Any) -> str:

@@ -24,6 +24,16 @@ def open_wishes(context: Any, wanted: str) -> Wishes:
     return wishes_of(context)
 
 
+def refuse_late(context: Any, wanted: str) -> None:
+    """Called when a wish was added: a close that began just now, in another thread, may have missed it.
+
+    Raises:
+        ContextClosedError: if that may be so.
+    """
+    if context._state is not CREATED:
+        context._admit(wanted)
+
+
 def wishes_of(context: Any) -> Wishes:
     """The wishes of a context, whatever its state; from now on more than resources takes part in its end."""
     with context._mutex:  # threads may wish at once

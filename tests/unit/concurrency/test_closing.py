@@ -366,6 +366,25 @@ def test_a_block_that_ends_while_another_task_closes_waits(backend: str) -> None
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.parametrize("event", ["before_commit", "on_commit", "on_rollback"])
+def test_a_hook_that_a_close_in_another_thread_has_just_missed_is_refused(
+    event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would never be called, and nobody would know."""
+    ctx = managed().context()
+    ctx.open()
+
+    def meanwhile(context: Any, hook: Any) -> Any:
+        thread = threading.Thread(target=ctx.close)
+        thread.start()
+        thread.join(10)
+        return hook
+
+    monkeypatch.setattr("polydatum.context.checked", meanwhile)
+    with pytest.raises(ContextClosedError, match=event):
+        getattr(ctx, event)(lambda: None)
+
+
 def test_many_closers_at_once() -> None:
     """Ten threads close at the same moment: one does it, all get the same outcome."""
     for _ in range(50):
