@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +21,16 @@ def pytest_collection_finish() -> None:
     """What is there by now stays to the end: the collector, which many tests call, shall not look through it each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """After a test without coverage it begins anew, and wraps ``os._exit`` once more: a child would save it as often."""
+    leave = os._exit
+    try:
+        yield
+    finally:
+        os._exit = leave  # type: ignore[assignment]
 
 
 def pytest_sessionfinish() -> None:

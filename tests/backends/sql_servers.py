@@ -19,6 +19,8 @@ from tests.services import url_of
 NAME = f"polydatum_{os.getpid()}"
 """Of the table, the application and the MariaDB database of this process."""
 SECRET = "s3cret-canary"
+PLAIN = {"ssl_disabled": True}
+"""For PyMySQL, which otherwise reads the certificates of all authorities for each connection, which takes longer than most tests do."""
 
 
 class Server:
@@ -80,7 +82,7 @@ class MariaServer(Server):
 
     def ask(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
         connection = pymysql.connect(
-            host=self.host, port=self.port, user=self.user, password=self.password, autocommit=True
+            host=self.host, port=self.port, user=self.user, password=self.password, autocommit=True, **PLAIN
         )
         with closing(connection), connection.cursor() as cursor:
             cursor.execute(statement.replace(f" {NAME} ", f" {NAME}.{NAME} "), arguments)

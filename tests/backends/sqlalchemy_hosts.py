@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 from polydatum.testing import BackendHost
-from tests.backends.sql_servers import NAME, SECRET, MariaServer, PostgresServer, Server, SQLiteServer
+from tests.backends.sql_servers import NAME, PLAIN, SECRET, MariaServer, PostgresServer, Server, SQLiteServer
 
 ENTRIES = Table(NAME, MetaData(), Column("name", String(100), primary_key=True), Column("text", String(100)))
 
@@ -106,6 +106,7 @@ class AsyncpgHost(AsyncPsycopgHost):
 
 class PyMySQLHost(SQLAlchemyHost):
     driver = "mysql+pymysql"
+    options: ClassVar = {"connect_args": PLAIN}
     commit = b"\x03COMMIT"
     slow_statement = "SELECT SLEEP(60)"
     absent: ClassVar = {"cancel": "a sync call cannot be cancelled"}
@@ -113,6 +114,7 @@ class PyMySQLHost(SQLAlchemyHost):
 
 class AsyncmyHost(PyMySQLHost):
     driver = "mariadb+asyncmy"
+    options: ClassVar = {}
     is_async = True
     absent: ClassVar = {}
 

@@ -33,7 +33,7 @@ from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBack
 from polydatum.backends.sqlalchemy_databases import Begun
 from polydatum.testing import BackendContract
 from polydatum.testing.backend_contract import Bench, Failure, gone, scenario, settled
-from tests.backends.sql_servers import NAME, in_child, table_on
+from tests.backends.sql_servers import NAME, PLAIN, in_child, table_on
 from tests.backends.sqlalchemy_hosts import (
     ENTRIES,
     HOSTS,
@@ -227,7 +227,7 @@ async def _deadlock(bench: Bench, session: Any, change: Any) -> None:
     """Have the server choose the session: the other transaction has done more."""
     server = bench.host.server  # type: ignore[attr-defined]
     other = pymysql.connect(
-        host=server.host, port=server.port, user=server.user, password=server.password, database=NAME
+        host=server.host, port=server.port, user=server.user, password=server.password, database=NAME, **PLAIN
     )
     with other.cursor() as cursor:
         for number in range(50):
