@@ -29,6 +29,8 @@ REAL       := tests/servers tests/truth tests/workers tests/load tests/backends/
 
 # By module: the tests of one share its servers, and the examples of a page go on from each other.
 PARALLEL   := --numprocesses=auto --dist=loadfile
+# These wait for the processes that they start, most of the time.
+WAITING    := --numprocesses=4 --dist=loadfile
 
 READY      := $(VENV)/.ready
 RUN        := $(VENV)/bin/python
@@ -37,6 +39,9 @@ BENCH      := PYTHONPATH=src:integrations .venv-bench/bin/python -m tests.benchm
 
 # $(call quiet,COMMAND): what it prints is shown only if it fails.
 quiet = out=$$($(1) 2>&1) || { printf '%s\n' "$$out" >&2; exit 1; }
+
+# Where it is set, each of the many processes that tests start would compile anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -60,7 +65,7 @@ test: $(READY) ## Run the suite and measure the coverage of the core
 	@$(if $(ARGS),,POLYDATUM_TESTS=rest) $(RUN) -m pytest $(or $(ARGS),$(PARALLEL) $(COVERAGE) $(REAL:%=--ignore=%))
 
 test-real: $(READY) ## Run the tests of real web servers, workers and browsers, which take minutes
-	@$(if $(ARGS),,POLYDATUM_TESTS=real) $(RUN) -m pytest $(PARALLEL) $(or $(ARGS),$(REAL))
+	@$(if $(ARGS),,POLYDATUM_TESTS=real) $(RUN) -m pytest $(WAITING) $(or $(ARGS),$(REAL))
 
 test-all: test-others test-real test ## Run every test, and the suite on every supported Python found on this machine
 

@@ -24,6 +24,13 @@ Manager = DataManager[Any, Any]
 CONTEXTS = 10_000
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _without_the_past() -> None:
+    """What other tests have left is neither looked through each time, nor counted, nor may it go meanwhile."""
+    gc.collect()
+    gc.freeze()
+
+
 class Transaction:
     kind = "authority"
 
