@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,6 +104,13 @@ class Place:
             worker_enable_remote_control=False,
             control_exchange=self.name,
         )
+
+    def is_overdue(self) -> bool:
+        """Whether all that is not acknowledged would be given to a worker that starts now; later ones ask seldom."""
+        if not self.broker.startswith("redis"):
+            return True
+        with redis.Redis.from_url(self.results) as client:
+            return not client.zcount(f"{self.name}:unacked_index", time.time() - self.visible, "+inf")
 
     def delete(self) -> int:
         """Delete all that the broker and the results have of it; gives how many messages nobody had acknowledged."""

@@ -29,12 +29,13 @@ def place(deployment: Deployment) -> Iterator[Place]:
 
 
 def test_another_worker_does_what_a_killed_one_has_begun(
-    deployment: Deployment, start: Start, ledger: Ledger, sender: CommandSender, key: str
+    deployment: Deployment, start: Start, place: Place, ledger: Ledger, sender: CommandSender, key: str
 ) -> None:
     """In whatever phase."""
     worker = start(deployment)
     with stopped_in_each_phase(ledger, sender, key) as keys:
         worker.kill()
+    eventually(place.is_overdue, "it is another one's")
     start(deployment)
     for phase, of in keys.items():
         result = None if phase in (COMMITTING, COMMITTED) else of
@@ -65,7 +66,7 @@ def test_a_warm_shutdown_ends_what_runs_and_leaves_the_rest_to_others(
 
 
 def test_what_outlasts_the_visibility_timeout_of_redis_is_done_once(
-    deployment: Deployment, start: Start, ledger: Ledger, sender: CommandSender, key: str
+    deployment: Deployment, start: Start, place: Place, ledger: Ledger, sender: CommandSender, key: str
 ) -> None:
     """Redis gives it to another worker as well, which waits for the first one."""
     if deployment.broker != "redis":
@@ -73,6 +74,7 @@ def test_what_outlasts_the_visibility_timeout_of_redis_is_done_once(
     start(deployment)
     result = sender.start("add", key, stops="wrote")
     ledger.wait_for("wrote", key)
+    eventually(place.is_overdue, "it is another one's")
     start(deployment)
     eventually(lambda: ledger.names(key).count("begun") == 2, "it is given to another one")
     ledger.open_gate(key)
