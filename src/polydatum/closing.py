@@ -122,7 +122,7 @@ def close_clean(
                     try:
                         delattr(context, part.name)
                     except AttributeError:
-                        pass  # it came late and was not kept
+                        context._forget(part)  # it is parked, or it came late and was not kept
                     if next(handle, NOTHING) is not NOTHING:
                         GENERATOR.refuse_second_yield(handle)
                     kept = True
@@ -333,6 +333,7 @@ async def _aclose_in_thread(context: Any, status: int | None, in_thread: Runner 
     """The clean path in one turn of a thread, where what was opened in one has to close."""
     shield = _shield(context, scope)
     context._park()  # an endpoint's thread may run on
+    context._seal()  # nothing is being opened, and nobody but what closes now is let in
     has_begun = False
 
     def close_there() -> Ending:

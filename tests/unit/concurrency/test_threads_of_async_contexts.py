@@ -264,6 +264,34 @@ def test_a_cancel_while_a_thread_closes_is_raised_when_it_has_closed(how: str, f
 
 
 @on_both
+@pytest.mark.parametrize("rule", [None, lambda exc, status: exc is not None])
+def test_while_a_thread_closes_what_is_open_still_is_at_hand_and_what_is_closed_is_not(
+    backend: str, rule: Callable[..., bool] | None
+) -> None:
+    """Whether by the policy, where there is a rule, or without."""
+    found: list[Any] = []
+
+    def first(ctx: Any) -> Iterator[str]:
+        yield "first"
+        try:
+            found.append(ctx.second)
+        except ContextClosedError as error:
+            found.append(type(error))
+
+    def second(ctx: Any) -> Iterator[str]:
+        yield "second"
+        found.append(ctx.first)
+
+    async def main() -> None:
+        manager = managed(first=first, second=second)
+        async with manager.context(rollback_on=rule) as ctx:
+            await anyio.to_thread.run_sync(lambda: (ctx.first, ctx.second))
+
+    anyio.run(main, backend=backend)
+    assert found == ["first", ContextClosedError]
+
+
+@on_both
 def test_steps_in_threads_are_taken_though_the_limit_is_used_up(backend: str) -> None:
     """A sync step is not bounded by the teardown limit, and no step is left out because another used it up."""
     threads = Threads()
