@@ -359,10 +359,9 @@ async def _aclose_in_thread(context: Any, status: int | None, in_thread: Runner 
     if type(ending) is not Outcome:
         return await ending  # type: ignore[no-any-return]
     shield.exit()
-    if shield.interrupted is not None:
-        late = await shield.late_cancel()
-        if late is not None:
-            raise_as_it_is(late)
+    late = await shield.late_cancel()
+    if late is not None:
+        raise_as_it_is(late)
     return ending
 
 

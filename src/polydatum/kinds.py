@@ -252,18 +252,6 @@ def is_async_transaction(transaction: Any) -> bool:
     return any(is_coroutine_function(getattr(transaction, step)) for step in TRANSACTION_STEPS)
 
 
-def _whole_transaction(made: Any) -> Kind | None:
-    """The kind of a transactional object that lacks nothing; None of any other."""
-    if not _has_transaction_kind(made):
-        return None
-    known = _are_async(made)
-    if known is None:
-        if missing_steps(made):
-            return None
-        known = is_async_transaction(made)
-    return ASYNC_TRANSACTION if known else TRANSACTION
-
-
 def _are_async(transaction: Any) -> bool | None:
     """Whether there are async ones among the steps of an object, as its class tells; None if that has not all of them.
 
@@ -298,9 +286,8 @@ def kind_of(factory: Any) -> Kind | None:
 
 def judge(made: Any, *, in_async: bool) -> Kind | None:
     """The kind of what a callable made; an object that is both kinds of context manager follows the context's mode."""
-    transaction = _whole_transaction(made)
-    if transaction is not None:
-        return transaction
+    if _has_transaction_kind(made) and not missing_steps(made):
+        return ASYNC_TRANSACTION if is_async_transaction(made) else TRANSACTION
     has_sync = hasattr(type(made), "__enter__") and hasattr(type(made), "__exit__")
     has_async = hasattr(type(made), "__aenter__") and hasattr(type(made), "__aexit__")
     if has_async and (in_async or not has_sync):
