@@ -50,9 +50,15 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
 
 def is_plain(context: Any) -> bool:
     """Whether nothing but middleware, resources and one transaction takes part in the end, under the plain rule."""
+    return _needs_no_policy(context) and (
+        context._transactions is None or (context._home is None and _commits_alone(context))
+    )
+
+
+def _needs_no_policy(context: Any) -> bool:
+    """Whether there is no wish, no rule of its own, and nothing that is being opened."""
     return (
         context._wishes is None
-        and (context._transactions is None or (context._home is None and _commits_alone(context)))
         and not context._settles
         and (not context._under_way or opening_of(context._under_way, context) is None)
     )
@@ -320,12 +326,10 @@ def _fits_thread(context: Any) -> bool:
     """Whether only sync resources and one transaction take part in the end of an async context, under the plain rule."""
     opened = list(context._opened or ())
     return (
-        context._wishes is None
+        _needs_no_policy(context)
         and not context._frames
-        and not context._settles
         and (context._transactions is None or _commits_alone(context))
         and not any(part.is_async(handle) for part, handle in zip(opened[::2], opened[1::2], strict=True))
-        and (not context._under_way or opening_of(context._under_way, context) is None)
     )
 
 

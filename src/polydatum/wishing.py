@@ -19,16 +19,15 @@ def open_wishes(context: Any, wanted: str) -> Wishes:
     Raises:
         ContextClosedError: if the context has settled already.
     """
-    if context._state is not CREATED:
-        context._admit(wanted)
+    refuse_late(context, wanted)
     return wishes_of(context)
 
 
 def refuse_late(context: Any, wanted: str) -> None:
-    """Called when a wish was added: a close that began just now, in another thread, may have missed it.
+    """Refuse a wish that comes late. Asked once more when it was added: a close that began meanwhile may have missed it.
 
     Raises:
-        ContextClosedError: if that may be so.
+        ContextClosedError: if the context has settled already, or another thread closes it now.
     """
     if context._state is not CREATED:
         context._admit(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -97,11 +97,15 @@ def list_tags(request: ConduitRequest) -> Response:
 
 # The database blocks, so no view runs on the event loop: Starlette runs a plain `def` in a thread by itself.
 def _route(method: str, path: str, view: Callable[..., Response], schema: type[s.Schema] | None = None) -> Route:
-    async def read_and_view(request: ConduitRequest) -> Response:
-        assert schema is not None
+    endpoint = view if schema is None else _reading(schema, view)
+    return Route(path, endpoint, methods=[method], name=view.__name__)
+
+
+def _reading(schema: type[s.Schema], view: Callable[..., Response]) -> Callable[..., Awaitable[Response]]:
+    async def endpoint(request: ConduitRequest) -> Response:
         return await run_in_threadpool(view, request, schema.read(await request.body()))
 
-    return Route(path, view if schema is None else read_and_view, methods=[method], name=view.__name__)
+    return endpoint
 
 
 routes = [

@@ -423,9 +423,8 @@ class BackendContract:
         async def work() -> None:
             async with bench.context() as ctx:
                 contexts.append(ctx)
-                await bench.write(
-                    ctx, f"cancelled-{len(contexts)}"
-                )  # the server may still hold what the last one wrote
+                # Another one each time: the server may still hold what the last one wrote.
+                await bench.write(ctx, f"cancelled-{len(contexts)}")
                 begun.set()
                 await bench.host.slow(await bench.value(ctx))
 

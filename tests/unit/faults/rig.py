@@ -213,16 +213,20 @@ class Rig:
             for event, hook in hooks.items():
                 getattr(context, event)(hook)
 
+    def use(self, context: Any, wish: str) -> None:
+        """What sync code does in a context."""
+        self.wish(context, wish)
+        for name in self.names:
+            getattr(context, name)
+        self.reach("body")
+
     def live(self, faults: Faults, wish: str) -> Seen:
         """A whole life in a sync context."""
         context = self.begin(faults)
         caught: BaseException | None = None
         try:
             with context:
-                self.wish(context, wish)
-                for name in self.names:
-                    getattr(context, name)
-                self.reach("body")
+                self.use(context, wish)
         except BaseException as error:
             caught = error
         self.running = False
@@ -237,10 +241,7 @@ class Rig:
         try:
             context.open()
             try:
-                self.wish(context, wish)
-                for name in self.names:
-                    getattr(context, name)
-                self.reach("body")
+                self.use(context, wish)
             except BaseException as error:
                 escaped = error
             outcomes.append(context.close(escaped))
@@ -275,10 +276,7 @@ class Rig:
 
         def endpoint() -> BaseException | None:
             try:
-                self.wish(context, wish)
-                for name in self.names:
-                    getattr(context, name)
-                self.reach("body")
+                self.use(context, wish)
             except BaseException as error:
                 return error
             return None
