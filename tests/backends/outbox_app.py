@@ -19,6 +19,7 @@ from polydatum import CommandQueue, DataAccessLayer, DataManager, NotFound, Serv
 from polydatum.backends.outbox import Inbox, Outbox
 from polydatum.backends.outbox_relay import Relay
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
+from tests.journals import whole_lines
 
 
 class Mails(Service[Any]):
@@ -65,7 +66,7 @@ class Journal(CommandQueue):
 
 def read(journal: Path) -> list[tuple[int, dict[str, Any], dict[str, Any]]]:
     """What a journal has: process, message, options."""
-    lines = [line.split(" ", 1) for line in journal.read_text().splitlines()] if journal.exists() else []
+    lines = (line.split(" ", 1) for line in whole_lines(journal))
     return [(int(process), *json.loads(sent)) for process, sent in lines]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.journals import whole_lines
 from tests.servers.books import eventually
 from tests.services import url_of
 
@@ -140,13 +141,11 @@ def test_a_worker_confirms_what_was_committed_and_nothing_else(broker: str, tmp_
         assert shop.ask("/orders/broken", {CUP: 2})[0] == 500
         assert shop.ask("/orders", {CUP: 1, 3: 9})[0] == 409
         assert shop.ask("/orders", {CUP: 1})[0] == 201
-        eventually(
-            lambda: log.exists() and len(log.read_text().splitlines()) == 2, "two confirmations", within=DEADLINE
-        )
+        eventually(lambda: len(whole_lines(log)) == 2, "two confirmations", within=DEADLINE)
         code, printed = shop.stop(signal.SIGINT)
     assert code == 0
     assert printed.count("dal.orders.confirm returned") == 2
-    assert sorted(log.read_text().splitlines()) == ["order 1 confirmed, 12.00 to pay", "order 2 confirmed, 6.00 to pay"]
+    assert sorted(whole_lines(log)) == ["order 1 confirmed, 12.00 to pay", "order 2 confirmed, 6.00 to pay"]
 
 
 def refused(*arguments: str) -> tuple[int, str]:

@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.journals import whole_lines
+
 DEADLINE = 15.0
 ANN, BOB = 1000, 0
 
@@ -34,11 +36,8 @@ class Journal:
 
     def events(self, key: str | None = None) -> list[Event]:
         """What has happened, in this order; with a key, in the requests of that key."""
-        try:
-            lines = (self.folder / "journal").read_text().splitlines()
-        except FileNotFoundError:  # nobody has written yet
-            return []
-        events = (Event(name, of, number, int(pid)) for name, of, number, pid in map(str.split, lines))
+        lines = map(str.split, whole_lines(self.folder / "journal"))
+        events = (Event(name, of, number, int(pid)) for name, of, number, pid in lines)
         return [event for event in events if key is None or event.key == key]
 
     def names(self, key: str) -> list[str]:
