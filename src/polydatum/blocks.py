@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
-from .closing import aclose, close, close_clean
+from .closing import aclose, close, close_resources
 from .errors import ContextReusedError
 from .opening import CLOSED, CLOSING, CREATED, OPEN, UnderWay
 from .outcome import Outcome
@@ -50,7 +50,7 @@ def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) ->
                         if self._closers_waiting is not None:  # pragma: no cover - he came in these three lines
                             self._wake_closers()
                     else:
-                        close_clean(self, None)
+                        close_resources(self, None)
                 else:
                     outcome = close(self, exc, None)
         finally:
@@ -77,10 +77,10 @@ def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) ->
         outcome: Any = None
         try:
             if self._state is not OPEN:
-                await self._aclose(exc, None, None)
+                await self._aclose(exc, None)
             else:
                 self._state = CLOSING
-                outcome = aclose(self, exc, None, None)
+                outcome = aclose(self, exc, None)
                 if type(outcome) is not Outcome:
                     outcome = await outcome
         finally:

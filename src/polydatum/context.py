@@ -75,6 +75,7 @@ class Context(ResourceOwner):
     _listeners: tuple[Callable[[float, float | None], object], ...] = ()
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
+    _in_thread: Runner | None = None  # of the adapter that closes it
 
     def __init__(self, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
         if self._data_manager is None:
@@ -386,9 +387,11 @@ class Context(ResourceOwner):
         try:
             if self._state is OPEN:
                 self._state = CLOSING  # `_claim_close`, spelled out
-                ending: Any = closing.aclose(self, exc, status, in_thread)
+                if in_thread is not None:
+                    self._in_thread = in_thread
+                ending: Any = closing.aclose(self, exc, status)
                 return ending if type(ending) is Outcome else await ending
-            return await self._aclose(exc, status, in_thread) or self._outcome
+            return await self._aclose(exc, status) or self._outcome
         finally:
             if not keep_current:
                 self.leave()
@@ -406,7 +409,7 @@ class Context(ResourceOwner):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:
         try:
-            outcome = await self._aclose(exc, None, None)
+            outcome = await self._aclose(exc, None)
         finally:
             self.leave()
         return exc is not None and outcome is not None and outcome.suppressed is not None
@@ -460,9 +463,9 @@ class Context(ResourceOwner):
                 waiter.wait()
         return None
 
-    async def _aclose(self, exc: BaseException | None, status: int | None, in_thread: Runner | None) -> Outcome | None:
+    async def _aclose(self, exc: BaseException | None, status: int | None) -> Outcome | None:
         if self._claim_close():
-            ending: Any = closing.aclose(self, exc, status, in_thread)
+            ending: Any = closing.aclose(self, exc, status)
             return ending if type(ending) is Outcome else await ending
         if self._must_wait():
             waiter = async_waiter()

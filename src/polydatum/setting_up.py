@@ -78,7 +78,7 @@ async def aset_up(context: Any) -> None:
         try:
             leave_opening(token)
             if _failed(context, mine):
-                await aclose_by_policy(context, Unwinding.of_failed_open(context, error, name), None, decided=True)
+                await aclose_by_policy(context, Unwinding.of_failed_open(context, error, name), decided=True)
         finally:
             context.leave()
         raise

@@ -34,17 +34,13 @@ def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False
         unwinding.decide(context._rollback_on)
     token = enter_unwinding(context)
     try:
-        _take_all(unwinding, _opening_steps(context))
-        _take_all(unwinding, unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
-        context._seal()
-        _take_all(unwinding, _opening_steps(context))
-        _take_all(unwinding, unwinding.steps_to_the_end())
+        _take_all(unwinding, _steps_to_the_end(context, unwinding))
     finally:
         leave_unwinding(token)
     outcome = _fix_outcome(context, unwinding)
     outside = context._var.set(None)
     try:
-        _take_all(unwinding, unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
+        _take_all(unwinding, _steps_afterwards(context, unwinding, outcome))
     finally:
         context._var.reset(outside)
     _hand_over(context, unwinding)
@@ -96,7 +92,7 @@ def refuse_awaitable(answer: Any, where: str) -> None:
 
 
 async def aclose_by_policy(
-    context: Any, unwinding: Unwinding, in_thread: Runner | None, *, decided: bool = False, shield: Shield | None = None
+    context: Any, unwinding: Unwinding, *, decided: bool = False, shield: Shield | None = None
 ) -> Outcome:
     """The end in full, with every async step behind a shield."""
     asyncio = running_asyncio()
@@ -110,22 +106,17 @@ async def aclose_by_policy(
         shield = shield_for(context._limit, asyncio)
     if context._elsewhere or unwinding.rank <= CANCELLATION:
         context._park()  # an endpoint's thread may run on
-    take = partial(_atake, context, unwinding, shield, in_thread or workers.run_in_worker)
     shield.enter()
     try:
         token = enter_unwinding(context)
         try:
-            await take(_opening_steps(context))
-            await take(unwinding.steps_before_prepare(context._teardown_hook if context._settles else None))
-            context._seal()
-            await take(_opening_steps(context))
-            await take(unwinding.steps_to_the_end())
+            await _atake(context, unwinding, shield, _steps_to_the_end(context, unwinding))
         finally:
             leave_unwinding(token)
         outcome = _fix_outcome(context, unwinding)
         outside = context._var.set(None)
         try:
-            await take(unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None))
+            await _atake(context, unwinding, shield, _steps_afterwards(context, unwinding, outcome))
         finally:
             context._var.reset(outside)
     finally:
@@ -138,13 +129,13 @@ async def aclose_by_policy(
     return outcome
 
 
-async def _atake(context: Any, unwinding: Unwinding, shield: Shield, in_thread: Runner, steps: Iterator[Step]) -> None:
-    """Take sync and async steps; each run of consecutive sync ones is one job of ``in_thread``, if there is need."""
+async def _atake(context: Any, unwinding: Unwinding, shield: Shield, steps: Iterator[Step]) -> None:
+    """Take sync and async steps; each run of consecutive sync ones is one turn of a thread, if there is need."""
     step = next(steps, None)
     while step is not None:
         if not step.is_async:
             if context._elsewhere:
-                step = await _take_in_thread(unwinding, shield, in_thread, steps, step)
+                step = await _take_in_thread(context, unwinding, shield, steps, step)
             else:
                 step = _take(unwinding, steps, step)
             continue
@@ -167,24 +158,37 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 async def _take_in_thread(
-    unwinding: Unwinding, shield: Shield, in_thread: Runner, steps: Iterator[Step], first: Step
+    context: Any, unwinding: Unwinding, shield: Shield, steps: Iterator[Step], first: Step
 ) -> Step | None:
-    started = False
-
-    def job() -> Step | None:
-        nonlocal started
-        started = True
-        return _take(unwinding, steps, first)
-
-    async def run() -> Any:
-        return await in_thread(job)
-
+    turn = Turn(lambda: _take(unwinding, steps, first))
     try:
-        # Not bounded: a sync step cannot be interrupted, and would go on with steps that we had taken over.
-        return await shield.run(run(), first.where, bounded=False)  # type: ignore[no-any-return]
+        return await turn.run(context, shield, first.where)  # type: ignore[no-any-return]
     except BaseException as error:
         unwinding.failed(Step(f"running sync steps in a thread, from {first.where} on", planned_nothing), error)
-        return next(steps, None) if started else _take(unwinding, steps, first)
+        return next(steps, None) if turn.has_begun else _take(unwinding, steps, first)
+
+
+class Turn:
+    """A job of sync steps in a thread, of the adapter's choice or of ours.
+
+    Attributes:
+        has_begun: whether it came to that; known also where the runner fails.
+    """
+
+    def __init__(self, job: Callable[[], Any]) -> None:
+        self._job = job
+        self.has_begun = False
+
+    async def run(self, context: Any, shield: Shield, where: str) -> Any:
+        """Await the job. No limit bounds it: a sync step cannot be interrupted, and would go on beside us."""
+        return await shield.run(self._run(context._in_thread or workers.run_in_worker), where, bounded=False)
+
+    async def _run(self, in_thread: Runner) -> Any:
+        return await in_thread(self._begin)
+
+    def _begin(self) -> Any:
+        self.has_begun = True
+        return self._job()
 
 
 def shield_for(limit: float, asyncio: Any) -> Shield:
@@ -216,6 +220,19 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
 
 
 # --- Both --------------------------------------------------------------------------------------------------------------
+
+
+def _steps_to_the_end(context: Any, unwinding: Unwinding) -> Iterator[Step]:
+    """All steps up to the close of the last resource."""
+    yield from _opening_steps(context)
+    yield from unwinding.steps_before_prepare(context._teardown_hook if context._settles else None)
+    context._seal()
+    yield from _opening_steps(context)
+    yield from unwinding.steps_to_the_end()
+
+
+def _steps_afterwards(context: Any, unwinding: Unwinding, outcome: Outcome) -> Iterator[Step]:
+    return unwinding.steps_afterwards(outcome, context._final_hook if context._settles else None)
 
 
 def _opening_steps(context: Any) -> Iterator[Step]:

@@ -248,6 +248,35 @@ def test_49_a_sync_view_s_resources_are_closed_in_its_thread(shop: Shop, serve: 
     assert threads[0] != threading.get_ident()
 
 
+@pytest.mark.parametrize("raises", ["the resource", "the view"])
+def test_49_so_are_those_that_close_after_one_has_failed(shop: Shop, serve: Any, raises: str) -> None:
+    closed: list[int] = []
+    opened: list[int] = []
+
+    def first(context: Context) -> Iterator[None]:
+        opened.append(threading.get_ident())
+        try:
+            yield
+        finally:
+            closed.append(threading.get_ident())
+
+    def second(context: Context) -> Iterator[None]:
+        yield
+        raise ValueError("the resource")
+
+    shop.dm.register_resources(first=first, second=second)
+
+    def view(request: Any) -> HttpResponse:
+        _ = shop.here().first, shop.here().second
+        if raises == "the view":
+            raise ValueError("the view")
+        return HttpResponse()
+
+    serve(view)
+    assert over_asgi(ASGIHandler(), call()).status == 500
+    assert closed == opened
+
+
 async def disconnecting(shop: Shop, started: threading.Event) -> None:
     """A client that leaves once the view has started."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": b""}]
