@@ -352,7 +352,7 @@ def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
             opened += (part, handle)
             return close_by_policy(context, Unwinding(context, exc, status))
         exc.__traceback__ = traceback
-    context._outcome = outcome = rolled_back_by(exc, status)
+    context._outcome = outcome = rolled_back_by(exc, status, context)
     context._state = CLOSED
     if context._closers_waiting is not None:
         context._wake_closers()

@@ -54,9 +54,12 @@ SQLITE_THREADS = (
 )
 
 
-def advise(error: BaseException) -> None:
-    """Say on an error of SQLite's what to do, where people meet it because of us and its own message does not tell."""
-    if type(error).__module__ == "sqlite3" and "same thread" in str(error):
+def advise(error: BaseException, context: Any) -> None:
+    """Say on an error that people meet because of us what to do, where its own message does not tell."""
+    touched: Any = getattr(error, "obj", None)
+    if type(error) is AttributeError and touched is context:
+        add_note(error, str(context._unknown(error.name)))
+    elif type(error).__module__ == "sqlite3" and "same thread" in str(error):
         add_note(error, SQLITE_THREADS)
 
 
@@ -136,12 +139,12 @@ def committed_with(status: int) -> Outcome:
     return outcome
 
 
-def rolled_back_by(error: BaseException, status: int | None) -> Outcome:
+def rolled_back_by(error: BaseException, status: int | None, context: Any) -> Outcome:
     """The outcome of a clean rollback because of an error of the body."""
     outcome: Outcome = str.__new__(Outcome, "rolled_back")  # without the constructor's checks and defaults: it is paid
     kind = type(error)  # by every failing request
-    if kind.__module__ == "sqlite3":
-        advise(error)
+    if kind is AttributeError or kind.__module__ == "sqlite3":
+        advise(error, context)
     outcome._errors = [ErrorRecord(kind, describe_error(error), BODY_PLACE)]
     outcome.reason = f"{kind.__name__} was raised"
     if status is not None:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
 
-from .errors import ContextClosedError, NoActiveContextError
+from .errors import ContextClosedError, NoActiveContextError, UnknownResourceError
 from .kinds import NOTHING
 from .opening import CLOSED, CLOSING, CREATED, OPEN
 from .outcome import COMMITTED, Outcome
@@ -28,6 +28,7 @@ class ResourceOwner:
     to an attribute that is on both. What is rare is on the class until it is needed.
     """
 
+    _data_manager: Any
     _mutex: Any  # of the manager; held for a few attribute accesses, never while users' code runs
     _state: str
     _opened: list[Any] | None  # in order of opening, flat to be small: resource, handle, resource, handle, ...
@@ -76,6 +77,10 @@ class ResourceOwner:
             status=None if outcome is None else outcome.http_status,
             hint=self._late_hint,
         )
+
+    def _unknown(self, name: str) -> UnknownResourceError:
+        """What a touch of a name without a resource would raise, did ``__getattr__`` not slow every access on Python 3.11."""
+        return UnknownResourceError(name, self._data_manager._registry.resources)
 
     def _append(self, resource: RegisteredResource, handle: Any) -> None:
         entry = [resource, handle]

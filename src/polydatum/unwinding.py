@@ -50,6 +50,7 @@ class Unwindable(Protocol):
     def _limit(self) -> float: ...
     @property
     def _commit_order(self) -> Sequence[str]: ...
+    def _unknown(self, name: str) -> Exception: ...
 
 
 class Step:
@@ -347,7 +348,7 @@ class Unwinding:
         log_error("error while %s (kept in the outcome, not raised)", where, error=error)
 
     def _record(self, error: BaseException, where: str) -> None:
-        advise(error)
+        advise(error, self.subject)
         self.errors.append(ErrorRecord(type(error), describe_error(error), where))
 
     # --- The end ------------------------------------------------------------------------------------------------------

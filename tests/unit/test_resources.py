@@ -513,12 +513,34 @@ async def test_late_touch_while_closing(drive: Any, recorder: Any) -> None:
 
 
 async def test_unknown_resource(drive: Any) -> None:
-    """An attribute of a context that is no resource is a plain AttributeError."""
+    """An attribute of a context that is no resource is an AttributeError."""
     dm = DataManager()
     async with drive.block(dm.context()) as ctx:
         assert not hasattr(ctx, "nothing")
         assert "nothing" not in ctx
         assert 3 not in ctx
+
+
+@pytest.mark.parametrize("by_policy", [False, True])
+async def test_an_unknown_resource_that_ends_the_context_is_told_from_those_there_are(
+    drive: Any, by_policy: bool
+) -> None:
+    dm = DataManager(rollback_on=(lambda error, status: True) if by_policy else None)
+    dm.register_resources(database=ValueResource(1), cache=ValueResource(2))
+    with pytest.raises(AttributeError) as raised:
+        async with drive.block(dm.context()) as ctx:
+            _ = ctx.databsae
+    note = "no resource 'databsae' is registered (registered: cache, database); see dm.register_resources()"
+    assert raised.value.__notes__ == [note]
+
+
+async def test_an_attribute_error_of_something_else_gets_no_such_advice(drive: Any) -> None:
+    dm = DataManager()
+    dm.register_resources(db=ValueResource(object()))
+    with pytest.raises(AttributeError) as raised:
+        async with drive.block(dm.context()) as ctx:
+            _ = ctx.db.databsae
+    assert not hasattr(raised.value, "__notes__")
 
 
 class Record(dict[str, Any]):
