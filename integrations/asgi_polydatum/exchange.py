@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from asgi_polydatum.connection import STREAM_HINT, ScopeFacts
-from asgi_polydatum.frameworks import UNHANDLED_KEY, has_no_handler
+from asgi_polydatum.frameworks import UNHANDLED_KEY, has_500_handler, has_no_handler
 from asgi_polydatum.protocol import ASGIApp, Message, Receive, Scope, Send
 from polydatum import Context, ContextClosedError, ServiceError
 from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, failures_logged
@@ -33,6 +33,8 @@ class Exchange:
         "_answered",
         "_context",
         "_failure",
+        "_held",
+        "_held_for",
         "_on_commit_error",
         "_outside",
         "_receive",
@@ -53,6 +55,10 @@ class Exchange:
         self._outside = sys.exception()
         self._failure: BaseException | None = None
         self._answered = False  # by us, in place of the application
+        self._held: list[
+            Message
+        ] = []  # a 500, until it shows whether a mounted application only sends it before it raises the error
+        self._held_for: ServiceError | None = None
         session = scope.get("session")
         self._session = None if session is None else SessionBefore(session)
         self.has_started = False
@@ -71,9 +77,12 @@ class Exchange:
                         raise
                 else:
                     await self._before_error(status)
-                self.has_started = True
+                self.has_started = self._held_for is None
             elif self._failure is not None:
                 raise self._failure
+            if self._held_for is not None:
+                self._held.append(message)
+                return
         if not self._answered:
             await self._send(message)
 
@@ -95,10 +104,12 @@ class Exchange:
                 if error is None:
                     await self._answer_commit_error(failure)
                 raise
-            if isinstance(error, ServiceError) and status >= 500 and has_no_handler(self._scope, error):
+            if isinstance(error, ServiceError) and status >= 500:
                 answer = answer_for(error, self._accept)
-                if answer is not None:
+                if answer is not None and has_no_handler(self._scope, error):
                     await self._answer(answer)
+                elif answer is not None and not has_500_handler(self._scope):
+                    self._held_for = error
 
     def _answered_error(self) -> BaseException | None:
         """The exception that an error handler is turning into this answer, if it shows.
@@ -148,7 +159,10 @@ class Exchange:
         await self._context.aclose(keep_current=True, late_hint=STREAM_HINT)
 
     async def finish(self) -> BaseException | None:
-        """The application returned without an answer: what has to be raised for it, or None."""
+        """The application returned, and no answer has started: what has to be raised for it, or None."""
+        if self._held_for is not None:
+            await self._release()
+            return None
         if self._failure is None:
             self._context.set_rollback_only("the application sent no response")
             await self._close(None, None)
@@ -157,12 +171,14 @@ class Exchange:
     async def fail(self, error: BaseException) -> BaseException | None:
         """An exception left the application: what has to be raised, or None if it is answered here."""
         leaving = error
+        if self._held_for is not None and self._held_for is not error:
+            await self._release()
         if self._failure is not None:
             if self._answered and isinstance(error, Exception):
                 return None
             if not self.has_started and isinstance(error, Exception):
                 leaving = self._failure
-        elif not self.has_started:
+        elif not self.has_started and self._held_for is None:
             answer = answer_for(error)
             try:
                 await self._close(error, None if answer is None else answer.status)
@@ -174,6 +190,12 @@ class Exchange:
                 await self._answer(answer)
                 return None
         return leaving
+
+    async def _release(self) -> None:
+        """Send what was held: the application has answered the error by itself."""
+        self.has_started = True
+        for message in self._held:
+            await self._send(message)
 
     async def _answer(self, answer: ServiceAnswer) -> None:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]

@@ -74,6 +74,15 @@ def has_no_handler(scope: Scope, error: Exception) -> bool:
     return scope.get(UNHANDLED_KEY) is error
 
 
+def has_500_handler(scope: Scope) -> bool:
+    """Whether the Starlette application that serves a scope has a handler for whatever it does not expect.
+
+    Starlette raises the error again when such a handler has answered, as it does after its own 500.
+    """
+    handlers = getattr(scope.get("app"), "exception_handlers", {})
+    return 500 in handlers or Exception in handlers
+
+
 def quart_request(scope: Scope) -> Any:
     """Quart's current request, if it is that of a scope; Quart leaves nothing of its own in there."""
     quart = sys.modules.get("quart")

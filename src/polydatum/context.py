@@ -11,6 +11,7 @@ from typing import Any, Self
 from . import closing, settling
 from .errors import ConfigurationError, ContextError, ContextReusedError
 from .meta import Meta, own_facts
+from .nesting import OpenBlock
 from .opening import CLOSED, CLOSING, CREATED, OPEN, Mark, UnderWay
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
@@ -20,7 +21,7 @@ from .setting_up import aset_up, set_up
 from .settling import Runner
 from .unwinding import RollbackRule
 from .waiting import ThreadWaiter, Waiter, async_waiter, home_of_running_task
-from .wishing import HookT, checked, open_wishes, refuse_late
+from .wishing import HookT, add_hook, open_wishes, refuse_late
 
 _CLOSING_FILES = (closing.__file__, settling.__file__)
 
@@ -75,6 +76,7 @@ class Context(ResourceOwner):
     _listeners: tuple[Callable[[float, float | None], object], ...] = ()
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
+    _block: OpenBlock | None = None  # the innermost open one of `nested`
     _in_thread: Runner | None = None  # of the adapter that closes it
 
     def __init__(self, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
@@ -138,7 +140,8 @@ class Context(ResourceOwner):
         If an exception leaves the block, what the resources' transactions did in it is undone, ``before_commit`` and
         ``on_commit`` hooks registered in it are dropped, ``on_rollback`` hooks registered in it run, and the exception
         goes on; catch it around the block, and the context can still commit. Otherwise the block's work is part of the
-        context's. Blocks may nest; a context is in one block at a time.
+        context's. Blocks may nest. While one is open, no other task or thread may use the context: a savepoint undoes
+        whatever its connection was told meanwhile.
 
         Only resources that take part in the outcome can be rolled back (see `polydatum.Transaction`): a generator that
         commits after its ``yield`` has no savepoints.
@@ -146,6 +149,7 @@ class Context(ResourceOwner):
         Raises:
             SavepointNotSupported: on entering, if a resource has written and has no savepoints.
             ContextClosedError: on entering, if the context is not open any more.
+            ConcurrentBlockError: on entering, if another task or thread is in such a block of this context.
             AsyncResourceError: on entering a plain ``with``, if an async resource is open.
 
         Example:
@@ -191,11 +195,10 @@ class Context(ResourceOwner):
 
         Raises:
             ContextClosedError: if the context has settled already.
+            ConcurrentBlockError: if another task or thread is in a `nested` block.
             AsyncResourceError: if the hook is async and the context is not.
         """
-        open_wishes(self, "before_commit()").before_commit.append(checked(self, hook))
-        refuse_late(self, "before_commit()")
-        return hook
+        return add_hook(self, "before_commit", hook)
 
     def on_commit(self, hook: HookT) -> HookT:
         """Call ``hook()`` once everything has committed, outside of any context; never after a rollback.
@@ -205,22 +208,20 @@ class Context(ResourceOwner):
 
         Raises:
             ContextClosedError: if the context has settled already.
+            ConcurrentBlockError: if another task or thread is in a `nested` block.
             AsyncResourceError: if the hook is async and the context is not.
         """
-        open_wishes(self, "on_commit()").on_commit.append(checked(self, hook))
-        refuse_late(self, "on_commit()")
-        return hook
+        return add_hook(self, "on_commit", hook)
 
     def on_rollback(self, hook: HookT) -> HookT:
         """Call ``hook()`` once everything has rolled back, outside of any context; otherwise like `on_commit`.
 
         Raises:
             ContextClosedError: if the context has settled already.
+            ConcurrentBlockError: if another task or thread is in a `nested` block.
             AsyncResourceError: if the hook is async and the context is not.
         """
-        open_wishes(self, "on_rollback()").on_rollback.append(checked(self, hook))
-        refuse_late(self, "on_rollback()")
-        return hook
+        return add_hook(self, "on_rollback", hook)
 
     def enqueue(self, command: Any, *, reliable: bool = False, id: str | None = None, **options: Any) -> str:
         """Send a `Command` to a worker when this context has committed, and not at all if it rolls back.

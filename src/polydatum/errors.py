@@ -5,7 +5,7 @@
     PolydatumError
     ├─ ConfigurationError   AlreadyRegisteredError · InvalidResourceError · InvalidMiddlewareError · InvalidServiceError
     ├─ ContextError         NoActiveContextError(RuntimeError) · ContextReusedError(RuntimeError)
-    │                       · ContextClosedError(RuntimeError) · AsyncResourceError(TypeError)
+    │                       · ContextClosedError(RuntimeError) · AsyncResourceError(TypeError) · ConcurrentBlockError
     ├─ ResourceError        UnknownResourceError(AttributeError) · ResourceSetupError · ResourceTimeoutError(TimeoutError)
     │                       · ResourceCycleError
     ├─ MiddlewareError      MiddlewareSetupError
@@ -281,6 +281,20 @@ class SavepointNotSupported(ResourceError):
         return (
             f"resource {shown(self.name)} has no savepoints and has written already; "
             "open the context's nested() block before it writes, or do without"
+        )
+
+
+class ConcurrentBlockError(ContextError):
+    """What was tried beside a ``ctx.nested()`` block of another task or thread would be undone by a rollback of the block."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(wanted)
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return (
+            f"{self.wanted}: another task or thread is in a nested() block of this context, and a rollback of that block "
+            "would undo this, too; do one after the other, or give each task a context of its own"
         )
 
 

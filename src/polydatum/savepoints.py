@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from .errors import AsyncResourceError, RollbackOnlyError, SavepointNotSupported
+from .nesting import OpenBlock
 from .opening import OPEN
 from .outcome import add_note, describe_error, is_cancellation
 from .reporting import log_error
@@ -43,13 +44,19 @@ class Nested:
                 self._opened_before.append(transaction)
         except BaseException as error:
             self._opened_before = [transaction for _, transaction in self._transactions()]
-            self._roll_back(error)
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        try:
+            self._end(exc)
+        finally:
+            self._block.end()
+
+    def _end(self, exc: BaseException | None) -> None:
         if exc is not None:
             self._roll_back(exc)
             return
@@ -96,13 +103,19 @@ class Nested:
                 self._opened_before.append(transaction)
         except BaseException as error:
             self._opened_before = [transaction for _, transaction in self._transactions()]
-            await self._aroll_back(error)
+            await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        try:
+            await self._aend(exc)
+        finally:
+            self._block.end()
+
+    async def _aend(self, exc: BaseException | None) -> None:
         if exc is not None:
             await self._aroll_back(exc)
             return
@@ -148,6 +161,7 @@ class Nested:
         context = self._context
         if context._state is not OPEN:
             context._admit(_WANTED)
+        self._block = OpenBlock(context, _WANTED)
         wishes = context._wishes
         if wishes is not None:
             self._hooks = (len(wishes.before_commit), len(wishes.on_commit), len(wishes.on_rollback))

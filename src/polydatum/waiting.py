@@ -85,6 +85,17 @@ def running_loop() -> Any:
         return None
 
 
+def running_task() -> Any:
+    """The task that this code runs in, of asyncio or trio; None outside of both."""
+    asyncio = running_asyncio()
+    if asyncio is not None:
+        return asyncio.current_task()
+    try:
+        return sys.modules["trio"].lowlevel.current_task()
+    except (KeyError, RuntimeError):
+        return None
+
+
 def has_ended(loop: Any) -> bool:
     """Whether a loop that `running_loop` once gave can never run again."""
     is_closed = getattr(loop, "is_closed", None)

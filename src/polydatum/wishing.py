@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 from .callables import is_coroutine_function, name_of
 from .errors import AsyncResourceError
+from .nesting import refuse_beside
 from .opening import CREATED
 from .outcome import Wishes
 
@@ -43,13 +44,24 @@ def wishes_of(context: Any) -> Wishes:
         return wishes
 
 
-def checked(context: Any, hook: HookT) -> HookT:
-    """A hook that the context can run.
+def add_hook(context: Any, event: str, hook: HookT) -> HookT:
+    """Register a hook of an event, by its name, and return it.
 
     Raises:
+        ContextClosedError: if the context has settled already.
+        ConcurrentBlockError: if another task's open block would drop it with its own.
         TypeError: if it cannot be called.
         AsyncResourceError: if it is async and the context is not.
     """
+    wanted = f"{event}()"
+    wishes = open_wishes(context, wanted)
+    refuse_beside(context, wanted)
+    getattr(wishes, event).append(_checked(context, hook))
+    refuse_late(context, wanted)
+    return hook
+
+
+def _checked(context: Any, hook: HookT) -> HookT:
     if not callable(hook):
         raise TypeError(f"a hook is called without arguments; {type(hook).__name__} is not callable")
     if is_coroutine_function(hook):

@@ -734,6 +734,60 @@ def test_39_a_mounted_application_without_a_manager_uses_the_outer_one(shop: Sho
     assert shop.log.count("db open") == 1
 
 
+async def lost(request: Request) -> Response:
+    request.dal.items.add("tea")  # type: ignore[attr-defined]
+    raise NotFound("item 7")
+
+
+@pytest.mark.parametrize("has_middleware", [False, True])
+def test_39_a_service_error_that_leaves_a_mounted_application_is_answered_with_its_status(
+    shop: Shop, has_middleware: bool
+) -> None:
+    mounted = Starlette(routes=[Route("/things/{id}", lost)])
+    if has_middleware:
+        mounted.add_middleware(PolydatumMiddleware)
+    app = Starlette(routes=[Mount("/shop", mounted)])
+    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm)
+    answer = get(app, shop, path="/shop/things/7")
+    assert (answer.status, answer.body) == (404, b'{"detail": "item 7"}')
+    assert shop.names == []
+
+
+def test_39_so_is_one_that_leaves_a_wrapped_starlette(shop: Shop) -> None:
+    app = PolydatumMiddleware(Starlette(routes=[Route("/things/{id}", lost)]), data_manager=shop.dm)
+    assert get(app, shop).status == 404
+
+
+def test_39_the_500_of_a_mounted_application_s_own_handler_stays(shop: Shop) -> None:
+    async def handler(request: Request, error: Exception) -> Response:
+        return PlainTextResponse("sorry", 500)
+
+    mounted = Starlette(routes=[Route("/things/{id}", lost)], exception_handlers={500: handler})
+    app = Starlette(routes=[Mount("/shop", mounted)])
+    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm)
+    answer = get(app, shop, path="/shop/things/7")
+    assert (answer.status, answer.body) == (500, b"sorry")
+
+
+def test_39_the_500_of_a_middleware_s_own_stays(shop: Shop) -> None:
+    class CatchAll:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await self.app(scope, receive, send)
+            except Exception:
+                await PlainTextResponse("sorry", 500)(scope, receive, send)
+
+    app = Starlette(routes=[Route("/things/{id}", lost)])
+    app.add_middleware(CatchAll)
+    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm)
+    answer = get(app, shop)
+    assert (answer.status, answer.body) == (500, b"sorry")
+    assert shop.names == []
+
+
 def test_39_a_copied_scope_still_has_the_dal(shop: Shop) -> None:
     class Copying:
         def __init__(self, app: Any) -> None:

@@ -23,6 +23,7 @@ from polydatum.errors import (
     CommandNotAllowed,
     CommandRejected,
     CommitOutcomeUnknown,
+    ConcurrentBlockError,
     ConfigurationError,
     ContextClosedError,
     ContextError,
@@ -87,6 +88,7 @@ BASES = [
     (ForkedResourceError, ResourceError),
     (ReadOnlyError, ResourceError),
     (SavepointNotSupported, ResourceError),
+    (ConcurrentBlockError, ContextError),
     (MissingClientError, ConfigurationError, ImportError),
     (CommandError, PolydatumError),
     (InvalidCommandPath, CommandError, ValueError),
@@ -182,6 +184,7 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
     ),
     (ForkedResourceError("db"), {"name": "db"}, ["resource 'db' was used before this process was forked", "URL"]),
     (ReadOnlyError("db", "an INSERT"), {"name": "db"}, ["resource 'db' refuses an INSERT", "read_only=True"]),
+    (ConcurrentBlockError("nested()"), {"wanted": "nested()"}, ["nested(): another task", "one after the other"]),
     (SavepointNotSupported("db"), {"name": "db"}, ["resource 'db' has no savepoints", "nested()"]),
     (
         MissingClientError("RedisBackend", "redis", "redis"),

@@ -380,7 +380,7 @@ def test_a_hook_that_a_close_in_another_thread_has_just_missed_is_refused(
         thread.join(10)
         return hook
 
-    monkeypatch.setattr("polydatum.context.checked", meanwhile)
+    monkeypatch.setattr("polydatum.wishing._checked", meanwhile)
     with pytest.raises(ContextClosedError, match=event):
         getattr(ctx, event)(lambda: None)
 
