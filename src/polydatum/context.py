@@ -27,7 +27,7 @@ _CLOSING_FILES = (closing.__file__, settling.__file__)
 
 
 def check_timeout(seconds: float, name: str = "teardown_timeout") -> None:
-    """Refuse what is no limit.
+    """Refuse an invalid time limit.
 
     Raises:
         ConfigurationError: if it is not above 0.
@@ -37,11 +37,11 @@ def check_timeout(seconds: float, name: str = "teardown_timeout") -> None:
 
 
 class Context(ResourceOwner):
-    """One unit of work: a request, a task, a script's block.
+    """One unit of work: a request, a task, a block of a script.
 
-    Made by `DataManager.context`, used once, as ``with`` or ``async with``; adapters call `open` and `close` (or their
-    twins `aopen` and `aclose`) instead. Resources are attributes: the first touch opens one, the close closes it. How it
-    ended is in `outcome`.
+    Created by `DataManager.context` and used once, by ``with`` or ``async with``; adapters call `open` and `close` (or
+    their twins `aopen` and `aclose`) instead. Resources are attributes: each is opened on first touch, and closed with
+    the context. `outcome` tells how it ended.
 
     Subclass it for typed resources, and pass the subclass as ``DataManager(..., context_class=ShopContext)``.
 
@@ -55,7 +55,7 @@ class Context(ResourceOwner):
         ('closed', 'committed')
     """
 
-    # Of the manager: set on the subclass that it generates.
+    # Of the manager; set on the subclass that it generates.
     _var: ContextVar[Any]
     _under_way: UnderWay
     _set_up_mark: Mark
@@ -64,20 +64,20 @@ class Context(ResourceOwner):
     _rollback_on: RollbackRule | None = None
     _commit_order: Sequence[str] = ()
     _sets_up = False  # something runs at every open
-    _settles = False  # something but the plain rule runs at every close
+    _settles = False  # more than the default rule runs at every close
     dal: Any = None
 
-    # Of one context; what is rare is on the class until it is needed.
+    # Of one context; rare attributes stay on the class until they are needed.
     _meta: Any
     _token: Any
     _read_only = False
-    _frames: list[Any] | None = None  # set up middleware: middleware, handle, may it commit?, ...
+    _frames: list[Any] | None = None  # middleware that is set up, flat: middleware, handle, may it commit?, ...
     _wishes: Wishes | None = None
     _listeners: tuple[Callable[[float, float | None], object], ...] = ()
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
     _block: OpenBlock | None = None  # the innermost open one of `nested`
-    _in_thread: Runner | None = None  # of the adapter that closes it
+    _in_thread: Runner | None = None  # of the adapter that closes the context
 
     def __init__(self, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
         if self._data_manager is None:
@@ -87,7 +87,7 @@ class Context(ResourceOwner):
         self._opened = self._home = None
 
     def _set_rules(self, rollback_on: RollbackRule | None, teardown_timeout: float | None, read_only: bool) -> None:
-        """Let this one context have rules of its own."""
+        """Override the manager's rules for this context."""
         self._read_only = read_only
         if rollback_on is not None:
             self._rollback_on = rollback_on
@@ -105,7 +105,7 @@ class Context(ResourceOwner):
 
     @property
     def meta(self) -> Meta:
-        """The read-only facts of this context; stays readable after the close."""
+        """The read-only facts of this context; still readable after it has closed."""
         meta = self._meta
         if type(meta) is not Meta:
             with self._mutex:
@@ -121,7 +121,7 @@ class Context(ResourceOwner):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None before that."""
+        """How the context ended; None until it has closed."""
         return self._outcome if self._state is CLOSED else None
 
     @property
@@ -135,20 +135,20 @@ class Context(ResourceOwner):
     # --- Savepoints ---------------------------------------------------------------------------------------------------
 
     def nested(self) -> Nested:
-        """A block inside this context that rolls back alone: ``with ctx.nested():``, or ``async with`` in async contexts.
+        """A block of this context that rolls back alone: ``with ctx.nested():``, or ``async with`` in async contexts.
 
         If an exception leaves the block, what the resources' transactions did in it is undone, ``before_commit`` and
         ``on_commit`` hooks registered in it are dropped, ``on_rollback`` hooks registered in it run, and the exception
-        goes on; catch it around the block, and the context can still commit. Otherwise the block's work is part of the
-        context's. Blocks may nest. While one is open, no other task or thread may use the context: a savepoint undoes
-        whatever its connection was told meanwhile.
+        propagates; catch it outside the block, and the context can still commit. Otherwise the block's work becomes
+        part of the context's. Blocks may nest. While one is open, no other task or thread may use the context: a
+        savepoint undoes everything that its connection was told since.
 
-        Only resources that take part in the outcome can be rolled back (see `polydatum.Transaction`): a generator that
-        commits after its ``yield`` has no savepoints.
+        Only transactional resources can be rolled back (see `polydatum.Transaction`): a generator that commits after
+        its ``yield`` has no savepoints.
 
         Raises:
-            SavepointNotSupported: on entering, if a resource has written and has no savepoints.
-            ContextClosedError: on entering, if the context is not open any more.
+            SavepointNotSupported: on entering, if a resource without savepoints has written.
+            ContextClosedError: on entering, if the context is no longer open.
             ConcurrentBlockError: on entering, if another task or thread is in such a block of this context.
             AsyncResourceError: on entering a plain ``with``, if an async resource is open.
 
@@ -164,12 +164,12 @@ class Context(ResourceOwner):
         """
         return Nested(self)
 
-    # --- What users wish for its end ----------------------------------------------------------------------------------
+    # --- Wishes for the end -------------------------------------------------------------------------------------------
 
     def set_rollback_only(self, reason: str = "set_rollback_only() was called") -> None:
-        """Roll back at the end, whatever the answer is; the answer itself stands. Cannot be taken back.
+        """Roll back at the end, whatever the answer is; the answer itself is not changed. Cannot be revoked.
 
-        May be called until the first ``prepare``, so by hooks and middleware too.
+        May be called until the first ``prepare``, so also by hooks and middleware.
 
         Raises:
             ContextClosedError: if the context has settled already.
@@ -178,9 +178,9 @@ class Context(ResourceOwner):
         refuse_late(self, "set_rollback_only()")
 
     def commit_on_error(self) -> None:
-        """Commit although an exception escapes or the status is 400 or more: for the failed login that has to be counted.
+        """Commit even if an exception escapes or the status is 400 or more, for example to count a failed login.
 
-        Overrides those two and nothing else: an interrupt, a cancellation or `set_rollback_only` still roll back.
+        It overrides these two only: an interrupt, a cancellation or `set_rollback_only` still rolls back.
 
         Raises:
             ContextClosedError: if the context has settled already.
@@ -189,9 +189,9 @@ class Context(ResourceOwner):
         refuse_late(self, "commit_on_error()")
 
     def before_commit(self, hook: HookT) -> HookT:
-        """Call ``hook()`` at the start of the close, if it is going to commit; an error it raises rolls everything back.
+        """Call ``hook()`` at the start of a close that is going to commit; an error it raises rolls everything back.
 
-        Hooks run in order and may register more. Async hooks in async contexts only. Usable as a decorator.
+        Hooks run in order and may register more. Async hooks need an async context. Usable as a decorator.
 
         Raises:
             ContextClosedError: if the context has settled already.
@@ -203,8 +203,8 @@ class Context(ResourceOwner):
     def on_commit(self, hook: HookT) -> HookT:
         """Call ``hook()`` once everything has committed, outside of any context; never after a rollback.
 
-        Hooks run in order, each on its own: an Exception is logged and kept in ``outcome.errors``, and changes neither
-        the outcome nor the answer. Async hooks in async contexts only. Usable as a decorator.
+        Hooks run in order, isolated from each other: an Exception is logged and kept in ``outcome.errors``, and changes
+        neither the outcome nor the answer. Async hooks need an async context. Usable as a decorator.
 
         Raises:
             ContextClosedError: if the context has settled already.
@@ -224,24 +224,24 @@ class Context(ResourceOwner):
         return add_hook(self, "on_rollback", hook)
 
     def enqueue(self, command: Any, *, reliable: bool = False, id: str | None = None, **options: Any) -> str:
-        """Send a `Command` to a worker when this context has committed, and not at all if it rolls back.
+        """Send a `Command` to a worker once this context has committed, and not at all if it rolls back.
 
-        By default at most once: the message is lost if the process dies right after the commit, or if the queue cannot be
-        reached then, which is logged. With ``reliable`` at least once: the command is written by this context's own
-        transaction, and ``polydatum outbox run`` sends it.
+        By default it is sent at most once: the message is lost if the process dies right after the commit, or if the
+        queue cannot be reached then, which is logged. With ``reliable`` it is sent at least once: the command is
+        written in this context's own transaction, and ``polydatum outbox run`` sends it.
 
         Args:
-            command: what `DataManager.command` makes.
-            reliable: whether to write it into the outbox.
-            id: of the message, by which an inbox tells duplicates; by default a new one.
-            options: for the queue.
+            command: a command made by `DataManager.command`.
+            reliable: whether to write it to the outbox.
+            id: the id of the message, by which an inbox detects duplicates; by default a new one.
+            options: passed to the queue.
 
         Returns:
             The id of the message.
 
         Raises:
-            ConfigurationError: if there is no queue, or no outbox for a reliable one, or the queue cannot take it.
-            ReadOnlyError: if it is to be reliable and the context is read-only.
+            ConfigurationError: if there is no queue, or no outbox for a reliable command, or the queue cannot take it.
+            ReadOnlyError: if ``reliable`` is set and the context is read-only.
             ContextClosedError: if the context has settled already.
         """
         return self._data_manager.dispatch.enqueue(self, command, id, options, reliable=reliable)  # type: ignore[no-any-return]
@@ -249,20 +249,20 @@ class Context(ResourceOwner):
     # --- Progress -----------------------------------------------------------------------------------------------------
 
     def progress(self, done: float, total: float | None = None) -> None:
-        """Say how far the work is; whoever listens is told at once, and nobody need. Costs next to nothing then.
+        """Report the progress of the work to the listeners, at once. Costs next to nothing if there are none.
 
         Args:
             done: how much is done, in any unit.
-            total: how much there is in all, if that is known.
+            total: how much there is in total, if known.
 
         Raises:
-            BaseException: what a listener raises; with Celery that is how a revoked task ends.
+            BaseException: whatever a listener raises; with Celery this is how a revoked task ends.
         """
         for listener in self._listeners:
             listener(done, total)
 
     def on_progress(self, listener: Callable[[float, float | None], object]) -> None:
-        """Call ``listener(done, total)`` at every `progress`, in the thread or task that says it."""
+        """Call ``listener(done, total)`` at every `progress`, in the thread or task that calls it."""
         self._listeners = (*self._listeners, listener)
 
     # --- Open ---------------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class Context(ResourceOwner):
         return self
 
     def _drop_stale(self) -> None:
-        """A closed context that was kept current and never left would be held by our token for ever."""
+        """Leave a closed context that was kept current and never left: our token would keep it alive forever."""
         current = self._var.get()
         if current is not None and current._state is CLOSED and current is not self:
             outer = current._token.old_value
@@ -325,22 +325,22 @@ class Context(ResourceOwner):
         keep_current: bool = False,
         late_hint: str = "",
     ) -> Outcome:
-        """Decide, unwind, and say how it ended. For adapters; users write ``with``.
+        """Decide, unwind, and return the outcome. For adapters; users write ``with``.
 
-        Commits unless an exception or a status of 400 or more says otherwise (see ``DataManager(rollback_on=...)``,
+        Commits unless there is an exception or a status of 400 or more (see ``DataManager(rollback_on=...)``,
         `commit_on_error`, `set_rollback_only`). May be called in another thread than `open`, and any number of times:
-        a second closer waits for the first and gets the same outcome.
+        a second caller waits for the first and gets the same outcome.
 
         Args:
-            exc: the exception that escaped from the work, or None. Never raised again from here.
+            exc: the exception that escaped from the work, or None. It is never raised again from here.
             status: the final HTTP status, if there is one.
-            keep_current: leave the closed context the current one, so that late use (a streamed body, a background
-                task) raises `ContextClosedError` and never reaches an outer context. Call `leave` when all is over.
-            late_hint: what that error shall advise, in place of the general advice.
+            keep_current: keep the closed context current, so that late use (a streamed body, a background task) raises
+                `ContextClosedError` and never reaches an outer context. Call `leave` when everything is over.
+            late_hint: the advice in the message of that error, in place of the general advice.
 
         Raises:
             ContextError: if it was never opened, was opened with `aopen`, or is closed from inside its own unwinding.
-            BaseException: a new error that decides the answer: a commit that failed, an interrupt.
+            BaseException: a new error that decides the answer: a failed commit, an interrupt.
         """
         if self._home is not None:
             raise ContextError("this context was opened with aopen() or 'async with': await aclose()")
@@ -348,7 +348,7 @@ class Context(ResourceOwner):
             self._late_hint = late_hint
         try:
             if self._state is OPEN:
-                self._state = CLOSING  # `_claim_close`, spelled out
+                self._state = CLOSING  # `_claim_close`, inlined
                 return closing.close(self, exc, status)
             return self._close(exc, status) or self._outcome
         finally:
@@ -364,10 +364,10 @@ class Context(ResourceOwner):
         late_hint: str = "",
         in_thread: Runner | None = None,
     ) -> Outcome:
-        """The async twin of `close`. All steps complete, whatever is cancelled meanwhile, within the teardown limit.
+        """The async twin of `close`. All steps complete within the teardown limit, even if the task is cancelled.
 
-        A cancel that arrives before the first step rolls back; a later one is raised at the end and changes nothing. In a
-        context in which nothing takes part both are left alone.
+        A cancellation that arrives before the first step rolls back; a later one is raised at the end and changes
+        nothing else. If nothing takes part in the context's end, neither is touched.
 
         Args:
             exc: as in `close`.
@@ -375,11 +375,11 @@ class Context(ResourceOwner):
             keep_current: as in `close`.
             late_hint: as in `close`.
             in_thread: ``await in_thread(fn)`` runs sync steps in a thread of the adapter's choice; used if a resource
-                was opened outside the event loop's thread. By default a worker thread of ours.
+                was opened outside the event loop's thread. By default they run in a worker thread of Polydatum's.
 
         Raises:
             ContextError: if it was opened with `open`, or is closed from inside its own unwinding.
-            BaseException: a new error that decides the answer: a commit that failed, an interrupt, a cancellation.
+            BaseException: a new error that decides the answer: a failed commit, an interrupt, a cancellation.
         """
         if self._home is None and self._state is not CREATED:
             raise ContextError("this context was opened with open() or 'with': call close()")
@@ -387,7 +387,7 @@ class Context(ResourceOwner):
             self._late_hint = late_hint
         try:
             if self._state is OPEN:
-                self._state = CLOSING  # `_claim_close`, spelled out
+                self._state = CLOSING  # `_claim_close`, inlined
                 if in_thread is not None:
                     self._in_thread = in_thread
                 ending: Any = closing.aclose(self, exc, status)
@@ -416,25 +416,25 @@ class Context(ResourceOwner):
         return exc is not None and outcome is not None and outcome.suppressed is not None
 
     def leave(self) -> None:
-        """Make the outer context current again, if this one still is. Idempotent, safe in any thread or task."""
+        """Make the outer context current again, if this one is current. Idempotent, safe in any thread or task."""
         if self._var.get() is self:
             try:
                 self._var.reset(self._token)
             except (ValueError, RuntimeError):
-                pass  # in a copied execution context the token is foreign; there the closed context stays, and says so
+                pass  # in a copied execution context the token is foreign: there the closed context stays current
 
     # --- Who closes ---------------------------------------------------------------------------------------------------
 
     def _claim_close(self) -> bool:
-        """Whether the caller is the one to close; the state is then set to closing."""
-        # Under the GIL no other thread comes between the look and the change: nothing is called, nothing allocated.
+        """Whether the caller is the one to close; the state is then closing."""
+        # Atomic under the GIL: between the check and the change nothing is called and nothing allocated.
         if self._state is not OPEN:
             return False
         self._state = CLOSING
         return True
 
     def _must_wait(self) -> bool:
-        """Whether a second closer has to wait for the first.
+        """Whether a second caller of close() has to wait for the first.
 
         Raises:
             ContextError: if it was never opened, or is closed from inside its own unwinding.
@@ -443,7 +443,7 @@ class Context(ResourceOwner):
             raise ContextError("this context was never opened")
         if self._state is CLOSED:
             return False
-        # Who closes is not noted anywhere, as every close would pay for it; whoever would wait for himself pays here.
+        # Which thread closes is not recorded, as every close would pay for that; a wait for oneself is found here.
         frame = sys._getframe(2)
         while frame is not None:
             if frame.f_code.co_filename in _CLOSING_FILES and self in (
@@ -455,7 +455,7 @@ class Context(ResourceOwner):
         return True
 
     def _close(self, exc: BaseException | None, status: int | None) -> Outcome | None:
-        """Close, unless somebody else does or has done: then None, once that is over."""
+        """Close; if another caller is closing or has closed it, wait for that and return None."""
         if self._claim_close():
             return closing.close(self, exc, status)
         if self._must_wait():
@@ -475,19 +475,19 @@ class Context(ResourceOwner):
         return None
 
     def _enlist(self, waiter: Waiter) -> bool:
-        """Put a second closer on the list; False if the first has finished meanwhile."""
+        """Register a waiting closer; False if the first has finished meanwhile."""
         with self._mutex:
             if self._closers_waiting is None:
                 self._closers_waiting = []
             self._closers_waiting.append(waiter)
-        return self._state is not CLOSED  # looked at again, now that the first closer will find us
+        return self._state is not CLOSED  # checked again, now that the first closer will find the waiter
 
     def _wake_closers(self) -> None:
         for waiter in self._closers_waiting or ():
             waiter.wake()
 
     def _seal(self) -> None:
-        self._sealed = True  # whoever claims a resource right now is either found under way or will be refused
+        self._sealed = True  # a concurrent claim of a resource is either found under way or refused
 
     # --- Names of polydatum 0.9.1 -------------------------------------------------------------------------------------
 
@@ -501,15 +501,15 @@ class Context(ResourceOwner):
         """Override to run code when a context has closed; an error is logged."""
 
     def get_resource_exit_errors(self) -> list[tuple[type[BaseException], BaseException, TracebackType | None]]:
-        """What resources raised while they closed, as ``sys.exc_info()`` triples."""
+        """The errors that resources raised while closing, as ``sys.exc_info()`` triples."""
         return [(type(error), error, error.__traceback__) for error in self._exit_errors or ()]
 
 
 def get_active_context(data_manager: Any = None) -> Context | None:
-    """The context that is current here, or None: of a given DataManager, or of the one manager that has one.
+    """The current context, or None: of the given DataManager, or of the only manager that has one.
 
     Raises:
-        ContextError: if contexts of several managers are current and none of them was named.
+        ContextError: if contexts of several managers are current and no manager was passed.
     """
     if data_manager is not None:
         return data_manager.get_active_context()  # type: ignore[no-any-return]

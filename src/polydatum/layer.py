@@ -1,4 +1,4 @@
-"""The data access layer: the door to the services, by attribute or by path."""
+"""The data access layer: access to the services, by attribute or by path."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .services import (
 
 
 class DataAccessLayer:
-    """Base class of the user's DAL; its class attributes that are Services are what ``dal.items`` finds.
+    """Base class of your DAL. Class attributes that are Services are reached as ``dal.items``.
 
-    One DAL serves every context of its DataManager: it is shared, and each call runs in the context that is current.
-    Without method middleware ``dal.items`` is the service itself, at no cost.
+    One DAL serves every context of its DataManager: it is shared, and each call runs in the current context. Without
+    method middleware ``dal.items`` is the service itself, at no cost.
 
     Example:
         >>> class ItemService(Service):
@@ -39,16 +39,17 @@ class DataAccessLayer:
     """
 
     _data_manager: Any = None
-    _subservices: dict[str, Service[Any]] | None = None  # as services have it: what is registered on the object
-    _bare: dict[str, Service[Any]] | None = None  # all services, without the proxies that may stand in the attributes
+    _subservices: dict[str, Service[Any]] | None = None  # as on services: registered on the instance
+    _bare: dict[str, Service[Any]] | None = None  # all services, not the proxies that the attributes may hold
     _resolved: dict[str, tuple[Any, str]]
 
     def register_services(self, **services: Service[Any]) -> Self:
-        """Add services by name; returns self. What was registered keeps its identity.
+        """Register services by name; returns self. The instances are not copied.
 
         Raises:
             AlreadyRegisteredError: if a name is taken by another service.
-            InvalidServiceError: if it is not a Service, is bound to another live DataManager, or the name will not do.
+            InvalidServiceError: if it is not a Service, is bound to another live DataManager, or the name is not
+                allowed.
         """
         for name, service in services.items():
             check_name(self, name, service)
@@ -57,7 +58,7 @@ class DataAccessLayer:
         return self
 
     def replace_service(self, name: str, service: Service[Any]) -> Service[Any]:
-        """Put another service in the place of one, for good (for a test use ``dm.override``); returns the former one.
+        """Replace a service permanently (in tests use ``dm.override``); returns the former one.
 
         Raises:
             UnknownCommand: if there is no service of that name.
@@ -73,13 +74,13 @@ class DataAccessLayer:
         return former
 
     def __getitem__(self, path: str) -> Callable[..., Any]:
-        """The service method that a path leads to, such as ``dal["items.get_item"]``; middleware included.
+        """The service method at a path, such as ``dal["items.get_item"]``; middleware included.
 
         A path goes through registered services only and ends in a public method that the service's class defines.
 
         Raises:
-            InvalidCommandPath: if the text is no such path.
-            UnknownCommand: if it leads nowhere.
+            InvalidCommandPath: if the path is malformed.
+            UnknownCommand: if there is no such service or method.
         """
         resolved = self._resolved.get(path) if type(path) is str else None
         if resolved is None:
@@ -108,7 +109,7 @@ class DataAccessLayer:
         self._data_manager._services_changed()
 
     def _bind(self, data_manager: Any) -> None:
-        """Bind the services of the class to a manager; called once, by it."""
+        """Bind the services of the class to a manager; called once, by the manager."""
         self._data_manager = data_manager
         self._resolved = {}
         clone_class_services(self)
@@ -117,7 +118,7 @@ class DataAccessLayer:
             bind(service, name, data_manager)
 
     def _with_services(self, services: dict[str, Service[Any]]) -> Self:
-        """A DAL like this one with other services at some paths; what is not replaced stays the same object."""
+        """A copy of this DAL with other services at some paths; those not replaced stay the same objects."""
         other: Self = copy_of(self)
         other._bare = dict(nested_services(self))
         other._resolved = {}
@@ -138,7 +139,7 @@ class DataAccessLayer:
         return other
 
     def _compose(self, middleware: Iterable[MethodMiddleware], current: Callable[[], Any]) -> None:
-        """Put the method middleware around every public method, or take it off again if there is none."""
+        """Wrap every public method in the method middleware, or unwrap it if there is none."""
         middleware = tuple(middleware)
         self._resolved.clear()
         for name, service in nested_services(self):
@@ -175,7 +176,7 @@ def _put(holder: Any, name: str, service: Service[Any]) -> None:
 
 # --- Method middleware around services ---------------------------------------------------------------------------------
 
-# What the proxy answers by itself, and what makes a class rather than an object of it behave.
+# What the proxy answers itself, and what concerns the class rather than its instances.
 _NOT_FORWARDED = {
     *("__class__", "__new__", "__init__", "__init_subclass__", "__del__", "__doc__", "__repr__", "__dir__"),
     *("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__class_getitem__"),
@@ -183,7 +184,7 @@ _NOT_FORWARDED = {
 
 
 class ServiceProxy:
-    """A service as callers of the DAL see it: public methods go through the middleware, all else straight through."""
+    """A service as callers of the DAL see it: public methods go through the middleware, all else to the service."""
 
     _service: Any
     _composed: dict[str, Callable[..., Any]]
@@ -200,7 +201,7 @@ class ServiceProxy:
         if composed is None:
             setattr(self._service, name, value)
             return
-        # A method is patched, as mock.patch.object does, or put back.
+        # A method is patched, as by mock.patch.object, or restored.
         object.__setattr__(self, name, value)
         if value is not composed:
             setattr(self._service, name, value)
@@ -237,7 +238,7 @@ def _proxied(
 
 
 def _proxy_type(service_class: type) -> type[ServiceProxy]:
-    """A proxy class that forwards the special methods the service's class defines: Python looks those up on the type."""
+    """A proxy class that forwards the special methods of the service's class: Python looks those up on the type."""
     special = {
         name: _forward(name)
         for cls in service_class.__mro__

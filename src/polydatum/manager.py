@@ -1,4 +1,4 @@
-"""DataManager: where services, resources and middleware are registered, and Contexts are made."""
+"""DataManager: services, resources and middleware are registered with it, and it creates Contexts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .unwinding import RollbackRule
 
 
 class DynamicContext(Context):
-    """The context of a manager without a ``context_class``, for type checkers: its resources have no types."""
+    """The context of a manager without a ``context_class``, for type checkers: its resources are untyped."""
 
     if TYPE_CHECKING:
 
@@ -54,7 +54,7 @@ FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
 
 
 class DalBlock(Protocol[DalT_co]):
-    """What `DataManager.dal` returns: a context whose ``with`` (or ``async with``) gives the DAL."""
+    """The return type of `DataManager.dal`: a context whose ``with`` (or ``async with``) yields the DAL."""
 
     def __enter__(self) -> DalT_co: ...
     def __exit__(
@@ -72,12 +72,14 @@ class DataManager(Generic[DalT, ContextT]):
     Args:
         dal_class: the class of the DAL; without one, services are registered by name.
         context_class: a Context subclass that declares the types of resources.
-        resource_manager: resources to register at once, by name; polydatum 0.9.1's, also as the first argument.
-        rollback_on: ``f(exc, status) -> bool``, asked once when a context closes, in place of the plain rule "an
-            exception or a status of 400 or more rolls back". Interrupts and cancellation always roll back, unasked.
-        teardown_timeout: seconds that all async steps of one close may take together.
-        commit_order: names of resources that may commit in one context although no commit covers them as one, in the
-            order in which they shall. A failure between two commits leaves the context ``"partial"``.
+        resource_manager: resources to register at once, by name; for code written for polydatum 0.9.1, which may also
+            pass them as the first argument.
+        rollback_on: ``f(exc, status) -> bool``, called once when a context closes, in place of the default rule "an
+            exception or a status of 400 or more rolls back". Interrupts and cancellations always roll back, without
+            asking it.
+        teardown_timeout: how many seconds all async steps of one close may take in total.
+        commit_order: names of resources that may commit in the same context although no single commit covers them, in
+            the order in which they commit. A failure between two commits makes the outcome ``"partial"``.
 
     Example:
         >>> class Clock(Service):
@@ -95,7 +97,7 @@ class DataManager(Generic[DalT, ContextT]):
     """
 
     DataAccessLayer: ClassVar[type[DataAccessLayer]] = DynamicDAL
-    """The class of the DAL where none is passed; may be set on a subclass."""
+    """The class of the DAL if none is passed; a subclass may set another one."""
 
     @overload
     def __init__(
@@ -132,7 +134,7 @@ class DataManager(Generic[DalT, ContextT]):
             name = type(dal_class).__name__
             raise ConfigurationError(f"DataManager takes the class of the DAL, not an instance: DataManager({name})")
         if dal_class is not None and not isinstance(dal_class, type):
-            dal_class, resource_manager = None, dal_class  # where polydatum 0.9.1 had it
+            dal_class, resource_manager = None, dal_class  # its position in polydatum 0.9.1
         dal_class = dal_class or self.DataAccessLayer
         if not issubclass(dal_class, DataAccessLayer):
             raise ConfigurationError(f"DataManager takes a subclass of DataAccessLayer, not {dal_class.__name__}")
@@ -181,13 +183,13 @@ class DataManager(Generic[DalT, ContextT]):
         teardown_timeout: float | None = None,
         read_only: bool = False,
     ) -> ContextT:
-        """A new Context, not open yet; use it with ``with`` or ``async with``. Inside another one it is independent.
+        """A new Context, not open yet; use it with ``with`` or ``async with``. It is independent of an outer context.
 
         Args:
             meta: the read-only facts of the context, such as ``{"user": ..., "request": ...}``.
-            rollback_on: for this context, in place of the manager's.
-            teardown_timeout: likewise, in seconds.
-            read_only: let ready-made backends have the server refuse writes; others may look at ``ctx.read_only``.
+            rollback_on: the rule for this context, in place of the manager's.
+            teardown_timeout: the limit for this context in seconds, in place of the manager's.
+            read_only: ready-made backends have the server refuse writes; other resources may check ``ctx.read_only``.
 
         Raises:
             ConfigurationError: at the first context after a registration, if method middleware does not fit a method.
@@ -206,7 +208,7 @@ class DataManager(Generic[DalT, ContextT]):
         teardown_timeout: float | None = None,
         read_only: bool = False,
     ) -> DalBlock[DalT]:
-        """Like `context`, but ``with dm.dal() as dal`` gives the DAL."""
+        """Like `context`, but ``with dm.dal() as dal`` yields the DAL."""
         types = self._registry.composed or self._registry.compose()
         context = types.dal_context(self, meta)
         if rollback_on is not None or teardown_timeout is not None or read_only:
@@ -223,19 +225,19 @@ class DataManager(Generic[DalT, ContextT]):
         teardown_timeout: float | None = None,
         read_only: bool = False,
     ) -> T:
-        """Call ``fn(dal)`` in a context of its own and commit, anew if a database says that trying again may help.
+        """Call ``fn(dal)`` in a context of its own and commit; retry if the database says that a retry may help.
 
-        Tried again, in a fresh context, after a serialization failure or deadlock (SQLSTATE 40001 and 40P01, MariaDB
-        1213 and 1020, SQLite busy, MongoDB's transient transactions), with a growing random pause between; every other error,
-        `CommitOutcomeUnknown` included, is raised at once, and so is an `ExceptionGroup` that holds another one. Work outside
-        of transactions happens as often as it is tried.
+        It is retried in a fresh context, after a growing random pause, on a serialization failure or deadlock (SQLSTATE
+        40001 and 40P01, MariaDB 1213 and 1020, SQLite busy, MongoDB's transient transactions). Every other error,
+        `CommitOutcomeUnknown` included, is raised at once, and so is an `ExceptionGroup` that contains another error.
+        Work outside of transactions is repeated with each attempt.
 
-        Nothing is tried again of which something may have been kept.
+        An attempt of which something may have been kept is never retried.
 
         Args:
             fn: the unit of work; its result is returned once it has committed.
-            attempts: how often it is tried at most, the first time included.
-            meta: as in `context`; read anew by each attempt.
+            attempts: the maximum number of attempts, the first one included.
+            meta: as in `context`; read again by each attempt.
             rollback_on: as in `context`.
             teardown_timeout: as in `context`.
             read_only: as in `context`.
@@ -262,23 +264,23 @@ class DataManager(Generic[DalT, ContextT]):
         teardown_timeout: float | None = None,
         read_only: bool = False,
     ) -> T:
-        """The async twin of `run`: ``fn(dal)`` is awaited in an async context. Refused if it cannot be."""
+        """The async twin of `run`: ``fn(dal)`` is awaited in an async context, and refused if it is not awaitable."""
         block = partial(self.dal, meta, rollback_on=rollback_on, teardown_timeout=teardown_timeout, read_only=read_only)
         return await retrying.arun(block, fn, attempts)  # type: ignore[no-any-return]
 
     def get_dal(self) -> DalT:
-        """The DAL. It is shared by all contexts: a call runs in the context that is current."""
+        """The DAL. It is shared by all contexts: each call runs in the current context."""
         if self._registry.composed is None:
             self._registry.compose()
         return self._registry.dal  # type: ignore[no-any-return]
 
     def get_active_context(self) -> ContextT | None:
-        """The context that is current in this thread or task, or None if there is none or it has closed."""
+        """The current context of this thread or task; None if there is none or it has closed."""
         context = self._current()
         return None if context is None or context._state is CLOSED else context
 
     def require_active_context(self) -> ContextT:
-        """The context that is current in this thread or task.
+        """The current context of this thread or task.
 
         Raises:
             NoActiveContextError: if there is none.
@@ -292,7 +294,7 @@ class DataManager(Generic[DalT, ContextT]):
         return context  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
-        registry = self.__dict__.get("_registry")  # None: a subclass has not called us yet
+        registry = self.__dict__.get("_registry")  # None: a subclass has not called super().__init__() yet
         resources = {} if registry is None else registry.resources
         resource = resources.get(name)
         if isinstance(resource, AppResource) and self.get_active_context() is None:
@@ -304,7 +306,7 @@ class DataManager(Generic[DalT, ContextT]):
     # --- Services -----------------------------------------------------------------------------------------------------
 
     def register_services(self, **services: Service[Any]) -> None:
-        """Register services on the DAL: ``dm.register_services(items=ItemService())``. What is registered is not copied.
+        """Register services on the DAL: ``dm.register_services(items=ItemService())``. The instances are not copied.
 
         Raises:
             AlreadyRegisteredError: if a name is taken.
@@ -313,7 +315,7 @@ class DataManager(Generic[DalT, ContextT]):
         self._registry.own_dal.register_services(**services)
 
     def replace_service(self, name: str, service: Service[Any]) -> Service[Any]:
-        """Put another service in the place of one, for good; returns the former one. For tests see `override`."""
+        """Replace a service permanently; returns the former one. For tests see `override`."""
         return self._registry.own_dal.replace_service(name, service)  # type: ignore[no-any-return]
 
     # --- Resources ----------------------------------------------------------------------------------------------------
@@ -325,56 +327,56 @@ class DataManager(Generic[DalT, ContextT]):
 
         Raises:
             AlreadyRegisteredError: if a name is taken.
-            InvalidResourceError: if the name is reserved, or the object is of no known shape.
+            InvalidResourceError: if the name is reserved, or the object is of an unsupported kind.
         """
         self._registry.add_resources(resources)
 
     def register_app_resources(self, **resources: Any) -> None:
-        """Register resources of the application's scope: one per process, async ones per event loop.
+        """Register resources of the app scope: one instance per process, of async ones one per event loop.
 
         Each is opened on first touch, with this manager as argument, and closed by `close` or `aclose`. A forked child
         opens its own.
 
         Raises:
             AlreadyRegisteredError: if a name is taken.
-            InvalidResourceError: if the name is reserved, or the object is of no known shape.
+            InvalidResourceError: if the name is reserved, or the object is of an unsupported kind.
         """
         self._registry.add_app_resources(resources)
 
     def replace_resource(self, name: str, resource: Any) -> None:
-        """Put another resource in the place of one, for good and for contexts opened later. For tests see `override`.
+        """Replace a resource permanently, for contexts opened later. For tests see `override`.
 
-        Contexts that are open keep the former one, so what that has opened for the application stays open until `close`.
+        Contexts that are open keep the former one, so what it has opened in the app scope stays open until `close`.
 
         Raises:
             UnknownResourceError: if there is no resource of that name.
-            InvalidResourceError: if the object is of no known shape.
+            InvalidResourceError: if the object is of an unsupported kind.
         """
         self._registry.replace_resource(name, resource)
 
     def get_resource(self, name: str) -> Any:
         """The resource registered under a name, as it was registered.
 
-        A subclass may override it to supply resources that are registered nowhere; then unknown attributes of a context
-        are asked for here.
+        A subclass may override it to supply resources that are not registered; unknown attributes of a context are then
+        looked up here.
 
         Raises:
-            UnknownResourceError: if there is none of that name.
+            UnknownResourceError: if there is no resource of that name.
         """
         return self._registry.resource(name).registered
 
     def resource(self, factory: FactoryT) -> FactoryT:
-        """Decorator: register a function as the resource of its name."""
+        """Decorator: register a function as a resource, under the function's name."""
         self.register_resources(**{factory.__name__: factory})
         return factory
 
     # --- Middleware ---------------------------------------------------------------------------------------------------
 
     def register_context_middleware(self, *middleware: Any) -> None:
-        """Register middleware that surrounds every context: generators of the context, the first outermost.
+        """Register middleware that surrounds every context: generator functions of the context, the first outermost.
 
         Raises:
-            InvalidMiddlewareError: if it is of no known shape.
+            InvalidMiddlewareError: if it is of an unsupported kind.
         """
         self._registry.add_context_middleware(middleware)
 
@@ -391,7 +393,8 @@ class DataManager(Generic[DalT, ContextT]):
         """Register middleware that surrounds every DAL call, the first outermost.
 
         Raises:
-            InvalidMiddlewareError: if it is of no known shape. Whether it fits every method is seen at the first open.
+            InvalidMiddlewareError: if it is of an unsupported kind. Whether it fits every method is checked at the
+                first context.
         """
         self._registry.add_method_middleware(middleware)
 
@@ -408,15 +411,15 @@ class DataManager(Generic[DalT, ContextT]):
         The typed spelling is ``command(dal.reports.rebuild, 5)``.
 
         Args:
-            path: of a method marked with `polydatum.command`.
-            args: its arguments, which have to be JSON: text, numbers, booleans, None, lists and dicts.
-            kwargs: likewise, by name.
+            path: the path of a method marked with `polydatum.command`.
+            args: its positional arguments, which have to be JSON: strings, numbers, booleans, None, lists and dicts.
+            kwargs: its keyword arguments, likewise.
 
         Raises:
-            InvalidCommandPath: if the text is no path.
+            InvalidCommandPath: if the path is malformed.
             UnknownCommand: if there is no such method.
             CommandNotAllowed: if the method is not marked.
-            InvalidCommandArguments: if the arguments do not fit the method, are not JSON, or larger than 64 KiB.
+            InvalidCommandArguments: if the arguments do not fit the method, are not JSON, or are larger than 64 KiB.
         """
         return self._commands().find(path).called(self, args, kwargs)
 
@@ -428,25 +431,25 @@ class DataManager(Generic[DalT, ContextT]):
         inbox: Inbox | None = None,
         signer: Signer | None = None,
     ) -> None:
-        """Say where commands are sent; the same in the processes that send and in the workers. Replaces an earlier one.
+        """Set where commands are sent; the same in sending processes and in workers. Replaces an earlier registration.
 
         Args:
-            queue: to workers, such as ``celery_polydatum.CeleryQueue(app)``.
-            outbox: keeps what ``ctx.enqueue(command, reliable=True)`` is given, until it has been sent.
-            inbox: lets workers drop what they have done already.
-            signer: signs messages, and lets workers refuse others.
+            queue: sends commands to workers, such as ``celery_polydatum.CeleryQueue(app)``.
+            outbox: stores commands enqueued by ``ctx.enqueue(command, reliable=True)`` until they have been sent.
+            inbox: lets workers drop messages that they have already handled.
+            signer: signs messages, and lets workers refuse messages that are not validly signed.
 
         Raises:
-            ConfigurationError: if one of them is none of its kind.
+            ConfigurationError: if one of them is of the wrong type.
         """
         self._dispatch = Dispatch(self, queue, outbox, inbox, signer)
 
     @property
     def dispatch(self) -> Dispatch:
-        """What `register_command_queue` was given, for those that carry messages: workers and relays.
+        """What `register_command_queue` was given, for code that carries messages: workers and relays.
 
         Raises:
-            ConfigurationError: if nothing was.
+            ConfigurationError: if it was not called.
         """
         if self._dispatch is None:
             raise ConfigurationError("no queue for commands: dm.register_command_queue(...) says where they are sent")
@@ -459,10 +462,10 @@ class DataManager(Generic[DalT, ContextT]):
     ) -> Override:
         """Use other services (by path) or resources (by name) inside the block.
 
-        In the whole process, for contexts opened in the block; those that are open already keep what they have. Blocks
-        may nest. At the end of a block the clients of its backends and its app resources are closed, if they were opened:
-        of ``async with`` those of its event loop, too, which otherwise stay open until `aclose`. An error of that is raised,
-        or noted on what the block raised.
+        It applies to the whole process, for contexts opened in the block; contexts that are already open keep what they
+        have. Blocks may nest. At the end of a block, its app resources and the clients of its backends are closed if
+        they were opened. ``async with`` also closes those of its event loop, which otherwise stay open until `aclose`.
+        An error while closing them is raised, or noted on the exception that the block raised.
 
         Raises:
             UnknownCommand: if there is no service at a path.
@@ -478,14 +481,15 @@ class DataManager(Generic[DalT, ContextT]):
         """
         replaced = {name: self._registry.stand_in(name, factory) for name, factory in (resources or {}).items()}
         override = Override(self._registry, self._app, dict(services or {}), replaced)
-        self._registry.dal._with_services(override.services)  # refuses what cannot be
+        self._registry.dal._with_services(override.services)  # raises if a service cannot be overridden
         return override
 
     def check(self) -> list[Problem]:
-        """What will go wrong, found without opening anything. Run it in a test or at start-up.
+        """Find configuration problems without opening anything. Run it in a test or at start-up.
 
-        Name clashes, unknown names in ``commit_order``, middleware that does not fit a method, generators whose code after
-        the yield does not run when a request fails, and an outbox or inbox whose resource is missing or of the wrong kind.
+        It reports name clashes, unknown names in ``commit_order``, middleware that does not fit a method, generators
+        whose code after the yield does not run when a request fails, and an outbox or inbox whose resource is missing
+        or of the wrong kind.
         """
         registry = self._registry
         found = problems(
@@ -507,14 +511,14 @@ class DataManager(Generic[DalT, ContextT]):
         )
 
     def get_client(self, name: str) -> Any:
-        """The client behind a `Backend`, such as an engine or a pool, made now if there was none; awaitable if async.
+        """The client of a `Backend`, such as an engine or a pool, created now if there is none; awaitable if async.
 
-        For start-up work such as creating tables. It belongs to the manager, which closes it; where the backend was given the
-        user's own client, it is that one.
+        For start-up work such as creating tables. The client belongs to the manager, which closes it. If the backend
+        was given a client of your own, it is that one.
 
         Raises:
             UnknownResourceError: if there is no resource of that name.
-            InvalidResourceError: if it is no backend.
+            InvalidResourceError: if the resource is not a backend.
         """
         resource = self._registry.resource(name)
         if not isinstance(resource, BackedResource):
@@ -524,15 +528,16 @@ class DataManager(Generic[DalT, ContextT]):
         return resource.client_for(self)
 
     def ping(self, *, timeout: float = PING_TIMEOUT) -> dict[str, Ping]:
-        """Ask the servers behind all backends for a sign of life, outside of any context.
+        """Check that the servers behind all backends answer, outside of any context.
 
-        At once, each in a thread of its own. No exception of a client gets out: what failed is told by its result, and what
-        takes longer than the limit is a ``TimeoutError``; a server that has not answered the last ping is not asked again, but
-        waited for. An async backend is asked in an event loop of its own, over a client that is made for this and closed; one
-        that was given its client is an ``AsyncResourceError`` here, as only `aping` can ask it.
+        All are asked at once, each in a thread of its own. Exceptions of clients are not raised but reported in the
+        result, and exceeding the time limit as a ``TimeoutError``. A server that has not answered the last ping is not
+        asked again; that ping is waited for. An async backend is asked in an event loop of its own, with a client that
+        is created for the ping and then closed; if the backend was given a client, an ``AsyncResourceError`` is
+        reported, as only `aping` can ask it.
 
         Args:
-            timeout: in seconds, for all together.
+            timeout: in seconds, for all pings together.
 
         Raises:
             ConfigurationError: if the timeout is not above 0.
@@ -545,20 +550,20 @@ class DataManager(Generic[DalT, ContextT]):
         return ping_all(self._registry.backed_resources(), self, timeout)
 
     async def aping(self, *, timeout: float = PING_TIMEOUT) -> dict[str, Ping]:  # noqa: ASYNC109 -- it raises nothing
-        """The async twin of `ping`: async backends are asked over the clients of the running event loop."""
+        """The async twin of `ping`: async backends are asked with the clients of the running event loop."""
         check_timeout(timeout, "timeout")
         return await aping_all(self._registry.backed_resources(), self, timeout)
 
     def close(self) -> None:
-        """Close the resources of the application's scope. The manager can be used again: they open anew.
+        """Close the resources of the app scope. The manager can still be used: they are opened again on the next touch.
 
-        What is open when the interpreter ends is closed then, async ones aside. Whoever comes while another thread or task
-        closes them waits until it has.
+        Those still open when the interpreter exits are closed then, except async ones. If another thread or task is
+        already closing them, a second caller waits until it is done.
 
         Raises:
-            AsyncResourceError: if async ones of an event loop that has not ended are open; the others have then been closed.
-            ResourceCycleError: in the teardown of one of them.
-            BaseException: the first error raised by one of them, when all are closed.
+            AsyncResourceError: if async ones of an event loop that has not ended are open; the others are closed first.
+            ResourceCycleError: if it is called in the teardown of one of them.
+            BaseException: the first error that one of them raised, once all are closed.
         """
         self._app.close()
 
@@ -569,7 +574,7 @@ class DataManager(Generic[DalT, ContextT]):
     def __repr__(self) -> str:
         return f"<DataManager of {self._registry.dal!r}, {len(self._registry.resources)} resources>"
 
-    # --- What other modules ask for -----------------------------------------------------------------------------------
+    # --- For other modules --------------------------------------------------------------------------------------------
 
     def _services_changed(self) -> None:
         self._registry.services_changed()
@@ -578,7 +583,7 @@ class DataManager(Generic[DalT, ContextT]):
         return self._registry.commands()
 
     def _generated(self, context_class: type[Context]) -> type[Context]:
-        """For a Context class that is called by itself, as code for polydatum 0.9.1 does."""
+        """For a Context class that is instantiated directly, as code for polydatum 0.9.1 does."""
         return self._registry.types.of(context_class)
 
     def _middleware_for(self, context: Any) -> Iterable[ContextMiddleware]:
@@ -591,7 +596,7 @@ class DataManager(Generic[DalT, ContextT]):
         return self._registry.resources.get(name) or self._registry.supplied(name, self.get_resource(name))
 
     def _after_fork(self) -> None:
-        """In a forked child: what was open belongs to the parent. Contexts are unusable, app resources open anew."""
+        """In a forked child, what was open belongs to the parent: contexts are unusable, app resources open again."""
         self._registry.forget_after_fork()
-        self._under_way.clear()  # these belong to threads that did not survive
+        self._under_way.clear()  # their threads did not survive the fork
         self._app.forget_after_fork()

@@ -1,7 +1,7 @@
 """Resources: the live objects that services use, opened on first touch and closed with their Context.
 
 `RegisteredResource` is what a registered factory becomes: a descriptor on the generated Context class, so that a
-touched resource costs one attribute read ever after.
+touched resource then costs one attribute read.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ VALUE = Kind()
 """The kind of a `ValueResource`: nothing to open, nothing to end."""
 
 _AWAITED: Any = object()
-"""In place of a handle: what was made can only be opened by ``await``."""
+"""In place of a handle: what the factory made can only be opened by ``await``."""
 
 
 class Resource:
     """Base class for a resource that is an object: its ``__call__(context)`` is a generator that yields the value.
 
-    Any callable object will do; this class only gives the shape a name.
+    Any callable object works; this class only gives the protocol a name.
     """
 
     def __call__(self, context: Any) -> Generator[Any, None, None]:
-        """Yield the value, once; what comes after runs when the context closes."""
+        """Yield the value, once; code after the ``yield`` runs when the context closes."""
         raise NotImplementedError(f"{type(self).__name__} has to define __call__(self, context) as a generator")
         yield
 
@@ -85,10 +85,10 @@ class ValueResource(Resource):
 
 
 class RegisteredResource:
-    """A resource by its name: the descriptor that opens it on first touch.
+    """A resource under its name: the descriptor that opens it on first touch.
 
-    Non-data, so that the value set on the instance is found first; the descriptor is asked again only before the first
-    touch and after the close.
+    A non-data descriptor, so that a value set on the instance is found first; it is only called until the first touch
+    and after the close.
     """
 
     __slots__ = ("closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
@@ -108,14 +108,14 @@ class RegisteredResource:
         self.name = name
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
-        self.judged_async = False  # what the callable makes has turned out to need await, in async contexts
+        self.judged_async = False  # what the callable makes has turned out to need ``await``, in async contexts
         self.under_way = under_way
         self.closing = f"closing resource {name!r}"
-        self.slot = f"_async_{name}"  # where an opened async value is kept: its name always gives an awaitable
+        self.slot = f"_async_{name}"  # holds the opened async value: the name itself always gives an awaitable
 
     @property
     def registered(self) -> Any:
-        """What the user has registered."""
+        """The object as the user registered it."""
         return self.factory
 
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
@@ -124,13 +124,13 @@ class RegisteredResource:
         if self.kind is not GENERATOR:
             home = owner._home
             if self.kind is ASYNC_GENERATOR and owner._state is OPEN and home is not None and home[0] == get_ident():
-                touch = AsyncTouch()  # `async_touch`, spelled out for the usual case
+                touch = AsyncTouch()  # `async_touch`, inlined for the usual case
                 set_touched(touch, (self, owner, owner, NOTHING))
                 return touch
             if self.kind.is_async or (self.judged_async and owner._is_async):
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
-        # From here on it is `open`, with `claim` and `complete`, spelled out for the kind that is used most.
+        # From here on: `open`, with `claim` and `complete`, inlined for the kind that is used most.
         mine: Opening = [self, get_ident()]
         key = (self, owner)
         under_way = self.under_way
@@ -151,7 +151,7 @@ class RegisteredResource:
         try:
             rare = hasattr(value, "kind")  # it may be transactional
         except Exception:
-            rare = False  # of the value's own, for an attribute it does not have
+            rare = False  # raised by the value itself, for an attribute it does not have
         home = owner._home
         if rare or owner._state is not OPEN or (home is not None and home[0] != mine[1]):
             return self._completed(owner, mine, value, handle)
@@ -169,7 +169,7 @@ class RegisteredResource:
     # --- Sync ---------------------------------------------------------------------------------------------------------
 
     def open(self, owner: Any, subject: Any) -> Any:
-        """The value, opened now unless another thread is faster."""
+        """The value, opened now unless another thread opens it first."""
         if owner._state is not OPEN:
             found = owner._touched_while_not_open(self)
             if found is not NOTHING:
@@ -215,7 +215,7 @@ class RegisteredResource:
         return value if owner._state is OPEN else owner._value_of(self)
 
     def _refused_transaction(self, owner: Any, transaction: Any) -> Exception | None:
-        """Why a transaction cannot be settled; None if it can."""
+        """The error for a transaction that cannot be settled; None if it can."""
         if missing := missing_steps(transaction):
             return InvalidResourceError(
                 self.name, f"it has a transactional kind, and no {', '.join(missing)}(); add what is missing"
@@ -225,7 +225,7 @@ class RegisteredResource:
         return None
 
     def _open_callable(self, owner: Any, subject: Any) -> tuple[Any, Any]:
-        """Call the factory, judge what it made, and open that; (made, _AWAITED) if it can only be opened by ``await``."""
+        """Call the factory, judge what it made, and open that; (made, _AWAITED) if only ``await`` can open it."""
         made = self.factory(subject)
         kind = judge(made, in_async=owner._is_async)
         if kind is None:
@@ -239,21 +239,21 @@ class RegisteredResource:
             self.judged_async = True
             return made, _AWAITED
         if kind is TRANSACTION:
-            return made, Judged(kind, made)  # `_completed` looks for what services get
+            return made, Judged(kind, made)  # `_completed` replaces it by the value for services
         value, handle = kind.open(lambda _: made, None)
         return value, Judged(kind, handle)
 
     # --- Async --------------------------------------------------------------------------------------------------------
 
     def async_touch(self, owner: Any, subject: Any) -> AsyncTouch:
-        """What a touch of an async resource gives: an awaitable of the value."""
+        """The result of touching an async resource: an awaitable of the value."""
         if owner._state is not OPEN:
             owner._touched_while_not_open(self)
         self._refuse_unless_awaitable(owner)
         return touch_of(self, owner, subject)
 
     def _refuse_unless_awaitable(self, owner: Any) -> None:
-        """An async resource cannot be opened where nothing can be awaited; said before it runs."""
+        """Refuse, before any of its code runs, to open an async resource where nothing can be awaited."""
         if not owner._is_async:
             raise AsyncResourceError(
                 self.name,
@@ -267,14 +267,14 @@ class RegisteredResource:
             )
 
     def aopen(self, owner: Any, subject: Any, made: Any) -> Generator[Any, Any, Any]:
-        """Await the value, opened now unless another task is faster. ``made``: what a callable has made already.
+        """Await the value, opened now unless another task opens it first. ``made``: what a callable has already made.
 
-        A generator for ``__await__``: a coroutine would cost a second object.
+        A generator for ``__await__``, as a coroutine would cost a second object.
         """
         mine: Opening = [self, current_opening()]
         key = (self, owner)
         if owner._opened is None and owner._state is OPEN and self.under_way.setdefault(key, mine) is mine:
-            if owner._state is not OPEN:  # `claim`, spelled out for the first resource of a context
+            if owner._state is not OPEN:  # `claim`, inlined for the first resource of a context
                 release(owner, mine)
                 raise owner._closed_error(self.name)
         else:
@@ -313,7 +313,7 @@ class RegisteredResource:
         except Exception:
             rare = False  # as above
         if not rare and owner._state is OPEN:
-            entry = [self, handle]  # `complete`, spelled out
+            entry = [self, handle]  # `complete`, inlined
             opened = owner._opened = owner._opened or entry
             if opened is not entry:
                 opened += entry
@@ -340,22 +340,22 @@ class RegisteredResource:
     # --- Closing ------------------------------------------------------------------------------------------------------
 
     def is_async(self, handle: Any) -> bool:
-        """Whether what was opened is closed by ``await``."""
+        """Whether closing it has to be awaited."""
         return handle.kind.is_async if type(handle) is Judged else self.kind.is_async
 
     def forget(self, owner: Any) -> None:
-        """Drop the value that an owner keeps, so that a later touch raises. One that came late was not kept."""
+        """Drop the value cached on an owner, so that a later touch raises. One that came too late was not cached."""
         try:
             delattr(owner, self.slot if self.kind is ASYNC_GENERATOR else self.name)
         except AttributeError:
             pass
 
     def is_transaction(self, handle: Any) -> bool:
-        """Whether a handle is closed by the transaction's own ``close``, a step apart from its commit."""
+        """Whether a handle is closed by the transaction's own ``close``, a step separate from its commit."""
         return type(handle) is Judged and handle.kind in (TRANSACTION, ASYNC_TRANSACTION)
 
     def end_step(self, owner: Any, handle: Any, *, quiet: bool = False) -> Step:
-        """The step that closes this resource. A sync one first loses its cached value, so that a later touch raises."""
+        """The step that closes this resource. It first drops the cached value, so that a later touch raises."""
         kind = self.kind
         commits = handle is not None and not self.is_transaction(handle)
         if type(handle) is Judged:
@@ -369,9 +369,9 @@ class RegisteredResource:
 
 
 class AsyncTouch:
-    """What the name of an async resource gives: ``await`` it for the value, any number of times.
+    """What reading an async resource by its name gives: ``await`` it for the value, any number of times.
 
-    Any other use raises `AsyncResourceError`, which says so.
+    Any other use raises `AsyncResourceError`, which says to await it.
     """
 
     __slots__ = ("_touch",)
@@ -408,7 +408,7 @@ class AsyncTouch:
         return f"<async resource {self._touch[0].name!r}: await it>"
 
 
-set_touched = AsyncTouch.__dict__["_touch"].__set__  # past the ``__setattr__`` that refuses
+set_touched = AsyncTouch.__dict__["_touch"].__set__  # bypasses the ``__setattr__`` that refuses
 
 
 def touch_of(resource: RegisteredResource, owner: Any, subject: Any, made: Any = NOTHING) -> AsyncTouch:

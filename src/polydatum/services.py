@@ -1,4 +1,4 @@
-"""Services: business logic and data access, nested at will."""
+"""Services: business logic and data access, nested to any depth."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def _unbound() -> Any:
 
 
 class Service(Generic[ContextT]):
-    """Base class of services. Public methods are what the DAL offers; nested services are class attributes or registered.
+    """Base class of services. The DAL offers their public methods; nested services are class attributes or registered.
 
-    A service is made once and serves every Context, so it keeps no state of a request: that is in ``self._ctx``.
+    A service is created once and serves every Context, so it must not keep request state: that is in ``self._ctx``.
     ``Service[ShopContext]`` gives ``self._ctx`` its type. A subclass need not call ``super().__init__()``.
 
     Inside a method:
 
     * ``self._ctx`` is the current Context; ``self._ctx.db`` opens or returns a resource.
-    * ``self._dal`` is the DAL, for calls that go through method middleware; ``self.other()`` does not.
+    * ``self._dal`` is the DAL, for calls that go through method middleware; ``self.other()`` bypasses it.
     * ``self._data_manager`` is the DataManager; ``self._data_manager.db`` is another spelling of ``self._ctx.db``.
 
     Example:
@@ -52,7 +52,7 @@ class Service(Generic[ContextT]):
     _manager_ref: Callable[[], Any] = staticmethod(_unbound)  # weak: a service does not keep its manager alive
     _current: Callable[[], Any] = staticmethod(_unbound)
     _subservices: dict[str, Service[Any]] | None = None
-    _bare: dict[str, Service[Any]] | None = None  # of a DAL, in whose attributes proxies may stand
+    _bare: dict[str, Service[Any]] | None = None  # only on a DAL, whose attributes may hold proxies
 
     @property
     def _data_manager(self) -> Any:
@@ -78,8 +78,9 @@ class Service(Generic[ContextT]):
         """Nest services under this one; returns self, so that registrations can be written nested.
 
         Raises:
-            AlreadyRegisteredError: if the name is taken, by a service or by anything else of this one's.
-            InvalidServiceError: if it is not a Service, or bound to another live DataManager.
+            AlreadyRegisteredError: if the name is taken by a service.
+            InvalidServiceError: if it is not a Service, is bound to another live DataManager, or the name is not
+                allowed or taken by another attribute.
         """
         for name, service in services.items():
             check_name(self, name, service)
@@ -94,13 +95,13 @@ class Service(Generic[ContextT]):
         return self
 
     def setup(self, data_manager: Any) -> None:
-        """Called once, when this service is bound to its DataManager, nested ones first. Override to prepare; call super."""
+        """Called once when this service is bound to its manager, after nested ones. Override to prepare; call super."""
         self._data_manager = data_manager
         self._current = data_manager._current
 
 
 def check_kind(name: str, service: Any) -> None:
-    """Refuse what is no service; a mock only looks like one."""
+    """Refuse anything that is not a Service; a mock only looks like one."""
     if isinstance(service, type):
         raise InvalidServiceError(name, f"it is the class {service.__name__}; register an instance")
     if not issubclass(type(service), Service):
@@ -110,7 +111,7 @@ def check_kind(name: str, service: Any) -> None:
 
 
 def check_name(holder: Any, name: str, service: Any) -> None:
-    """Refuse what cannot be registered on a holder (a service or the DAL) under a name."""
+    """Refuse a service that cannot be registered on a holder (a service or the DAL) under this name."""
     check_kind(name, service)
     if name == "dal":
         raise InvalidServiceError(name, "paths begin with 'dal' for the DAL itself; choose another name")
@@ -124,7 +125,7 @@ def check_name(holder: Any, name: str, service: Any) -> None:
 
 
 def nested_services(service: Any) -> Iterator[tuple[str, Service[Any]]]:
-    """The services directly below a service or DAL, by name: class attributes in order of definition, then registered."""
+    """The services directly below a service or DAL: class attributes in order of definition, then registered ones."""
     if service._bare is not None:
         yield from service._bare.items()
         return
@@ -137,10 +138,10 @@ def nested_services(service: Any) -> Iterator[tuple[str, Service[Any]]]:
 
 
 def owned(cls: Any) -> Any:
-    """The class of an object that carries copies of its class's services: with a slot for each of them.
+    """The class for an object that holds its own copies of its class's services, with a slot for each of them.
 
-    An instance attribute that hides one of the class is read by CPython's slow path, at every call; a slot is not. The
-    object has to be made from it, as a change of class costs the same again.
+    CPython reads an instance attribute that shadows a class attribute on a slow path, at every call; a slot avoids
+    that. The object has to be created from this class, as changing its class later costs the same again.
     """
     names = tuple(class_services(cls))
     if not names or "_owned" in vars(cls):
@@ -158,20 +159,21 @@ def class_services(cls: type) -> dict[str, Service[Any]]:
     found: dict[str, Service[Any]] = {}
     for base in reversed(cls.__mro__):
         if _is_ours(base):
-            continue  # no services there; the slots of an owned class stand for services of its bases
+            continue  # no services there; the slots of an owned class shadow services of its bases
         for name, value in vars(base).items():
             if isinstance(value, Service):
                 if not name.startswith("_"):
                     found[name] = value
             elif found:
-                found.pop(name, None)  # a subclass that takes a service away
+                found.pop(name, None)  # a subclass removes a service
     return found
 
 
 def copy_of(holder: Any) -> Any:
     """A shallow copy of a service or DAL.
 
-    Attribute by attribute: ``copy.copy`` fills the instance's ``__dict__``, which makes its later reads slow on 3.11.
+    Copied attribute by attribute: ``copy.copy`` fills the instance's ``__dict__``, which makes later reads slow on
+    3.11.
     """
     cls = owned(type(holder))
     if hasattr(cls, "__copy__") or any(
@@ -201,9 +203,9 @@ def _clone(service: Service[Any]) -> Service[Any]:
 
 
 def clone_class_services(holder: Any) -> None:
-    """Give a service or DAL its own copies of the services that still are those of its class.
+    """Give a service or DAL its own copies of the services that it still shares with its class.
 
-    Each manager binds its own, so that two managers of one DAL class never answer for each other.
+    Each manager binds its own copies, so that two managers of one DAL class never answer for each other.
     """
     for cls in type(holder).__mro__:
         for name, value in vars(cls).items():
@@ -215,13 +217,13 @@ def clone_class_services(holder: Any) -> None:
 
 
 def bind(service: Service[Any], name: str, data_manager: Any) -> None:
-    """Bind a service, and before it all below it, to a DataManager.
+    """Bind a service to a DataManager, after all services nested below it.
 
     Raises:
         InvalidServiceError: if it is bound to another DataManager that is still alive.
     """
     if service._data_manager not in (None, data_manager):
-        gc.collect()  # a manager and its generated classes refer to each other: it may be dead without being gone
+        gc.collect()  # a manager and its generated classes form a cycle: a dead one may not have been collected yet
     if service._data_manager not in (None, data_manager):
         raise InvalidServiceError(
             name, "it is bound to another DataManager; make an instance for each, or put it on the DAL class"
@@ -233,7 +235,7 @@ def bind(service: Service[Any], name: str, data_manager: Any) -> None:
 
 
 def public_methods(service: Any) -> dict[str, Any]:
-    """The names and functions that a service's class, or its user-defined bases, define for the outside."""
+    """The public methods that a service's class and its user-defined bases define, by name."""
     found: dict[str, Any] = {}
     for cls in reversed(type(service).__mro__):
         if cls in (object, Generic) or issubclass(Service, cls):
@@ -250,7 +252,7 @@ def public_methods(service: Any) -> dict[str, Any]:
 
 
 def methods_below(holder: Any, prefix: str = "") -> Iterator[tuple[str, Service[Any], Any]]:
-    """All public methods below a service or DAL: the path, the service, and what its class has there."""
+    """All public methods below a service or DAL: the path, the service, and the method as its class holds it."""
     for name, service in nested_services(holder):
         for method, function in public_methods(service).items():
             yield f"{prefix}{name}.{method}", service, function
