@@ -1,8 +1,8 @@
 """The end of a Context whose close is claimed: clean, or by the policy.
 
-The *clean* ends, spelled out for speed, know no hooks and no vetoes, and no transaction but a single one, and hand the rest
-over to the policy in `polydatum.settling` the moment anything is out of the ordinary. They take what is on the context's
-lists, so that they can begin anew after a step that had to be awaited. The fault-injection tests hold both to be equal.
+The *clean* ends are the fast path. They support no hooks, no vetoes and at most one transaction, and hand the rest over
+to the policy in `polydatum.settling` as soon as anything is out of the ordinary. They consume the context's lists, so
+that they can resume after a step that had to be awaited. The fault-injection tests check that both behave the same.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .shield import AsyncioShield, current_anyio_scope, is_cancelled
 from .unwinding import Step, Unwinding, planned_nothing, transaction_step
 
 Ending: TypeAlias = "Outcome | Coroutine[Any, Any, Outcome]"
-"""How a context ended; of an async one perhaps what has to be awaited for it."""
+"""The outcome of a context; for an async one perhaps a coroutine that returns it."""
 
 _LOOP_HELPS = sys.version_info < (3, 12)
-"""``current_task()`` asks for the loop, and that asks the kernel whether the process has forked: 0.15 of 0.2 µs."""
+"""``current_task()`` looks up the loop, which asks the kernel whether the process has forked: 0.15 of 0.2 µs."""
 
 
-# --- Which end ---------------------------------------------------------------------------------------------------------
+# --- Clean or by the policy --------------------------------------------------------------------------------------------
 
 
 def close(context: Any, exc: BaseException | None, status: int | None) -> Outcome:
@@ -51,7 +51,7 @@ def aclose(context: Any, exc: BaseException | None, status: int | None) -> Endin
     """End an async context whose close is claimed."""
     takes_part = context._opened or context._frames or context._elsewhere
     if not takes_part and (exc is None or isinstance(exc, Exception)) and _is_plain(context):
-        # A cancel puts nothing at risk then, and reaches the task as it would without a context.
+        # Then a cancel puts nothing at risk, and reaches the task as it would without a context.
         return close(context, exc, status)
     resumes = exc is None and (status is None or status < 400)
     if resumes and (
@@ -72,14 +72,14 @@ def aclose(context: Any, exc: BaseException | None, status: int | None) -> Endin
 
 
 def _is_plain(context: Any) -> bool:
-    """Whether nothing but middleware, resources and one transaction takes part in the end, under the plain rule."""
+    """Whether at most middleware, resources and one transaction take part in the end, under the default rule."""
     return _needs_no_policy(context) and (
         context._transactions is None or (context._home is None and _commits_alone(context))
     )
 
 
 def _fits_thread(context: Any) -> bool:
-    """Whether only sync resources and one transaction take part in the end of an async context, under the plain rule."""
+    """Whether at most sync resources and one transaction take part in an async context's end, by the default rule."""
     opened = list(context._opened or ())
     return (
         _needs_no_policy(context)
@@ -90,7 +90,7 @@ def _fits_thread(context: Any) -> bool:
 
 
 def _needs_no_policy(context: Any) -> bool:
-    """Whether there is no wish, no rule of its own, and nothing that is being opened."""
+    """Whether there are no wishes, no rule other than the default, and no openings under way."""
     return (
         context._wishes is None
         and not context._settles
@@ -99,7 +99,7 @@ def _needs_no_policy(context: Any) -> bool:
 
 
 def _commits_alone(context: Any) -> bool:
-    """Whether a context has one transaction, whose commit decides and is not awaited."""
+    """Whether a context has a single transaction, an authority whose commit is not awaited."""
     transactions = context._transactions
     if len(transactions) > 1:
         return False
@@ -113,10 +113,10 @@ def _commits_alone(context: Any) -> bool:
 def _close_clean(
     context: Any, status: int | None, kept: bool = False, scope: Any = None, shield: AsyncioShield | None = None
 ) -> Ending:
-    """Middleware is resumed, the transaction commits, resources are resumed: as far as that is still to be done.
+    """Resume middleware, commit the transaction, resume resources: whatever of that is still to be done.
 
-    ``kept``: something has committed before. In an async context steps are driven by hand, as most never suspend;
-    `_aclose_rest` awaits the one that does, behind a shield, and comes back with it. ``scope``: the anyio scope around it all.
+    ``kept``: something has committed already. ``scope``: the anyio scope around the close. In an async context steps
+    are driven by hand, as most never suspend; `_aclose_rest` awaits one that does, behind a shield, and continues here.
     """
     if context._frames:
         return _close_middleware(context, status, kept, scope, shield)
@@ -124,7 +124,7 @@ def _close_clean(
 
 
 def _close_middleware(context: Any, status: int | None, kept: bool, scope: Any, shield: AsyncioShield | None) -> Ending:
-    """Middleware is resumed, then what is left ends."""
+    """Resume the middleware, then close the rest."""
     frames = context._frames
     part: Any = None
     handle = None
@@ -158,7 +158,7 @@ def _close_middleware(context: Any, status: int | None, kept: bool, scope: Any, 
 def close_resources(
     context: Any, status: int | None, kept: bool = False, scope: Any = None, shield: AsyncioShield | None = None
 ) -> Ending:
-    """Only resources are left: the transaction commits, each is resumed."""
+    """With only resources left: commit the transaction, then resume each resource."""
     opened = context._opened
     if opened:
         part: Any = None
@@ -180,7 +180,7 @@ def close_resources(
                     try:
                         delattr(context, part.name)
                     except AttributeError:
-                        context._forget(part)  # it is parked, or it came late and was not kept
+                        context._forget(part)  # it is parked, or came too late to be cached
                     if next(handle, NOTHING) is not NOTHING:
                         GENERATOR.refuse_second_yield(handle)
                     kept = True
@@ -194,7 +194,7 @@ def close_resources(
                     except StopAsyncIteration:
                         kept = has_ended = True
                     except StopIteration:
-                        pass  # it yielded at once
+                        pass  # it yielded again, without suspending
                     if not has_ended:
                         shield = shield or _shield(context, scope)
                         rest = _rest_of_generator(handle, resumed, signal, shield, part.closing)
@@ -214,7 +214,7 @@ def close_resources(
                 ended = monotonic()
                 if ended - started > limit:
                     report_slow(part.closing, ended - started, limit)
-                started = ended  # of the next one: a reading costs as much as a step
+                started = ended  # of the next one: reading the clock costs as much as a step
         except BaseException as error:
             step = part.end_step(context, handle, quiet=part.is_transaction(handle))
             unwinding = _surprised(context, status, kept, step, error)
@@ -230,11 +230,11 @@ def close_resources(
 
 
 def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
-    """The transaction prepares and commits; if that fails, or has to wait, the policy for the rest."""
+    """Prepare and commit the transaction; gives the policy for the rest if that fails, or has to wait."""
     context._seal()
     if (
         context._under_way and opening_of(context._under_way, context) is not None
-    ):  # pragma: no cover - since a moment ago
+    ):  # pragma: no cover - an opening that has just begun
         return _surprised(context, status, kept)
     name, transaction = context._transactions[0]
     for verb, call in (("preparing", transaction.prepare), ("committing", transaction.commit)):
@@ -256,7 +256,7 @@ def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
 async def _aclose_rest(
     context: Any, status: int | None, kept: bool, step: Step, rest: Any, shield: AsyncioShield
 ) -> Outcome:
-    """Await the rest of a step, and go on."""
+    """Await the rest of a step, then continue the close."""
     unwinding: Unwinding | None = None
     token = enter_unwinding(context) if step.nests else None  # middleware may still open resources
     try:
@@ -276,7 +276,7 @@ async def _aclose_rest(
 
 
 async def _rest_of_generator(handle: Any, resumed: Any, signal: Any, shield: AsyncioShield, where: str) -> None:
-    """The end of an async generator that was resumed and has suspended with ``signal``; NOTHING: it has yielded again."""
+    """Finish an async generator that was resumed and suspended with ``signal``; NOTHING: it has yielded again."""
     if signal is not NOTHING:
         try:
             await shield.finish(resumed, signal, where)
@@ -286,10 +286,10 @@ async def _rest_of_generator(handle: Any, resumed: Any, signal: Any, shield: Asy
 
 
 async def _aclose_in_thread(context: Any, status: int | None, scope: Any) -> Outcome:
-    """All of it in one turn of a thread, where what was opened in one has to close."""
+    """Close everything in one turn of a thread, as resources that were opened in a thread have to close in one."""
     shield = _shield(context, scope)
-    context._park()  # an endpoint's thread may run on
-    context._seal()  # nothing is being opened, and nobody but what closes now is let in
+    context._park()  # an endpoint's thread may still be running
+    context._seal()  # nothing is being opened, and from now on only the closing code is admitted
 
     def close_there() -> Ending:
         token = enter_unwinding(context)
@@ -302,7 +302,7 @@ async def _aclose_in_thread(context: Any, status: int | None, scope: Any) -> Out
     where = "closing in a thread"
     try:
         ending: Any = await turn.run(context, shield, where)
-    except BaseException as error:  # of the runner's: what happens in the thread ends in the ending
+    except BaseException as error:  # from the runner: errors inside the thread are part of the ending
         unwinding = _surprised(context, status, kept=turn.has_begun)
         if turn.has_begun:
             unwinding.failed(Step(where, planned_nothing), error)
@@ -324,7 +324,7 @@ def _shield(context: Any, scope: Any) -> AsyncioShield:
 
 
 def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
-    """No middleware: the exception is thrown into the generators, which let it through."""
+    """Without middleware: throw the exception into the generators, which let it through."""
     opened = context._opened
     if opened:
         traceback = exc.__traceback__
@@ -341,7 +341,7 @@ def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
                     report_slow(part.closing, ended - started, context._limit)
                     started = ended
                     if error is exc or isinstance(error, StopIteration) or is_rethrown(error, exc):
-                        continue  # let through, or swallowed: a resource suppresses nothing
+                        continue  # let through, or swallowed: a resource cannot suppress it
                     surprise = error
                 else:
                     surprise = GENERATOR.second_yield(handle)
@@ -359,13 +359,13 @@ def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
     return outcome
 
 
-# --- Over to the policy ------------------------------------------------------------------------------------------------
+# --- Handing over to the policy ----------------------------------------------------------------------------------------
 
 
 def _surprised(
     context: Any, status: int | None, kept: bool, step: Step | None = None, error: BaseException | None = None
 ) -> Unwinding:
-    """The policy from where a clean end has come to, perhaps by an error of a step."""
+    """The policy for the rest of a clean end, perhaps after the error of a step."""
     unwinding = Unwinding(context, None, status)
     unwinding.kept = kept
     unwinding.middleware_has_begun = True

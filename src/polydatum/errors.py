@@ -1,4 +1,4 @@
-"""Every error that Polydatum raises itself.
+"""The errors that Polydatum itself raises.
 
 ::
 
@@ -17,9 +17,9 @@
     ├─ MetaError            MetaReadOnlyError(AttributeError) · MetaKeyError(AttributeError, KeyError, ValueError)
     └─ ServiceError(code)   NotFound(404)   raised by users' services
 
-Errors of users' code and of drivers are raised as they are; ours stand only where there is no original. A message says
-what happened, where, and what to do about it; it never holds a value from meta, arguments or SQL. The second bases let
-code written for the built-in classes, and for polydatum 0.9.1, keep working.
+Errors of users' code and of drivers are raised as they are; Polydatum's own are raised only if there is no original. A
+message says what happened, where, and what to do about it; it never contains a value from meta, arguments or SQL. The
+second bases keep code working that was written for the built-in classes, or for polydatum 0.9.1.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from typing import Any
 
 
 def shown(name: object) -> str:
-    """A name for a message: quoted, with odd characters escaped, cut at 80 characters."""
+    """A name for a message: quoted, with special characters escaped, cut at 80 characters."""
     text = str(name)
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 class PolydatumError(Exception):
-    """Root of every error that Polydatum raises itself. All can be pickled and copied, so that they cross processes.
+    """Base class of the errors that Polydatum itself raises. All can be pickled and copied, to cross processes.
 
-    ``args`` are what the constructor takes, by position, and the message is made of the facts when it is read: so
-    ``type(error)(*error.args)`` is an equal error, which is how Celery rebuilds one that was stored as JSON.
+    ``args`` are the positional arguments of the constructor, and the message is built from the attributes when it is
+    read. So ``type(error)(*error.args)`` is an equal error, which is how Celery rebuilds one that was stored as JSON.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -46,7 +46,7 @@ class PolydatumError(Exception):
 
 
 def _restored(cls: type[PolydatumError], args: tuple[Any, ...], facts: dict[str, Any]) -> PolydatumError:
-    """Made anew without its constructor: that of a user's subclass may take something else than `args`."""
+    """Rebuild an error without its constructor: that of a user's subclass may take other arguments than `args`."""
     error = cls.__new__(cls, *args)
     error.args = args
     vars(error).update(facts)
@@ -61,7 +61,7 @@ class ConfigurationError(PolydatumError):
 
 
 class AlreadyRegisteredError(ConfigurationError):
-    """A name is taken already."""
+    """A name is already taken."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -76,7 +76,7 @@ class AlreadyRegisteredError(ConfigurationError):
 
 
 class InvalidResourceError(ConfigurationError):
-    """A resource, or its name, is of a shape that Polydatum does not know."""
+    """A resource is of a kind that Polydatum does not support, or its name is not allowed."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(name, problem)
@@ -88,7 +88,7 @@ class InvalidResourceError(ConfigurationError):
 
 
 class InvalidMiddlewareError(ConfigurationError):
-    """A middleware is of a shape that Polydatum does not know, or does not fit what it surrounds."""
+    """A middleware is of a kind that Polydatum does not support, or does not fit what it surrounds."""
 
     def __init__(self, middleware: str, problem: str) -> None:
         super().__init__(middleware, problem)
@@ -119,7 +119,7 @@ class ContextError(PolydatumError):
 
 
 class NoActiveContextError(ContextError, RuntimeError):
-    """Data was asked for outside of any Context."""
+    """Data was accessed outside of any Context."""
 
     def __init__(self, wanted: str = "the DAL") -> None:
         super().__init__(wanted)
@@ -146,7 +146,7 @@ class ContextReusedError(ContextError, RuntimeError):
 class ContextClosedError(ContextError, RuntimeError):
     """A Context was used after (or while) it ended.
 
-    A RuntimeError and not an AttributeError, because request proxies of some frameworks hide the latter.
+    A RuntimeError and not an AttributeError, because the request proxies of some frameworks hide the latter.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class ResourceCycleError(ResourceError):
 
 
 class ResourceTimeoutError(ResourceError, TimeoutError):
-    """A step of closing took longer than the teardown limit leaves it.
+    """A step of closing took longer than the teardown limit allows.
 
     Attributes:
         where: the step that was given up.
@@ -235,7 +235,7 @@ class ResourceTimeoutError(ResourceError, TimeoutError):
 
     def __init__(self, where: str, limit: float) -> None:
         super().__init__()
-        self.args = (where, limit)  # OSError would take two for an errno and its text
+        self.args = (where, limit)  # OSError would take two arguments for an errno and its text
         self.where = where
         self.limit = limit
 
@@ -244,7 +244,7 @@ class ResourceTimeoutError(ResourceError, TimeoutError):
 
 
 class ForkedResourceError(ResourceError):
-    """A client that was used before this process was forked cannot be used on in it."""
+    """A client that was used before this process was forked cannot be used in the forked process."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -271,7 +271,7 @@ class ReadOnlyError(ResourceError):
 
 
 class SavepointNotSupported(ResourceError):
-    """A transaction that has written already cannot come back to where ``ctx.nested()`` began."""
+    """A transaction that has already written cannot return to where ``ctx.nested()`` began."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -328,7 +328,7 @@ class MiddlewareSetupError(MiddlewareError):
 
 
 class YieldedTwiceError(PolydatumError, RuntimeError):
-    """A generator that has to yield once yielded again."""
+    """A generator that has to yield exactly once yielded again."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -366,11 +366,11 @@ class RolledBack(SettleError):
 
 
 class RollbackOnlyError(SettleError):
-    """A transaction was dead before its commit, usually because an error of the database was swallowed.
+    """A transaction could no longer commit, usually because an error of the database was swallowed.
 
     Attributes:
-        resource: its name.
-        undone: whether it was a service that had rolled back, and with its own work that of others.
+        resource: the name of its resource.
+        undone: whether a service had rolled it back, and with its own work that of others.
     """
 
     def __init__(self, resource: str, undone: bool = False) -> None:
@@ -389,7 +389,7 @@ class RollbackOnlyError(SettleError):
 
 
 class CommitOutcomeUnknown(SettleError):
-    """The connection was lost while COMMIT was in flight: the data may or may not be there. Never retried by us."""
+    """The connection was lost while COMMIT was in flight: the data may or may not be there. It is never retried."""
 
     def __init__(self, resource: str) -> None:
         super().__init__(resource)
@@ -403,10 +403,10 @@ class CommitOutcomeUnknown(SettleError):
 
 
 class AlreadyCommittedError(SettleError):
-    """A transaction was rolled back after a service had committed it: what it had done until then is kept.
+    """A transaction was rolled back after a service had committed it: the work up to that commit is kept.
 
-    The outcome is ``partial``. It is not raised to the caller, who gets what the rollback is for; it is noted on that, and
-    in ``outcome.errors``.
+    The outcome is ``partial``. This error is not raised to the caller, who gets the cause of the rollback; it is noted on
+    that cause, and in ``outcome.errors``.
     """
 
     def __init__(self, resource: str) -> None:
@@ -424,7 +424,7 @@ class MultipleAuthoritiesError(SettleError):
     """More than one authority has something to commit, and none can be undone once another has committed.
 
     Attributes:
-        resources: their names.
+        resources: the names of the resources.
         databases: how many databases a single resource has written to; 1 if there are several resources.
     """
 
@@ -455,7 +455,7 @@ class CommandError(PolydatumError):
 
 
 class InvalidCommandPath(CommandError, ValueError):
-    """A command path is not of the allowed form."""
+    """A command path is malformed."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -501,7 +501,7 @@ class InvalidCommandArguments(CommandError, TypeError, ValueError):
 
 
 class CommandRejected(CommandError, PermissionError):
-    """A message that arrived is no command of ours; nothing of it was run."""
+    """A received message is not a command of this application; nothing of it was run."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -542,10 +542,10 @@ class MetaKeyError(MetaError, AttributeError, KeyError, ValueError):
 
 
 class ServiceError(PolydatumError):
-    """Base of the errors that users' services raise on purpose.
+    """Base class of the errors that users' services raise on purpose.
 
-    An adapter answers ``400 <= code < 500`` as that HTTP status with ``str(exc)`` as the detail; other codes propagate
-    as ordinary exceptions. Either way the Context rolls back.
+    An adapter answers ``400 <= code < 500`` with that HTTP status and ``str(exc)`` as the detail; errors with other
+    codes propagate as ordinary exceptions. Either way the Context rolls back.
 
     Example:
         >>> class OutOfStock(ServiceError):

@@ -1,4 +1,4 @@
-"""Meta: the read-only facts of one Context (who asks, the request, its parameters)."""
+"""Meta: the read-only facts of one Context (the user, the request, its parameters)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MISSING: Any = object()
 
 
 class lazy(Generic[T]):
-    """A Meta value that is evaluated on first touch and once only.
+    """A Meta value that is evaluated on first access, and only once.
 
-    The function runs in whichever thread or task touches the value first. If it raises, the error reaches that reader
-    and the next touch tries again. What gives a ``lazy`` is evaluated through: an authentication may put one where an
-    adapter looks for the user. Every other callable in Meta is an ordinary value.
+    The function runs in the thread or task that reads the value first. If it raises, the error reaches that reader and
+    the next access tries again. If it returns another ``lazy``, that one is evaluated, too: an authentication may put
+    one where an adapter looks for the user. Every other callable in Meta is an ordinary value.
 
     Example:
         >>> meta = Meta({"user": lazy(lambda: "ann")})
@@ -36,7 +36,7 @@ class lazy(Generic[T]):
         self._value: T = _MISSING
 
     def evaluate(self) -> T:
-        """The value, evaluated now if it was not before."""
+        """The value, evaluated now if it has not been yet."""
         if self._value is _MISSING:
             with self._lock:
                 if self._fn is not None:
@@ -47,7 +47,7 @@ class lazy(Generic[T]):
 
 
 def own_facts(meta: Any) -> Any:
-    """What a context keeps of the ``meta`` it is given: a copy of a dict, so that the caller's may change."""
+    """What a context keeps of the ``meta`` it is given: a dict is copied, so that the caller may change theirs."""
     if type(meta) is dict:
         return meta.copy()
     if type(meta) not in _mapping_types:
@@ -58,12 +58,12 @@ def own_facts(meta: Any) -> Any:
     return meta
 
 
-_mapping_types: set[type] = set()  # seen so far: asking an abstract class costs more than all the rest of a context
+_mapping_types: set[type] = set()  # seen so far: `isinstance` with an abstract class costs more than a whole context
 
 
 def _frozen(value: Any) -> Any:
-    """Dicts, lists and sets become read-only copies, all the way down; other values stay what they are."""
-    kind = type(value)  # not ``isinstance``, which asks a proxy for its class, and so loads the user that it stands for
+    """Dicts, lists and sets become read-only copies, at every level; other values stay as they are."""
+    kind = type(value)  # not ``isinstance``, which asks a proxy for its class, and so loads the user behind it
     if issubclass(kind, dict):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
     if issubclass(kind, list) or kind is tuple:
@@ -74,16 +74,16 @@ def _frozen(value: Any) -> Any:
 
 
 class ReadLate:
-    """Mixed into a mapping whose facts a Meta asks for one by one, when they are read; those of others it copies at once.
+    """Mixin for a mapping whose facts a Meta looks up one by one, when they are read; others are copied at once.
 
-    It asks once only: whoever is first sets the value. What takes long, or must not run twice, is a `lazy`.
+    The first value that was looked up is kept. Use a `lazy` for a value that takes long, or must not be computed twice.
     """
 
     __slots__ = ()
 
 
 class _LateValues(dict[str, Any]):
-    """What has been read of a `ReadLate`; what has not is asked for. The names are there from the start."""
+    """The facts read so far from a `ReadLate`; others are looked up on access. All names are known from the start."""
 
     __slots__ = ("facts",)
 
@@ -115,8 +115,8 @@ class Meta:
     """Read-only facts of one Context, by attribute or key.
 
     ``user``, ``request`` and ``params`` always exist (None, None and an empty mapping). Dicts, lists and sets inside
-    are frozen when the Meta is made. `lazy` values are evaluated on first touch and stay readable after the Context
-    has closed. A key that is also the name of a method is reached with ``meta["items"]``.
+    are frozen when the Meta is created. `lazy` values are evaluated on first access and stay readable after the Context
+    has closed. A key that is also the name of a method is read as ``meta["items"]``.
 
     Example:
         >>> meta = Meta({"user": "ann", "tenant": 7})
@@ -152,10 +152,10 @@ class Meta:
 
     def __getattr__(self, name: str) -> Any:
         if name == "_values" or name.startswith("__"):
-            raise AttributeError(name)  # protocols that probe for dunders expect a plain answer
+            raise AttributeError(name)  # protocols that probe for dunders expect a plain AttributeError
         values = self._values
         try:
-            value = values[name]  # `_read`, spelled out
+            value = values[name]  # `_read`, inlined
             if type(value) is lazy:
                 value = values[name] = value.evaluate()
             return value
@@ -174,7 +174,7 @@ class Meta:
         return self._read(key) if key in self._values else default
 
     def require(self, key: str) -> Any:
-        """The value of a key that has to be there and not None; falsy values such as 0 are accepted.
+        """The value of a key that has to exist and not be None; falsy values such as 0 are accepted.
 
         Raises:
             MetaKeyError: if the key was never set, or is None.

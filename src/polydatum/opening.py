@@ -1,16 +1,17 @@
 """At most one successful open per owner and resource, under threads, ``asyncio.gather`` and trio tasks.
 
-An *owner* is a Context or the app scope. Whoever touches a resource first claims it, by one atomic ``dict.setdefault``
-on the openings under way; the others wait for that `Opening` and look again. No lock is held while user code runs, so a
-failed or cancelled open leaves nothing behind, and the next one in line opens anew.
+An *owner* is a Context or the app scope. The first thread or task to touch a resource claims it, by one atomic
+``dict.setdefault`` on the openings under way; the others wait for that `Opening` and then check again. No lock is held
+while user code runs, so a failed or cancelled open leaves nothing behind, and the next waiter opens the resource
+itself.
 
-An opener claims first and looks at the owner's state then; a closer sets the state first and looks for openings then.
-So at least one of the two sees the other.
+An opener claims first and then checks the owner's state; a closer sets the state first and then looks for openings. So
+at least one of the two sees the other.
 
-Before anybody waits, it is asked what he runs in: a loop is an error that names it, never a deadlock. A sync opening runs
-in one thread from its claim to its end, so that thread is all it notes. An async one is suspended, and may have child
-tasks: a ContextVar has the chain of those that code runs in, which tasks inherit, and threads that `polydatum.bind` or
-``asyncio.to_thread`` has given it.
+Before a caller waits, the openings it runs in are determined: a loop is an error that names it, never a deadlock. A
+sync opening runs in one thread from its claim to its end, so it only records that thread. An async one is suspended in
+between, and may have child tasks: a ContextVar holds the chain of openings that the code runs in. Tasks inherit it, and
+so do threads that got it from `polydatum.bind` or ``asyncio.to_thread``.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ CREATED, OPEN, CLOSING, CLOSED = "created", "open", "closing", "closed"
 
 
 class Openable(Protocol):
-    """A registered resource, as far as opening it goes."""
+    """What opening needs of a registered resource."""
 
     name: str
     under_way: UnderWay
 
 
 class Owner(Protocol):
-    """What keeps open resources: a Context or the app scope."""
+    """The holder of open resources: a Context or the app scope."""
 
     _state: str
 
@@ -50,13 +51,13 @@ class Owner(Protocol):
         """Raise unless new resources may open now."""
 
     def _keep(self, resource: Any, value: Any, handle: Any, transaction: Any) -> bool:
-        """Take over what was opened; False if it is too late for that."""
+        """Take over an opened resource; False if it is too late for that."""
         ...
 
 
 Opening: TypeAlias = "list[Any]"
-"""One opening under way. A list, as it is hot: its resource, None when it is over; and of a sync one its thread, of an async
-one the opening it runs in, or None."""
+"""One opening under way, as a list for the hot path: the resource, or None once the opening is over; and for a sync
+opening its thread, for an async one the opening that it runs in, or None."""
 
 
 class UnderWay(dict["tuple[Openable, Owner]", Opening]):
@@ -71,14 +72,14 @@ class UnderWay(dict["tuple[Openable, Owner]", Opening]):
 _all_under_way: WeakValueDictionary[int, UnderWay] = WeakValueDictionary()
 
 _chain: ContextVar[Opening | tuple[Opening, ...] | None] = ContextVar("polydatum_opening", default=None)
-"""The async opening that code runs in; in a thread, those of another one that it runs on behalf of."""
-current_opening = _chain.get  # bound once: they are hot
+"""The async opening that the code runs in; in a thread, the openings of the thread that it works for."""
+current_opening = _chain.get  # these three are bound once, for the hot path
 enter_opening = _chain.set
 leave_opening = _chain.reset
 
 
 class Mark:
-    """What stands in an opening for what is no resource, and is waited for like one: a set-up of middleware, a close."""
+    """Takes the resource's place in an opening of another kind that callers wait for: middleware set-up, a close."""
 
     def __init__(self, name: str, under_way: UnderWay) -> None:
         self.name = name
@@ -87,13 +88,13 @@ class Mark:
 
 _waits_lock = threading.Lock()
 _Wait: TypeAlias = tuple[tuple[Opening, ...], Opening, Waiter]
-waits: list[_Wait] = []  # who (and everything it runs in) waits for whom
+waits: list[_Wait] = []  # the openings a waiter runs in, the opening it waits for, the waiter
 
 
 def claim(owner: Owner, mine: Opening) -> Opening | None:
-    """Claim a resource of an owner: None if it is ours to open, else the opening to wait for.
+    """Claim a resource of an owner: None if the caller is to open it, else the opening to wait for.
 
-    Returns ``mine`` itself when the resource turned out to be open already.
+    Returns ``mine`` itself if the resource turns out to be open already.
     """
     resource = mine[0]
     other: Opening = resource.under_way.setdefault((resource, owner), mine)
@@ -111,14 +112,14 @@ def claim(owner: Owner, mine: Opening) -> Opening | None:
 
 
 def complete(owner: Owner, mine: Opening, value: Any, handle: Any, transaction: Any = None) -> bool:
-    """Hand what was opened to the owner, and let the others look again; False if the owner had closed without us."""
+    """Hand an opened resource to the owner, and wake the waiters; False if the owner has closed without waiting."""
     kept = owner._keep(mine[0], value, handle, transaction)
     release(owner, mine)
     return kept
 
 
 def release(owner: Owner, mine: Opening) -> None:
-    """Give a claim back, after an open or instead of it: the others look again."""
+    """Release a claim, after the open or instead of it, and wake the waiters."""
     resource = mine[0]
     del resource.under_way[resource, owner]
     mine[0] = None
@@ -127,14 +128,14 @@ def release(owner: Owner, mine: Opening) -> None:
 
 
 def wake_waiters(over: Opening) -> None:
-    """Let all who wait for an opening look again."""
+    """Wake everything that waits for an opening, to check again."""
     for _, awaited, waiter in waits.copy():
         if awaited is over:
             waiter.wake()
 
 
 def opening_of(under_way: UnderWay, owner: Any) -> tuple[Openable, Opening] | None:
-    """A resource that is being opened for an owner, with the opening; or None."""
+    """A resource that is being opened for an owner, with its opening; None if there is none."""
     for (resource, whose), opening in list(under_way.items()):
         if whose is owner:
             return resource, opening
@@ -142,18 +143,18 @@ def opening_of(under_way: UnderWay, owner: Any) -> tuple[Openable, Opening] | No
 
 
 def wait(other: Opening) -> None:
-    """Block until another opening ended, well or badly."""
+    """Block until another opening has ended, successfully or not."""
     waiter = ThreadWaiter()
     entry = _enlist(other, waiter)
     try:
-        if other[0] is not None:  # asked only now, so that an opening which ends meanwhile finds the waiter
+        if other[0] is not None:  # checked only now, so that an opening that ends meanwhile finds the waiter
             waiter.wait()
     finally:
         _unlist(entry)
 
 
 async def await_(other: Opening) -> None:
-    """Suspend until another opening ended, well or badly."""
+    """Suspend until another opening has ended, successfully or not."""
     waiter = async_waiter()
     entry = _enlist(other, waiter)
     try:
@@ -165,7 +166,7 @@ async def await_(other: Opening) -> None:
 
 @contextmanager
 def in_turn(owner: Owner, mark: Mark) -> Iterator[None]:
-    """A block that runs once at a time for an owner: whoever comes meanwhile waits for its end."""
+    """A block that runs once at a time for an owner: other callers wait for its end."""
     mine: Opening = [mark, get_ident()]
     while (other := claim(owner, mine)) is not None:
         wait(other)
@@ -193,7 +194,7 @@ def _enlist(other: Opening, waiter: Waiter) -> _Wait:
     """Register a waiter for an opening.
 
     Raises:
-        ResourceCycleError: if the opening waits, over any number of hops, for one that we run in.
+        ResourceCycleError: if the opening waits, directly or indirectly, for one that the caller runs in.
     """
     ours = openings_here()
     entry = (ours, other, waiter)
@@ -201,7 +202,7 @@ def _enlist(other: Opening, waiter: Waiter) -> _Wait:
         loop = _path(other, ours, [])
         if loop is not None:
             resources = [opening[0] for opening in [*loop, other]]
-            if None not in resources:  # else one of them ended just now, and it is no loop any more
+            if None not in resources:  # else one of them has just ended, and there is no loop any more
                 raise ResourceCycleError(resource.name for resource in resources)
         waits.append(entry)
     return entry
@@ -225,7 +226,7 @@ def openings_here() -> tuple[Opening, ...]:
 
 
 def _path(target: Opening, ours: Sequence[Opening], seen: Sequence[Opening]) -> list[Opening] | None:
-    """The loop from ``target`` over one of ours and back, following who waits for whom; None if there is none."""
+    """The loop of waits from ``target`` through one of ours and back; None if there is none."""
     place = _place(target, ours)
     if place is not None:
         return [target, *reversed(ours[:place])]
@@ -238,7 +239,7 @@ def _path(target: Opening, ours: Sequence[Opening], seen: Sequence[Opening]) -> 
 
 
 def _place(opening: Opening, among: Sequence[Opening]) -> int | None:
-    """Where an opening is in a list of them; not by ``==``, which looks at what they contain."""
+    """The index of an opening among others, by identity: ``==`` would compare their contents."""
     return next((place for place, one in enumerate(among) if one is opening), None)
 
 

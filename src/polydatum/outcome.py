@@ -1,4 +1,4 @@
-"""How a Context ended (`Outcome`), what its user wished for (`Wishes`), and how errors rank."""
+"""How a Context ended (`Outcome`), what its user asked for (`Wishes`), and how errors rank."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# Which error the caller gets if several want out: the lowest rank; within a rank the first in time.
+# Of several errors the caller gets the one of the lowest rank; within a rank the first in time.
 INTERRUPT, CANCELLATION, BODY, COMMIT, TEARDOWN = range(5)
 
 
 def rank_of(error: BaseException, phase: int) -> int:
-    """The rank of an error that was raised in a phase; an own BaseException ranks with its phase."""
+    """The rank of an error that was raised in a phase; a user's own BaseException ranks with its phase."""
     if isinstance(error, Exception):
         return phase
     if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -23,7 +23,7 @@ def is_cancellation(error: BaseException) -> bool:
     """Whether an error is the GeneratorExit of a generator or the cancellation of a task."""
     if isinstance(error, GeneratorExit):
         return True
-    # Looked up, not imported: a program that never loaded them cannot have been cancelled by them.
+    # Looked up, not imported: a program that has not loaded them cannot be cancelled by them.
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and isinstance(error, asyncio.CancelledError):
         return True
@@ -35,7 +35,7 @@ BODY_PLACE = "the body of the context"
 
 
 def describe_error(error: BaseException) -> str:
-    """The message of an error; of one whose ``__str__`` fails, that."""
+    """The message of an error, or that its ``__str__`` fails."""
     try:
         return str(error)
     except Exception as failure:
@@ -43,7 +43,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Say on an error where it happened, or what else went wrong."""
+    """Note on an error, once, where it happened or what else went wrong."""
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)
 
@@ -55,7 +55,7 @@ SQLITE_THREADS = (
 
 
 def advise(error: BaseException, context: Any) -> None:
-    """Say on an error that people meet because of us what to do, where its own message does not tell."""
+    """Note what to do on an error that users meet because of Polydatum, and whose own message does not tell."""
     touched: Any = getattr(error, "obj", None)
     if type(error) is AttributeError and touched is context:
         add_note(error, str(context._unknown(error.name)))
@@ -64,7 +64,7 @@ def advise(error: BaseException, context: Any) -> None:
 
 
 class ErrorRecord(NamedTuple):
-    """One error met while a Context ended: what it was and where, without its live traceback."""
+    """One error raised while a Context ended: what it was and where, without its live traceback."""
 
     type: type[BaseException]
     message: str
@@ -72,16 +72,16 @@ class ErrorRecord(NamedTuple):
 
 
 class Outcome(str):
-    """How a Context ended, as one word with its details.
+    """How a Context ended, as one word with details.
 
-    It *is* the word, so that it compares, prints and serializes as text:
+    It *is* the word, so that it compares, prints and serializes as a string:
 
     * ``"committed"``: everything was kept.
     * ``"rolled_back"``: nothing was kept.
     * ``"unknown"``: the connection was lost while COMMIT was in flight.
-    * ``"partial"``: something committed, or may have, before a later step failed. What ran to its end after its
-      ``yield`` counts as a commit, as the engine cannot see inside: a generator resource, and a middleware that opened a
-      resource when it was set up, or yields a value, such as its transaction.
+    * ``"partial"``: something committed, or may have, before a later step failed. Code that ran to its end after its
+      ``yield`` counts as a commit, as the engine cannot see inside it: a generator resource, and a middleware that
+      opened a resource when it was set up or yields a value, such as its transaction.
 
     Attributes:
         reason: why it was not committed, in words; None if it was.
@@ -106,7 +106,7 @@ class Outcome(str):
         http_status: int | None = None,
         suppressed: BaseException | None = None,
     ) -> Outcome:
-        """The word with its details; made by the engine, at the end of a context."""
+        """The word with its details; created by the engine at the end of a context."""
         self = super().__new__(cls, word)
         self._errors = [] if errors is None else errors
         self.reason = reason
@@ -118,7 +118,7 @@ class Outcome(str):
 
     @property
     def errors(self) -> tuple[ErrorRecord, ...]:
-        """Every error met on the way, the winner included, in order of time."""
+        """Every error raised on the way, including the one that the caller gets, in chronological order."""
         return tuple(self._errors)
 
 
@@ -130,7 +130,7 @@ _committed: dict[int, Outcome] = {}
 
 
 def committed_with(status: int) -> Outcome:
-    """The outcome of a clean commit that was answered with a status, made once for each status."""
+    """The outcome of a clean commit that was answered with a status, created once for each status."""
     outcome = _committed.get(status)
     if outcome is None:
         outcome = Outcome("committed", http_status=status)
@@ -141,8 +141,8 @@ def committed_with(status: int) -> Outcome:
 
 def rolled_back_by(error: BaseException, status: int | None, context: Any) -> Outcome:
     """The outcome of a clean rollback because of an error of the body."""
-    outcome: Outcome = str.__new__(Outcome, "rolled_back")  # without the constructor's checks and defaults: it is paid
-    kind = type(error)  # by every failing request
+    outcome: Outcome = str.__new__(Outcome, "rolled_back")  # no constructor: every failing request pays for it
+    kind = type(error)
     if kind is AttributeError or kind.__module__ == "sqlite3":
         advise(error, context)
     outcome._errors = [ErrorRecord(kind, describe_error(error), BODY_PLACE)]
@@ -153,7 +153,7 @@ def rolled_back_by(error: BaseException, status: int | None, context: Any) -> Ou
 
 
 class Wishes:
-    """What the user asked for the end of one Context. Made on first wish: most contexts have none."""
+    """What the user asked for at the end of one Context. Created with the first wish: most contexts have none."""
 
     __slots__ = ("before_commit", "commit_on_error", "on_commit", "on_rollback", "rollback_only")
 

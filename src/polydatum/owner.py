@@ -1,6 +1,6 @@
 """The owner's side of resources: what a Context keeps, admits and refuses while they open and close.
 
-The other side, claiming and opening, is `polydatum.opening` and `polydatum.resources`.
+The other side, claiming and opening, is in `polydatum.opening` and `polydatum.resources`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .outcome import COMMITTED, Outcome
 from .resources import RegisteredResource
 
 unwound_here: ContextVar[Any] = ContextVar("polydatum_unwound_here", default=None)
-"""The Context that the running code unwinds: the only code that may still touch its resources."""
+"""The Context that the running code unwinds. Only this code may still touch the context's resources."""
 enter_unwinding = unwound_here.set
 leave_unwinding = unwound_here.reset
 
@@ -24,22 +24,22 @@ leave_unwinding = unwound_here.reset
 class ResourceOwner:
     """Keeps the resources of one Context.
 
-    What every context has is set on the instance and has no default on the class: CPython does not specialize access
-    to an attribute that is on both. What is rare is on the class until it is needed.
+    Attributes that every context has are set on the instance and have no default on the class: CPython does not
+    specialize access to an attribute that is on both. Rare ones stay on the class until they are needed.
     """
 
     _data_manager: Any
-    _mutex: Any  # of the manager; held for a few attribute accesses, never while users' code runs
+    _mutex: Any  # the manager's; held for a few attribute accesses, never while users' code runs
     _state: str
     _opened: list[Any] | None  # in order of opening, flat to be small: resource, handle, resource, handle, ...
-    _home: tuple[int, Any, int] | None  # of an async context: its loop's thread, its asyncio task, how often cancelled
+    _home: tuple[int, Any, int] | None  # async context: its loop's thread, asyncio task, cancel count of the task
 
     _plain = True  # nothing but resources takes part in the end: no middleware, wish, transaction or rule
     _transactions: list[tuple[str, Any]] | None = None
-    _sealed = False  # the first prepare is over: nothing may open any more
+    _sealed = False  # from the first prepare on: nothing may open any more
     _parked: dict[str, Any] | None = None
     _outcome: Outcome = COMMITTED
-    _late_hint = ""  # what an adapter advises whoever comes late
+    _late_hint = ""  # an adapter's advice in the error for late use
     _elsewhere = False  # a sync resource was opened outside the event loop's thread
 
     @property
@@ -62,7 +62,7 @@ class ResourceOwner:
             raise self._closed_error(wanted)
 
     def _touched_while_not_open(self, resource: RegisteredResource) -> Any:
-        """What a touch of a context that is not open gives: a parked value, NOTHING (may open still), or an error."""
+        """The result of a touch while the context is not open: a parked value, NOTHING (may open), or an error."""
         if self._parked is not None and resource.name in self._parked and unwound_here.get() is self:
             return self._parked[resource.name]
         self._admit(resource.name)
@@ -84,7 +84,7 @@ class ResourceOwner:
 
     def _append(self, resource: RegisteredResource, handle: Any) -> None:
         entry = [resource, handle]
-        # Two threads may open their first resources at once. Under the GIL this line is atomic: nothing in it calls.
+        # Two threads may open their first resources at once. Under the GIL this line is atomic, as it calls nothing.
         opened = self._opened = self._opened or entry
         if opened is not entry:
             opened += entry
@@ -103,7 +103,7 @@ class ResourceOwner:
         return self._state is not CLOSED or not self._take_back(handle)
 
     def _take_back(self, handle: Any) -> bool:
-        """Whether a handle is still on the list of a closer that gave up waiting for it; it is then off the list."""
+        """Take a handle off the list of a closer that gave up waiting for it; False if it is no longer on it."""
         with self._mutex:
             for place, kept in enumerate(self._opened or ()):
                 if kept is handle:
@@ -112,14 +112,14 @@ class ResourceOwner:
         return False
 
     def _value_of(self, resource: RegisteredResource) -> Any:
-        """The value of an open resource, for whoever waited for it."""
+        """The value of an open resource, for a caller that waited for it."""
         if self._state is not OPEN and unwound_here.get() is not self:
             raise self._closed_error(resource.name)
         value = getattr(self, resource.slot, NOTHING)
         return getattr(self, resource.name) if value is NOTHING else value
 
     def _forget(self, resource: RegisteredResource) -> None:
-        """Drop the cached value of a resource that closes, so that a later touch raises."""
+        """Drop the cached value of a resource that is closing, so that a later touch raises."""
         cached = vars(self)
         cached.pop(resource.name, None)
         cached.pop(resource.slot, None)
@@ -127,7 +127,7 @@ class ResourceOwner:
             self._parked.pop(resource.name, None)
 
     def _park(self) -> None:
-        """Take the cached values of sync resources out of reach of a thread that runs on after its task was cancelled."""
+        """Move the cached values of sync resources out of reach of a thread that outlives its cancelled task."""
         self._parked = parked = {}
         cached = vars(self)
         for resource in (self._opened or [])[::2]:

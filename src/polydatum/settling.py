@@ -1,7 +1,7 @@
 """The end of a Context in full, by the policy: the sync and the async loop that take its steps.
 
-What happens, in which order and which error wins is decided in `polydatum.unwinding`; here the steps are taken, `_take`
-for sync ones, `_atake` with awaits in between.
+`polydatum.unwinding` decides what happens, in which order, and which error wins. This module takes the steps: `_take`
+the sync ones, `_atake` also async ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False) -> Outcome:
-    """The end in full."""
+    """End a sync context in full."""
     if not decided:
         unwinding.decide(context._rollback_on)
     token = enter_unwinding(context)
@@ -48,9 +48,9 @@ def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False
 
 
 def _take(unwinding: Unwinding, steps: Iterator[Step], first: Step | None = None) -> Step | None:
-    """Take sync steps until they end, or until an async one comes: that one is returned.
+    """Take sync steps until there are no more, or an async one is next: that one is returned.
 
-    Whatever a step raises is the policy's to weigh, so everything is caught: each step is taken, whatever is raised.
+    Every exception of a step is caught and left to the policy, so that each step is taken whatever another one raised.
     """
     step = first or next(steps, None)
     while step is not None and not step.is_async:
@@ -69,7 +69,7 @@ def _take(unwinding: Unwinding, steps: Iterator[Step], first: Step | None = None
 
 
 def _take_all(unwinding: Unwinding, steps: Iterator[Step]) -> None:
-    """Take the steps of a sync context; what turns out to be async cannot be awaited there, and has failed."""
+    """Take the steps of a sync context; one that turns out to be async cannot be awaited, and counts as failed."""
     step = _take(unwinding, steps)
     while step is not None:
         try:
@@ -80,7 +80,7 @@ def _take_all(unwinding: Unwinding, steps: Iterator[Step]) -> None:
 
 
 def refuse_awaitable(answer: Any, where: str) -> None:
-    """Refuse what a step has given, if it would have to be awaited."""
+    """Refuse the result of a step if it would have to be awaited."""
     if isinstance(answer, Awaitable):
         close: Any = getattr(answer, "close", None)
         if close is not None:
@@ -94,7 +94,7 @@ def refuse_awaitable(answer: Any, where: str) -> None:
 async def aclose_by_policy(
     context: Any, unwinding: Unwinding, *, decided: bool = False, shield: Shield | None = None
 ) -> Outcome:
-    """The end in full, with every async step behind a shield."""
+    """End an async context in full, with every async step behind a shield."""
     asyncio = running_asyncio()
     if not decided:
         cancel = await _arrived_cancel(context, unwinding)
@@ -105,7 +105,7 @@ async def aclose_by_policy(
     if shield is None:
         shield = shield_for(context._limit, asyncio)
     if context._elsewhere or unwinding.rank <= CANCELLATION:
-        context._park()  # an endpoint's thread may run on
+        context._park()  # an endpoint's thread may still be running
     shield.enter()
     try:
         token = enter_unwinding(context)
@@ -130,7 +130,7 @@ async def aclose_by_policy(
 
 
 async def _atake(context: Any, unwinding: Unwinding, shield: Shield, steps: Iterator[Step]) -> None:
-    """Take sync and async steps; each run of consecutive sync ones is one turn of a thread, if there is need."""
+    """Take sync and async steps; consecutive sync ones share one turn of a thread, if they need a thread."""
     step = next(steps, None)
     while step is not None:
         if not step.is_async:
@@ -149,7 +149,7 @@ async def _atake(context: Any, unwinding: Unwinding, shield: Shield, steps: Iter
 
 
 def _sendable(awaitable: Any) -> Any:
-    """An awaitable as something that can be driven by hand: futures, and awaitable objects of users, are not yet."""
+    """An awaitable that can be driven by hand: futures and users' awaitable objects are wrapped in a coroutine."""
     return awaitable if hasattr(awaitable, "send") else _awaited(awaitable)
 
 
@@ -169,10 +169,10 @@ async def _take_in_thread(
 
 
 class Turn:
-    """A job of sync steps in a thread, of the adapter's choice or of ours.
+    """A job of sync steps in a thread, of the adapter's choice or one of ours.
 
     Attributes:
-        has_begun: whether it came to that; known also where the runner fails.
+        has_begun: whether the job has begun; also known if the runner fails.
     """
 
     def __init__(self, job: Callable[[], Any]) -> None:
@@ -180,7 +180,7 @@ class Turn:
         self.has_begun = False
 
     async def run(self, context: Any, shield: Shield, where: str) -> Any:
-        """Await the job. No limit bounds it: a sync step cannot be interrupted, and would go on beside us."""
+        """Await the job, without a limit: a sync step cannot be interrupted, and would run on concurrently."""
         return await shield.run(self._run(context._in_thread or workers.run_in_worker), where, bounded=False)
 
     async def _run(self, in_thread: Runner) -> Any:
@@ -192,7 +192,7 @@ class Turn:
 
 
 def shield_for(limit: float, asyncio: Any) -> Shield:
-    """A shield for steps of the running task, which may take that many seconds together."""
+    """A shield for steps of the running task, which may take ``limit`` seconds in total."""
     if asyncio is None:
         return TrioShield(limit, sys.modules["trio"])
     task = asyncio.current_task()
@@ -200,7 +200,7 @@ def shield_for(limit: float, asyncio: Any) -> Shield:
 
 
 async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException | None:
-    """A cancel of this task that nobody has raised yet: swallowed on the way, or not delivered."""
+    """A cancel of this task that has not been raised: swallowed on the way, or not delivered yet."""
     if unwinding.given is not None and is_cancellation(unwinding.given):
         return None
     _, task, cancelling = context._home
@@ -211,7 +211,7 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
         return None
     asyncio = sys.modules["asyncio"]
     if sys.version_info < (3, 13) and isinstance(unwinding.given, BaseExceptionGroup):
-        return None  # a TaskGroup that failed leaves the task's count of cancels raised; it rolls back anyway
+        return None  # a failed TaskGroup leaves the task's cancel count raised; the context rolls back anyway
     if is_cancelled(current_anyio_scope(asyncio.current_task())):  # first: a scope catches its own cancel only
         return await raised_by(sys.modules["anyio.lowlevel"].checkpoint_if_cancelled)
     if task is not None and asyncio.current_task() is task and task.cancelling() > cancelling:
@@ -236,12 +236,12 @@ def _steps_afterwards(context: Any, unwinding: Unwinding, outcome: Outcome) -> I
 
 
 def _opening_steps(context: Any) -> Iterator[Step]:
-    """Wait for openers under way, in other threads or tasks, before the list of what is open is read."""
+    """Wait for openings under way in other threads or tasks, before the list of open resources is read."""
     failed = None
     while (found := opening_of(context._under_way, context)) is not None:
         resource, other = found
         if other is failed:
-            return  # it outlasts the limit: its opener will find the context closed, and end what it opened himself
+            return  # it exceeds the limit: its opener will find the context closed, and close what it opened
         failed = other
         where = f"waiting for resource {resource.name!r} to open"
         if context._home is None:
@@ -259,7 +259,7 @@ async def _await(other: Opening, cause: BaseException | None) -> None:
 
 
 def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:
-    """Only now, with every resource closed, it is known how it ended."""
+    """Set the outcome, which is known only now that every resource is closed."""
     context._outcome = outcome = unwinding.outcome()
     context._exit_errors = unwinding.exit_errors
     context._state = CLOSED
@@ -267,7 +267,7 @@ def _fix_outcome(context: Any, unwinding: Unwinding) -> Outcome:
 
 
 def _hand_over(context: Any, unwinding: Unwinding) -> None:
-    """The last act: waiting closers go on, and a new error goes to the caller."""
+    """The last act: wake waiting closers, and raise a new error to the caller."""
     context._wake_closers()
     context._wishes = context._transactions = None  # hooks and transactions may refer to the context
     unwinding.release()
@@ -280,7 +280,7 @@ def _hand_over(context: Any, unwinding: Unwinding) -> None:
 
 
 def raise_as_it_is(error: BaseException) -> NoReturn:
-    """Raise an error with the context it has: ``raise`` would put the one in its place that is being handled around us."""
+    """Raise an error with its own ``__context__``, which ``raise`` would replace by the error being handled."""
     context = error.__context__
     try:
         raise error

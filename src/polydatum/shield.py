@@ -1,17 +1,17 @@
-"""Async steps that complete whatever is cancelled around them, in the context's own task, within a time limit.
+"""Async steps that complete even if their task is cancelled, in the context's own task, within a time limit.
 
 A step is first driven by hand; one that never suspends costs nothing more. Once it suspends:
 
 * **asyncio**: the task waits not on the step's future but on a gate of ours, so that a cancel hits the gate. It is
-  remembered, and raised again by the context when all steps are done. A step's own ``asyncio.timeout`` cancels the
-  same task and cannot be told apart from outside, so it does not fire: the teardown limit bounds the step instead.
-* **anyio on asyncio** cancels again and again until its scope is left. So a shielded scope of anyio's is entered when
-  the surrounding scope is already cancelled, or once such a cancel arrives; a cancel by a scope that the step itself
+  remembered, and raised by the context when all steps are done. A step's own ``asyncio.timeout`` cancels the same task
+  and cannot be told from a cancel from outside, so it does not fire: the teardown limit bounds the step instead.
+* **anyio on asyncio** cancels repeatedly until its scope is left. So a shielded anyio scope is entered if the
+  surrounding scope is already cancelled, or once such a cancel arrives; a cancel by a scope that the step itself
   opened goes to the step.
-* **trio** has no way in between: the steps run in a shielded scope from the start.
+* **trio** offers no such gate: the steps run in a shielded scope from the start.
 
-Found on the way, and kept out for it: ``asyncio.wait_for`` loses cancels on Python 3.11 (CPython gh-86296), a task of
-the step's own would break locks that are held over a yield. anyio and trio are looked up, never imported.
+Two alternatives do not work: ``asyncio.wait_for`` loses cancels on Python 3.11 (CPython gh-86296), and a separate task
+for a step would break locks that are held over a yield. anyio and trio are looked up, never imported.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Shield(Protocol):
     interrupted: BaseException | None
 
     async def late_cancel(self) -> BaseException | None:
-        """A cancel that arrived while the steps were taken and still stands. Called after `exit`."""
+        """A cancel that arrived while the steps were taken and is still in force. Called after `exit`."""
 
     def enter(self) -> None:
         """Called before the first async step."""
@@ -52,8 +52,8 @@ class Shield(Protocol):
 class AsyncioShield:
     """Gates between the task and the futures its steps wait on.
 
-    ``scope`` is the anyio scope around the unwinding, from `current_anyio_scope`, or None; ``cancelling`` is how often the
-    task had been cancelled before the first step.
+    ``scope`` is the anyio scope around the unwinding, from `current_anyio_scope`, or None; ``cancelling`` is how often
+    the task had been cancelled before the first step.
     """
 
     def __init__(self, limit: float, asyncio: Any, scope: Any, cancelling: int) -> None:
@@ -118,7 +118,7 @@ class AsyncioShield:
 
     def _wait(self, loop: Any, future: Any, deadline: float) -> Generator[Any, Any, tuple[bool, BaseException | None]]:
         """Wait for a future behind a gate: (whether the limit came first, a cancel that is the step's own)."""
-        future._asyncio_future_blocking = False  # as the task would, had it been given the future
+        future._asyncio_future_blocking = False  # as the task would do if it got the future
         gate: Any = None
         expired = False
 
@@ -139,7 +139,7 @@ class AsyncioShield:
                 yield from gate
             except self._asyncio.CancelledError as cancel:
                 own = self._sort(cancel)
-                # As asyncio does it: the step goes on when what it waits for has ended, cancelled or not.
+                # As in asyncio: the step continues when the future it waits for has ended, cancelled or not.
                 if own is not None and not future.cancel(*own.args):
                     return False, own
             finally:
@@ -158,15 +158,15 @@ class AsyncioShield:
             if scope.shield:
                 break
         if is_cancelled(outer):
-            # Keep it from cancelling again and again. A scope of ours cannot be entered inside the step's own, which in
-            # turn must not find the task more often cancelled than when it was entered.
+            # Keep it from cancelling repeatedly. Our scope cannot be entered inside the step's scopes, and these must not
+            # find a higher cancel count of the task than when they were entered.
             if scopes:
                 scopes[-1].shield = True
                 self._task.uncancel()
             else:
                 self._enter_own_scope()
         else:
-            for scope in scopes:  # a native cancel: for the same reason, they are told that it came before them
+            for scope in scopes:  # a native cancel: for the same reason, count it as older than the scopes
                 if hasattr(scope, "_cancelling_at_enter"):  # pragma: no branch - private, and not in every anyio
                     scope._cancelling_at_enter += 1
         if self.interrupted is None:
@@ -174,7 +174,7 @@ class AsyncioShield:
         return None
 
     def _give_up(self, step: Any, signal: Any, where: str) -> NoReturn:
-        """Stop a step that is over the limit: wherever it waits it is cancelled, and gets no more time."""
+        """Stop a step that is over the limit: it is cancelled wherever it waits, and gets no more time."""
         error = ResourceTimeoutError(where, self._limit)
         try:
             for _ in range(MAX_CANCELS):  # close() alone does not reach into an async generator before Python 3.13
@@ -230,8 +230,9 @@ async def raised_by(checkpoint: Callable[[], Awaitable[Any]]) -> BaseException |
 def current_anyio_scope(task: Any) -> Any:
     """The innermost anyio cancel scope of the running asyncio task, or None.
 
-    anyio has no public name for it. Where the private one is missing, scopes are not seen, and their cancels count as
-    native ones: steps still complete, though a cancelled scope then keeps the loop busy while they do.
+    anyio has no public API for it. If the private one is missing, scopes are not seen, and their cancels count as
+    native
+    ones: steps still complete, but a cancelled scope keeps the loop busy meanwhile.
     """
     backend = sys.modules.get("anyio._backends._asyncio")
     if backend is None:

@@ -1,7 +1,7 @@
-"""Transactions: what takes part in the end of a Context, and commits or rolls back as one.
+"""Transactions: they take part in the end of a Context, and commit or roll back as one.
 
-The engine asks for methods, not for a base class (see `polydatum.kinds.is_transactional`); the classes here say what the
-methods are, and let services get another object than the transaction itself.
+The engine checks for methods, not for a base class (see `polydatum.kinds.is_transactional`); the classes here document
+the methods, and let services get another object than the transaction itself.
 """
 
 from __future__ import annotations
@@ -10,30 +10,32 @@ from typing import Any, Literal, Protocol
 
 
 class Savepoint(Protocol):
-    """A place in a transaction to come back to. Either method ends it; both are coroutines in an `AsyncTransaction`."""
+    """A point in a transaction to return to. Either method ends it; an `AsyncTransaction` has them as coroutines."""
 
     def release(self) -> Any:
         """Keep what was done since."""
 
     def rollback(self) -> Any:
-        """Undo what was done since. The transaction goes on."""
+        """Undo what was done since. The transaction continues."""
 
 
 class Transaction:
     """One transaction of one Context; a resource that returns it takes part in the context's outcome.
 
     When the context closes, all transactions `prepare`, then the authorities `commit`, then the effects; or all
-    `rollback`. Each is closed afterwards. Optional are two further methods, ``savepoint()`` that gives a `Savepoint` for
-    ``ctx.nested()``, and ``abandon()`` that is called in place of `rollback` when something may have committed already,
-    of an effect that must not undo then what committed rows point at; and an attribute ``has_committed``, true once a
-    service has committed by the client itself, which makes a later rollback ``partial``.
+    `rollback`. Each is closed afterwards.
+
+    Two further methods are optional: ``savepoint()`` returns a `Savepoint` for ``ctx.nested()``, and ``abandon()`` is
+    called in place of `rollback` if something may have committed already, for an effect that must then not undo what
+    committed rows refer to. So is an attribute ``has_committed``, true once a service has committed through the client
+    itself, which makes a later rollback ``partial``.
 
     Args:
         value: what services get when they touch the resource.
 
     Attributes:
-        kind: ``"authority"``: its commit decides, as a database's does. ``"effect"``: what it does can wait until the
-            authority has committed, and its failure then is logged and changes no answer.
+        kind: ``"authority"``: its commit decides, as a database's does. ``"effect"``: its work can wait until the
+            authority has committed; if it fails then, that is logged and does not change the answer.
 
     Example:
         >>> from polydatum import DataManager
@@ -54,10 +56,10 @@ class Transaction:
         self.value = value
 
     def prepare(self) -> None:
-        """Do all that may fail before anything commits. An error rolls everything back."""
+        """Do everything that may fail, before anything commits. An error rolls everything back."""
 
     def wrote(self) -> bool:
-        """Whether there is anything to commit. Asked after `prepare`, of authorities, if there is more than one."""
+        """Whether there is anything to commit. Called after `prepare`, on authorities, if there is more than one."""
         return True
 
     def commit(self) -> None:
@@ -65,18 +67,18 @@ class Transaction:
 
         Raises:
             CommitOutcomeUnknown: if it cannot be known whether it was kept.
-            BaseException: whatever the client raises, if it was not.
+            BaseException: whatever the client raises, if it was not kept.
         """
 
     def rollback(self) -> None:
-        """Undo what was done. May be followed by more work, where ``ctx.nested()`` rolls back.
+        """Undo what was done. More work may follow, if it is ``ctx.nested()`` that rolls back.
 
         Raises:
-            AlreadyCommittedError: if not all could be undone, as a service had committed.
+            AlreadyCommittedError: if not everything could be undone, as a service had committed.
         """
 
     def close(self) -> None:
-        """Give back what is held. The last call, whatever happened before."""
+        """Release what is held. The last call, whatever happened before."""
 
 
 class AsyncTransaction:
@@ -105,5 +107,5 @@ class AsyncTransaction:
 
 
 def value_of(transaction: Any) -> Any:
-    """What services get: an object that only has the methods of a transaction is its own value."""
+    """The value for services; an object that only has the methods of a transaction is its own value."""
     return transaction.value if isinstance(transaction, Transaction | AsyncTransaction) else transaction

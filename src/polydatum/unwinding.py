@@ -1,8 +1,8 @@
 """The policy of a Context's end: commit or roll back, in which order, and whose error wins.
 
-Rules of this file: it decides, and does no I/O but the log; it knows no event loop, thread or lock; it never calls what
-it plans. It plans `Step`s, one at a time, because middleware may still open resources; `polydatum.settling` takes each
-step, sync or async, and reports back with `Unwinding.done` or `Unwinding.failed`.
+Rules of this module: it decides, and does no I/O but logging; it knows no event loop, thread or lock; it never calls
+what it plans. It plans `Step`s one at a time, because middleware may still open resources; `polydatum.settling` takes
+each step, sync or async, and reports back with `Unwinding.done` or `Unwinding.failed`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_BEFORE_COMMIT = 1000
 
 
 class Unwindable(Protocol):
-    """What there is to unwind: the parts of a Context that the plan is made from."""
+    """What is unwound: the parts of a Context that the plan is made from."""
 
     @property
     def _wishes(self) -> Wishes | None: ...
@@ -54,7 +54,7 @@ class Unwindable(Protocol):
 
 
 class Step:
-    """One thing to do while unwinding. ``call`` takes the cause (or None) and may return an awaitable if ``is_async``."""
+    """One action of the unwinding. ``call`` takes the cause (or None), and may return an awaitable if ``is_async``."""
 
     __slots__ = ("answer", "call", "commits", "is_async", "nests", "quiet", "rank", "where")
 
@@ -73,13 +73,13 @@ class Step:
         self.call = call
         self.is_async = is_async
         self.rank = rank
-        self.nests = nests  # nests like `with`: what it raises replaces, what it swallows is suppressed
-        self.quiet = quiet  # its failure is logged and kept, and changes neither outcome nor answer
-        self.commits = commits  # done without a cause, it has committed something, or may have
+        self.nests = nests  # nests like `with`: what it raises replaces the error, what it swallows is suppressed
+        self.quiet = quiet  # its failure is logged and recorded, and changes neither outcome nor answer
+        self.commits = commits  # once done without a cause, it has committed something, or may have
         self.answer: Any = None  # what `call` returned, once it is done
 
     def is_cut_by(self, error: BaseException) -> bool:
-        """Whether an error is no answer to this commit of an authority, but has interrupted it on the way."""
+        """Whether an error is not the answer to this commit of an authority, but has interrupted it."""
         return self.rank == COMMIT and not self.nests and not self.quiet and not isinstance(error, Exception)
 
     def awaiting(self, result: Any) -> Step:
@@ -96,7 +96,7 @@ class Step:
 
 
 class Unwinding:
-    """The end of one Context: what is thrown in next, what the caller gets, what is only noted."""
+    """The end of one Context: what is thrown into the next step, what the caller gets, what is only noted."""
 
     def __init__(
         self, subject: Unwindable, given: BaseException | None, status: int | None, place: str = BODY_PLACE
@@ -105,23 +105,23 @@ class Unwinding:
         self.limit = subject._limit
         self.given = given
         self.status = status
-        self.cause: BaseException | None = None  # thrown into whatever is still to come; None: on the way to a commit
+        self.cause: BaseException | None = None  # thrown into all further steps; None: on the way to a commit
         self.winner: BaseException | None = given  # what the caller gets; None: no exception
         self.rank = BODY if given is None else rank_of(given, BODY)
         self.suppressed: BaseException | None = None
         self.errors: list[ErrorRecord] = []
         self.kept = False  # something has committed, or may have
         self.unknown = False
-        self._readers: list[tuple[str, Any]] = []  # authorities that have nothing to commit, where there are several
+        self._readers: list[tuple[str, Any]] = []  # if there are several authorities: those with nothing to commit
         self.hooks_run = self.most_hooks = 0
         self.middleware_has_begun = False
-        self.exit_errors: list[BaseException] = []  # what resources raised while closing, for polydatum 0.9.1's name
+        self.exit_errors: list[BaseException] = []  # raised by closing resources; for `get_resource_exit_errors`
         if given is not None:
             self._record(given, place)
 
     @classmethod
     def of_failed_open(cls, subject: Unwindable, error: BaseException, middleware: str | None) -> Unwinding:
-        """The end of a context that failed to set up, at a middleware or before: decided already."""
+        """The end of a context whose set-up failed, at a middleware or before; already decided."""
         place = "setting up the context" if middleware is None else f"setting up context middleware {middleware!r}"
         unwinding = cls(subject, error, None, place)
         unwinding.cause = error
@@ -130,9 +130,9 @@ class Unwinding:
     # --- Decide -------------------------------------------------------------------------------------------------------
 
     def decide(self, rollback_on: RollbackRule | None) -> None:
-        """Commit or roll back, once: sets the cause, or leaves it None.
+        """Decide once whether to commit or roll back: sets the cause, or leaves it None.
 
-        An interrupt or cancellation, and `set_rollback_only`, always roll back. Everything else is the rule's to say.
+        An interrupt or cancellation, and `set_rollback_only`, always roll back. The rule decides everything else.
         """
         wishes = self.subject._wishes
         given = self.given
@@ -168,7 +168,7 @@ class Unwinding:
     def steps_before_prepare(self, teardown_hook: Callable[..., Any] | None = None) -> Iterator[Step]:
         """1. ``before_commit`` hooks while there is no cause; 2. context middleware in reverse.
 
-        ``teardown_hook`` is polydatum 0.9.1's, and comes before both.
+        ``teardown_hook``, from polydatum 0.9.1, comes before both.
         """
         if teardown_hook is not None:
             yield Step("running _teardown_hook", lambda cause: teardown_hook(self.given), rank=COMMIT)
@@ -239,7 +239,7 @@ class Unwinding:
                 yield transaction_step("rolling back", name, undo or transaction.rollback)
 
     def _commit_plan(self, authorities: list[tuple[str, Any]]) -> Generator[Step, None, list[tuple[str, Any]]]:
-        """Those that only read, in order of opening, then those that wrote, in the order that the user has accepted."""
+        """Authorities that only read, in order of opening, then those that wrote, in the user's ``commit_order``."""
         readers: list[tuple[str, Any]] = []
         writers: list[tuple[str, Any]] = []
         for name, transaction in authorities:
@@ -262,7 +262,7 @@ class Unwinding:
     def steps_afterwards(self, outcome: Outcome, final_hook: Callable[..., Any] | None = None) -> Iterator[Step]:
         """``on_commit`` hooks of a committed context, ``on_rollback`` hooks of a rolled back one, each isolated.
 
-        ``final_hook`` is polydatum 0.9.1's, and comes last.
+        ``final_hook``, from polydatum 0.9.1, comes last.
         """
         wishes = self.subject._wishes
         if wishes is not None and outcome == "committed":
@@ -277,7 +277,7 @@ class Unwinding:
     # --- Reports ------------------------------------------------------------------------------------------------------
 
     def done(self, step: Step, swallowed: Any) -> None:
-        """A step ended without an error; ``swallowed`` if the cause that was thrown in did not come out again."""
+        """A step ended without an error; ``swallowed``: the cause was thrown in and did not come out again."""
         step.answer = swallowed
         if self.cause is None:
             if step.commits:
@@ -297,7 +297,7 @@ class Unwinding:
         if isinstance(error, CommitOutcomeUnknown) or (
             step.commits and self.cause is None and (isinstance(error, ResourceTimeoutError) or step.is_cut_by(error))
         ):
-            self.unknown = True  # also where a commit was given up, over the limit, or interrupted
+            self.unknown = True  # also if a commit was given up over the limit, or interrupted
         rank = rank_of(error, step.rank)
         if step.quiet and isinstance(error, Exception):
             self._note(error, step.where)
@@ -315,7 +315,7 @@ class Unwinding:
                 self.cause = error  # the body's error is kept for the caller, but nothing may commit any more
 
     def cancelled(self, cancellation: BaseException) -> None:
-        """A cancel had arrived before the first step, unraised: it rolls back, whatever the body did."""
+        """A cancel arrived before the first step and was not raised: it rolls back, whatever the body did."""
         if self.winner is not None:
             _chain(cancellation, self.winner)
         self._record(cancellation, BODY_PLACE)
@@ -354,7 +354,7 @@ class Unwinding:
     # --- The end ------------------------------------------------------------------------------------------------------
 
     def outcome(self) -> Outcome:
-        """The outcome, now that every step up to the last resource was taken."""
+        """The outcome, now that every step up to the last resource has been taken."""
         cause = self.cause
         if cause is None:
             word = "committed"
@@ -375,7 +375,7 @@ class Unwinding:
         )
 
     def release(self) -> None:
-        """Drop what would keep frames alive: a veto was seen by nobody, its traceback helps nobody."""
+        """Drop what would keep frames alive: nobody sees a veto, so nobody needs its traceback."""
         if isinstance(self.cause, RolledBack) and self.cause is not self.winner:
             self.cause.__traceback__ = None
             self.cause.__context__ = None
@@ -411,7 +411,7 @@ def planned_nothing(cause: BaseException | None) -> None:
 
 
 def _chain(error: BaseException, replaced: BaseException) -> None:
-    """Make a replaced error reachable from the one that replaced it, unless it is so already."""
+    """Make a replaced error reachable from the one that replaced it, unless it already is."""
     last = error
     seen = {id(error)}
     while last is not replaced and last.__context__ is not None and id(last.__context__) not in seen:
