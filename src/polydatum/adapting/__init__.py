@@ -1,14 +1,14 @@
-"""What every adapter would write again: for the authors of adapters, ours and yours.
+"""What all adapters need: for the authors of adapters, ours and yours.
 
-Nothing here knows a framework. An adapter finds its `DataManager` with `find_manager`, and with `RequestRules.find` the
-rules that make its contexts. It describes the request to ``ctx.meta`` with a `RequestFacts`, puts a `RequestDal` on the
+Nothing here knows a framework. An adapter finds its `DataManager` with `find_manager`, and the rules for its contexts
+with `RequestRules.find`. It describes the request to ``ctx.meta`` with a `RequestFacts`, puts a `RequestDal` on the
 framework's request class, answers a `ServiceError` with `answer_for`, and keeps a streamed body outside of the context
-with `StreamedBody`. What it owes its users beyond that:
+with `StreamedBody`. Beyond that, it has to ensure:
 
-* one context per request, closed before the first byte of the answer, with the final status and, if one escaped or the
-  framework made it a status of 400 or more, the exception;
+* one context per request, closed before the first byte of the answer, with the final status and the exception, if one
+  escaped or the framework turned it into a status of 400 or more;
 * what `Context.close` raises is the answer: the response is dropped, the framework shows its 500 page;
-* the exception that escaped is raised again, suppressed by a context middleware or not, unless it is answered.
+* an exception that escaped is raised again unless it is answered, even if a context middleware suppressed it.
 """
 
 from polydatum.inspection import tree

@@ -1,4 +1,4 @@
-"""What reaches the client instead of what the view has answered: a ServiceError, a failed commit."""
+"""What the client gets instead of the view's answer: for a ServiceError, for a failed commit."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def answer_for(error: BaseException, accept: str | None = None) -> ServiceAnswer
     """The answer to an exception, if it is a `ServiceError` with ``400 <= code < 500``; None for every other.
 
     Args:
-        error: what left the view, or the context.
-        accept: the request's Accept header. JSON is the answer unless it prefers text.
+        error: the exception that left the view, or the context.
+        accept: the request's Accept header. The answer is JSON unless it prefers text.
 
     Example:
         >>> from polydatum import NotFound
@@ -46,14 +46,14 @@ def answer_for(error: BaseException, accept: str | None = None) -> ServiceAnswer
 
 
 def admit_answer(status: int, failure: BaseException, handler: str = "on_commit_error") -> None:
-    """Admit what a handler of failed commits answers, if its status is 400 or more, and log the failure.
+    """Accept the answer of a handler for failed commits, if its status is 400 or more, and log the failure.
 
-    To be called before the answer goes out. The log is the only place that tells of the failure: it is not raised.
+    Call it before the answer is sent. Only the log tells of the failure: it is not raised.
 
     Args:
-        status: of the answer.
+        status: the status of the answer.
         failure: what the commit raised.
-        handler: the name of the handler, in the words of the user's code.
+        handler: the name of the handler, as the user's code spells it.
 
     Raises:
         ConfigurationError: if the status is below 400.
@@ -68,7 +68,7 @@ def admit_answer(status: int, failure: BaseException, handler: str = "on_commit_
 
 @contextmanager
 def failures_logged(handler: str = "on_commit_error") -> Iterator[None]:
-    """Log what a handler of failed commits raises, or what `admit_answer` does; the commit's own error stands."""
+    """Log what a handler for failed commits, or `admit_answer`, raises; the commit's own error stands."""
     try:
         yield
     except Exception as error:
@@ -76,7 +76,7 @@ def failures_logged(handler: str = "on_commit_error") -> Iterator[None]:
 
 
 def reason_phrase(status: int) -> str:
-    """The words for a status, as in a status line.
+    """The reason phrase of a status, as in a status line.
 
     Example:
         >>> reason_phrase(404), reason_phrase(499)
@@ -89,7 +89,7 @@ def reason_phrase(status: int) -> str:
 
 
 def prefers_json(accept: str | None) -> bool:
-    """Whether a client would rather have JSON than text; in doubt it would.
+    """Whether a client prefers JSON to text; if in doubt, it does.
 
     Example:
         >>> prefers_json("*/*"), prefers_json("text/html, */*;q=0.8"), prefers_json("text/*;q=0.5, application/json")

@@ -1,4 +1,4 @@
-"""What a health endpoint answers: which resources are fine, and nothing else of them."""
+"""What a health endpoint answers: which resources are fine, and nothing else about them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from polydatum.clients import Ping
 
 
 class HealthAnswer(NamedTuple):
-    """The answer of a health endpoint: 200 if every backend answered, else 503, not to be kept by anybody on the way.
+    """The answer of a health endpoint: 200 if every backend answered, else 503; never to be cached.
 
-    The body is JSON, ``{"ok": true, "resources": {"db": true}}``: no message, no host and no time, which are not for everybody.
+    The body is JSON, ``{"ok": true, "resources": {"db": true}}``: no message, no host and no time, which are not meant
+    for everybody.
     """
 
     status: int
@@ -21,7 +22,7 @@ class HealthAnswer(NamedTuple):
 
 
 def health_answer(pings: Mapping[str, Ping]) -> HealthAnswer:
-    """The answer for what ``dm.ping()`` or ``await dm.aping()`` has found.
+    """The answer for the result of ``dm.ping()`` or ``await dm.aping()``.
 
     Example:
         >>> answer = health_answer({"db": Ping(True, 0.001), "cache": Ping(False, 2.0, "ConnectionError")})

@@ -15,7 +15,7 @@ class ManagerNotFoundError(ConfigurationError):
     """An adapter found no DataManager, or could not import it.
 
     Attributes:
-        places: where it looked, in the words of the user's code.
+        places: where it looked, as the user's code spells it.
     """
 
     def __init__(self, places: Iterable[str], problem: str = "") -> None:
@@ -30,7 +30,7 @@ class ManagerNotFoundError(ConfigurationError):
 
 
 class InvalidManagerError(ConfigurationError):
-    """What an adapter found where the DataManager should be is something else."""
+    """An adapter found something else where the DataManager should be."""
 
     def __init__(self, place: str, found: str) -> None:
         super().__init__(place, found)
@@ -42,16 +42,16 @@ class InvalidManagerError(ConfigurationError):
 
 
 def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
-    """The DataManager in the first place that holds anything: itself, or a dotted path such as ``"shop.data.dm"``.
+    """The DataManager in the first place that is not empty: given itself, or as a dotted path like ``"shop.data.dm"``.
 
-    To be called when the application starts, so that a mistake shows then and not at the first request.
+    Call it when the application starts, so that a mistake shows then and not at the first request.
 
     Args:
-        places: pairs of a place, in the words of the user's code, and what was found there; None for nothing.
+        places: pairs of a place, as the user's code spells it, and what was found there; None for nothing.
 
     Raises:
         ManagerNotFoundError: if all places are empty, or the path leads nowhere.
-        InvalidManagerError: if it is no DataManager.
+        InvalidManagerError: if it is not a DataManager.
 
     Example:
         >>> find_manager(("MyAdapter(data_manager=...)", None), ("config['DATA_MANAGER']", DataManager()))
@@ -70,11 +70,11 @@ def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
 
 
 def import_path(path: str, refusal: Callable[[str], Exception]) -> object:
-    """What a dotted path such as ``"shop.data.dm"`` leads to.
+    """The object at a dotted path such as ``"shop.data.dm"``.
 
     Args:
-        path: the path; a colon may stand before the attribute.
-        refusal: makes the error to raise of what is wrong with it.
+        path: the path; a colon may precede the attribute.
+        refusal: makes the error to raise, from a description of the problem.
 
     Raises:
         Exception: what ``refusal`` made, if the path leads nowhere.

@@ -20,7 +20,7 @@ RequestT = TypeVar("RequestT")
 
 
 class AdapterMissingError(NoActiveContextError):
-    """``request.dal`` was asked for in a request that no adapter has given a context."""
+    """``request.dal`` was used in a request that no adapter has given a context."""
 
     def __init__(self, wanted: str, fix: str) -> None:
         super().__init__(wanted)
@@ -32,18 +32,18 @@ class AdapterMissingError(NoActiveContextError):
 
 
 class RequestDal(Generic[RequestT]):
-    """``request.dal``, and what else follows from how the requests of one framework carry their context.
+    """``request.dal``, and what else depends on how the requests of one framework carry their context.
 
-    Goes on the framework's request class, see `put_on`: the DAL while the request's context lives, and an error that says
-    what to do otherwise. A value that somebody assigns to ``request.dal`` wins.
+    It goes on the framework's request class, see `put_on`: reading it gives the DAL while the request's context lives,
+    and otherwise raises an error that says what to do. A value assigned to ``request.dal`` wins.
 
     Args:
-        find: the context of a request, or None if it was given none; or the name of the attribute that holds it, which
-            takes less.
-        keep: let a request carry a context.
-        facts: the ``meta`` of a request's context.
+        find: returns the context of a request, or None if it has none; or the name of the attribute that holds the
+            context, which is faster.
+        keep: lets a request carry a context.
+        facts: returns the ``meta`` of a request's context.
         fix: how to install the adapter.
-        stream: how to get at data while a body is streamed.
+        stream: how to access data while a body is streamed.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RequestDal(Generic[RequestT]):
         return context.dal
 
     def put_on(self, request_class: type) -> None:
-        """Make it the ``dal`` of a class of requests, once; a ``dal`` of somebody else's stays, with a warning."""
+        """Make it the ``dal`` of a request class, once; a ``dal`` that is not Polydatum's stays, with a warning."""
         present = getattr(request_class, "dal", None)
         if present is None:
             request_class.dal = self  # type: ignore[attr-defined]
@@ -92,16 +92,16 @@ class RequestDal(Generic[RequestT]):
             )
 
     def attach(self, request: Any, manager: DataManager[Any, Any]) -> Context:
-        """A new context for a request that goes through no adapter, as tests make them."""
+        """A new context for a request that goes through no adapter, such as one made in a test."""
         context: Context = manager.context(self._facts(request))
         self._keep(request, context)
         return context
 
     def stream_context(self, request: Any) -> Context:
-        """A new context with the ``meta`` and the rules of a request whose own has ended, or will before its body runs.
+        """A new context with the ``meta`` and rules of a request whose own has ended, or will before its body runs.
 
         Raises:
-            AdapterMissingError: if the request was given none.
+            AdapterMissingError: if the request has no context.
         """
         context = self._find(request)
         if context is None:
@@ -112,13 +112,13 @@ class RequestDal(Generic[RequestT]):
 
 
 class RequestFacts(ReadLate, Mapping[str, Any], Generic[RequestT]):
-    """The ``meta`` of a request's context: ``request``, ``user``, ``params``, ``request_id``, each looked up when it is read.
+    """The ``meta`` of a request's context: ``request``, ``user``, ``params``, ``request_id``, each looked up when read.
 
-    A subclass says where the framework keeps them. Pass it to ``dm.context(meta=...)``, and call `end` when the request is
-    over: facts that nobody has read by then are gone, and with them a reference cycle between request and context.
+    A subclass defines where the framework keeps them. Pass an instance to ``dm.context(meta=...)``, and call `end` when
+    the request is over: facts not read by then are gone, and with them a reference cycle between request and context.
 
-    ``request_id`` is the ``X-Request-Id`` of the request if it consists of 1 to 64 letters, digits, dots, underscores and
-    hyphens of ASCII, else a random one, the same in all contexts of the request: it ends up in logs.
+    ``request_id`` is the ``X-Request-Id`` of the request if that consists of 1 to 64 ASCII letters, digits, dots,
+    underscores and hyphens, as it ends up in logs; else a random one. It is the same in all contexts of the request.
     """
 
     __slots__ = ("_request",)
@@ -127,7 +127,7 @@ class RequestFacts(ReadLate, Mapping[str, Any], Generic[RequestT]):
         self._request: RequestT | None = request
 
     def find_request(self, request: RequestT) -> object:
-        """What ``meta.request`` shows."""
+        """The value of ``meta.request``."""
         return request
 
     def find_user(self, request: RequestT) -> object:
@@ -140,18 +140,18 @@ class RequestFacts(ReadLate, Mapping[str, Any], Generic[RequestT]):
 
     @abstractmethod
     def find_header(self, request: RequestT, name: str) -> str | None:
-        """The value of a header of the request, whose name is given in lower case; None if it has none."""
+        """The value of a request header, whose name is given in lower case; None if it is missing."""
 
     def is_routed(self, request: RequestT) -> bool:
         """Whether the path parameters are known."""
         return True
 
     def notes_of(self, request: RequestT) -> MutableMapping[str, Any]:
-        """Where a request keeps what is found out once: the request itself if it is a mapping, else its attributes."""
+        """Where a request keeps what is looked up once: the request itself if it is a mapping, else its attributes."""
         return request if isinstance(request, MutableMapping) else vars(request)
 
     def end(self) -> None:
-        """Let go of the request."""
+        """Release the request."""
         self._request = None
 
     @property
@@ -201,7 +201,7 @@ _ID = "polydatum.request_id"
 
 
 def request_id(given: str | None) -> str:
-    """The id that a client or proxy has given a request, if it is harmless; else a new one.
+    """The id that a client or proxy has given the request, if it is harmless; else a new one.
 
     Example:
         >>> request_id("web-1.7f"), len(request_id("a b"))
@@ -219,8 +219,8 @@ _UNREAD: dict[str, list[Any]] = {}
 class Params(Mapping[str, Any]):
     """The parameters of a request, read-only: query, form fields where the framework has parsed them, and path.
 
-    ``params["page"]`` is the last value of a key, so that a path parameter cannot be overruled by a query of the same
-    name; ``params.getlist("tag")`` has all of them.
+    ``params["page"]`` is the last value of a key, so that a query parameter cannot override a path parameter of the
+    same name; ``params.getlist("tag")`` returns all of them.
     """
 
     __slots__ = ("_facts", "_values")

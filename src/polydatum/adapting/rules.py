@@ -16,10 +16,10 @@ from .managers import import_path
 
 
 class InvalidRuleError(ConfigurationError):
-    """A rule that an adapter was given is none of its kind, or a dotted path to it leads nowhere.
+    """A rule given to an adapter is of the wrong kind, or a dotted path to it leads nowhere.
 
     Attributes:
-        place: where it was given, in the words of the user's code.
+        place: where it was given, as the user's code spells it.
     """
 
     def __init__(self, place: str, problem: str) -> None:
@@ -33,12 +33,12 @@ class InvalidRuleError(ConfigurationError):
 
 @dataclass(frozen=True)
 class RequestRules:
-    """What an adapter may be told about its requests; None: as the DataManager has it.
+    """The rules of an adapter for its requests; None: as the DataManager has it.
 
     Attributes:
-        rollback_on: ``f(exc, status) -> bool``, for requests and all else that the adapter makes contexts for.
+        rollback_on: ``f(exc, status) -> bool``, for requests and everything else that the adapter makes contexts for.
         teardown_timeout: seconds that the close of one of these contexts may take.
-        on_commit_error: answers a request whose commit failed; what it is called with is the adapter's.
+        on_commit_error: answers a request whose commit failed; the adapter defines its arguments.
     """
 
     rollback_on: RollbackRule | None = None
@@ -47,13 +47,13 @@ class RequestRules:
 
     @classmethod
     def find(cls, places: Callable[[str], Iterable[tuple[str, object]]]) -> Self:
-        """The rules that an adapter was given. To be called when the application starts, as `find_manager`.
+        """The rules that an adapter was given. Call it when the application starts, like `find_manager`.
 
         Args:
-            places: for the name of a rule the places where it may be, as `find_rule` takes them.
+            places: returns the places for the name of a rule, as `find_rule` takes them.
 
         Raises:
-            InvalidRuleError: the first that cannot be used.
+            InvalidRuleError: if a rule cannot be used; for the first one.
 
         Example:
             >>> given = {"teardown_timeout": 1.5}
@@ -63,7 +63,7 @@ class RequestRules:
         return cls(**{name: find_rule(name, *places(name)) for name in RULES})
 
     def context_factory(self, manager: DataManager[Any, Any]) -> Callable[..., Context]:
-        """What makes the contexts of an adapter: ``manager.context``, with those of its rules that are not None."""
+        """The factory of an adapter's contexts: ``manager.context``, with those of its rules that are not None."""
         rules: dict[str, Any] = {"rollback_on": self.rollback_on, "teardown_timeout": self.teardown_timeout}
         given = {name: rule for name, rule in rules.items() if rule is not None}
         return partial(manager.context, **given) if given else manager.context
@@ -74,14 +74,14 @@ RULES = tuple(RequestRules.__dataclass_fields__)
 
 
 def find_rule(name: str, *places: tuple[str, object]) -> Any:
-    """The rule in the first place that holds anything: a number of seconds, or a function or a dotted path to one.
+    """The rule in the first place that is not empty: a number of seconds, or a function or a dotted path to one.
 
     Args:
         name: one of `RULES`.
-        places: pairs of a place, in the words of the user's code, and what was found there; None for nothing.
+        places: pairs of a place, as the user's code spells it, and what was found there; None for nothing.
 
     Raises:
-        InvalidRuleError: if it cannot be used.
+        InvalidRuleError: if the rule cannot be used.
     """
     for place, found in places:
         if found is not None:

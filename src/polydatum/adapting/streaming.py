@@ -1,4 +1,4 @@
-"""The bodies of streamed answers, which run when the context of their request has ended."""
+"""The bodies of streamed answers, which run after the context of their request has ended."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from polydatum.context import Context
 
 
 class StreamedBody:
-    """The body of a streamed answer: while it runs, the request's closed context is current, and at no other time.
+    """The body of a streamed answer. The request's closed context is current while it runs, and at no other time.
 
-    So that what the body does with a DAL it was handed raises `ContextClosedError`, and never reaches an outer context.
-    Leave the context when the body is made: it is current again for each step, with what the body itself opens in it, and
-    whoever takes the steps keeps the context of their own in between.
+    So when the body uses a DAL that it was handed, this raises `ContextClosedError`, and never reaches an outer
+    context. Leave the context once the body is made: it becomes current again for each step, with what the body itself
+    opens in it, and the caller that iterates keeps its own context in between.
     """
 
     def __init__(self, body: Iterable[Any], context: Context) -> None:
@@ -45,7 +45,7 @@ class StreamedBody:
 
 
 class AsyncStreamedBody:
-    """The async twin of `StreamedBody`. If the client leaves, the event loop ends the body."""
+    """The async twin of `StreamedBody`. If the client disconnects, the event loop ends the body."""
 
     def __init__(self, body: AsyncIterator[Any], context: Context) -> None:
         self._body = body
