@@ -1,4 +1,4 @@
-"""The program ``polydatum``, also as ``python -m polydatum``: what is there without click."""
+"""The entry point of ``polydatum`` and ``python -m polydatum``: the part that works without click."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from polydatum.errors import MissingClientError
 
 
 def main() -> None:
-    """Run it, or say how to get it."""
+    """Run the command line, or say how to install it."""
     try:
         from polydatum.cli import polydatum
     except MissingClientError as error:

@@ -1,4 +1,4 @@
-"""``polydatum`` on the command line: look at a DataManager, run one of its commands, send what is in its outbox."""
+"""``polydatum`` on the command line: inspect a DataManager, run its commands, send what is in its outbox."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
 class _OneLine(click.Group):
-    """A group whose commands end with one line, and exit code 1, if Polydatum refuses something."""
+    """A group whose commands end with a one-line message and exit code 1 if Polydatum raises an error."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,10 +50,10 @@ class _CannotLoad(click.ClickException):
 @click.version_option(package_name="polydatum")
 @click.pass_context
 def polydatum(context: click.Context, manager: str | None) -> None:
-    """Look at a DataManager, run its commands, send what is in its outbox.
+    """Inspect a DataManager, run its commands, send what is in its outbox.
 
-    Which one is said by --manager, by the variable POLYDATUM_MANAGER, or by [tool.polydatum] manager = "shop.data:dm" in
-    the pyproject.toml of the current folder, whose modules can be imported.
+    The DataManager is set by --manager, by the variable POLYDATUM_MANAGER, or by [tool.polydatum] manager =
+    "shop.data:dm" in the pyproject.toml of the current folder. Modules in this folder can be imported.
     """
     context.obj = manager
 
@@ -88,7 +88,7 @@ def _read_pyproject() -> Any:
 
 
 def _run_async(manager: Any, work: Callable[[], Awaitable[Any]]) -> Any:
-    """Run it in an event loop of its own, which the manager leaves with all that is open there."""
+    """Run async work in an event loop of its own, in which the manager is then closed."""
 
     async def run() -> Any:
         try:
@@ -99,7 +99,7 @@ def _run_async(manager: Any, work: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(run())
 
 
-# --- What it is -------------------------------------------------------------------------------------------------------
+# --- Inspection -------------------------------------------------------------------------------------------------------
 
 
 @polydatum.command("tree")
@@ -115,9 +115,9 @@ def print_tree(context: click.Context, as_json: bool) -> None:
 @polydatum.command("check")
 @click.pass_context
 def print_problems(context: click.Context) -> None:
-    """Find what will go wrong, without opening anything.
+    """Find configuration problems, without opening anything.
 
-    Exit code 0: nothing; 1: something; 2: the DataManager could not be loaded.
+    Exit code 0: none; 1: some; 2: the DataManager could not be loaded.
     """
     problems = _load(context).check()
     for problem in problems:
@@ -135,10 +135,11 @@ def print_problems(context: click.Context) -> None:
 @click.argument("arguments", nargs=-1)
 @click.pass_context
 def run_command(context: click.Context, path: str, arguments: Sequence[str]) -> None:
-    """Run a command here and now, in a context that commits, and print its result as JSON.
+    """Run a command in this process, in a context that commits, and print its result as JSON.
 
-    Each argument is JSON, or else text: 5, true, '{"draft": true}', hello. NAME=VALUE is an argument by name; for text
-    that looks so, write JSON: '"a=b"'. On a terminal a bar shows how far it is, if the command says that and how much there is.
+    Each argument is JSON, or else text: 5, true, '{"draft": true}', hello. NAME=VALUE is a keyword argument; for text
+    that looks like one, write JSON: '"a=b"'. On a terminal a bar shows the progress, if the command reports it with a
+    total.
 
     PATH --help shows what the command takes, and runs nothing.
     """
@@ -184,7 +185,7 @@ def _value(text: str) -> Any:
 
 
 def _as_json(result: Any) -> str:
-    """What is no JSON becomes text: the command has committed by now, and has not failed."""
+    """A result that is not JSON becomes text: the command has committed by now, and has not failed."""
     try:
         return json.dumps(result, ensure_ascii=False, default=str)
     except (TypeError, ValueError):
@@ -192,7 +193,7 @@ def _as_json(result: Any) -> str:
 
 
 class _Bar:
-    """A progress bar on standard error, from when the command says for the first time how far it is."""
+    """A progress bar on standard error, shown from the command's first report on."""
 
     _STEPS = 1000
 
@@ -205,7 +206,7 @@ class _Bar:
             return
         position = int(self._STEPS * min(max(done / total, 0), 1))
         if self._shown is not None and position < self._shown.pos:
-            self.end()  # it is tried again
+            self.end()  # the command is being retried
         if self._shown is None:
             self._shown = click.progressbar(length=self._STEPS, label=self._label, file=sys.stderr)
             self._shown.__enter__()
@@ -222,7 +223,7 @@ class _Bar:
 
 @polydatum.group("outbox")
 def outbox_group() -> None:
-    """Send what is in the outbox, or look at it."""
+    """Send or list what is in the outbox."""
 
 
 @outbox_group.command("run")
@@ -239,7 +240,7 @@ def outbox_group() -> None:
 def run_relay(context: click.Context, once: bool, batch: int, interval: float) -> None:
     """Send commands that were enqueued reliably, until SIGTERM or Ctrl-C.
 
-    Any number of them may run at once.
+    Any number of relays may run at once.
     """
     manager = _load(context)
     from polydatum.backends.outbox_relay import Relay
@@ -259,7 +260,7 @@ def run_relay(context: click.Context, once: bool, batch: int, interval: float) -
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
 @click.pass_context
 def print_entries(context: click.Context, limit: int) -> None:
-    """Show what waits to be sent, the oldest first, without arguments."""
+    """List the commands that wait to be sent, the oldest first, without their arguments."""
     manager = _load(context)
     from polydatum.backends.outbox import outbox_of
 
@@ -284,7 +285,7 @@ def print_entries(context: click.Context, limit: int) -> None:
 @outbox_group.command("create-tables")
 @click.pass_context
 def create_tables(context: click.Context) -> None:
-    """Create the tables of the outbox and the inbox, unless they are there."""
+    """Create the tables of the outbox and the inbox, unless they exist."""
     manager = _load(context)
     from polydatum.backends.outbox import Inbox, outbox_of
 

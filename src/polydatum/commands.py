@@ -1,7 +1,7 @@
-"""Commands: calls of service methods that can be kept, sent to another process, and run there or here.
+"""Commands: calls of service methods that can be stored, sent to another process, and run there or here.
 
-Only a method marked with `command` can be one. What a path leads to is looked up in a registry that is built when the
-services are composed; nothing of a message ever reaches ``getattr``.
+Only a method marked with `command` can be run as one. Paths are looked up in a registry that is built when the services
+are composed; nothing of a message ever reaches ``getattr``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 ServiceT = TypeVar("ServiceT", bound=Service[Any])
 Progress = Callable[[float, float | None], object]
-"""Told how far a command is: ``f(done, total)``."""
+"""Called with the progress of a command: ``f(done, total)``."""
 
 _MARK = "_polydatum_command"
 
@@ -44,14 +44,15 @@ def command(method: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Com
 def command(method: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Mark a service method as one that may be run as a command; or make the command that calls it.
 
-    As a decorator it leaves the method what it is. With a method of a DAL, as in ``command(dal.reports.rebuild, 5)``, it
-    is the typed spelling of `DataManager.command`. A method of a subclass has to be marked again: what may be run from
-    outside is said where it is written.
+    As a decorator it returns the method unchanged. With a method of a DAL, as in ``command(dal.reports.rebuild, 5)``,
+    it is the typed spelling of `DataManager.command`. A subclass that overrides the method has to mark it again: what
+    may be run from outside is declared where it is written.
 
     Raises:
-        ConfigurationError: if what is decorated is no plain method, or what is called no method of a registered service.
+        ConfigurationError: if the decorated object is not a plain method, or the called method does not belong to a
+            registered service.
         CommandNotAllowed: if the method is not marked.
-        InvalidCommandArguments: if the arguments do not fit the method, or cannot travel as JSON.
+        InvalidCommandArguments: if the arguments do not fit the method, or cannot be sent as JSON.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager
@@ -88,29 +89,29 @@ def command(method: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 
 def _is_of_a_class(function: Any, cls: type) -> bool:
-    """Whether a function was written in the body of a subclass, which is complete: it is not about to be decorated."""
+    """Whether a function was defined in the body of a complete subclass: then it is not about to be decorated."""
     name = getattr(function, "__name__", "")
     subclasses: list[type] = cls.__subclasses__()
     for sub in subclasses:
         own = vars(sub).get(name)
-        is_own = getattr(own, "__func__", own) is function  # a staticmethod has its function's
+        is_own = getattr(own, "__func__", own) is function  # a staticmethod holds its function
         if (is_own and function.__qualname__ == f"{sub.__qualname__}.{name}") or _is_of_a_class(function, sub):
             return True
     return False
 
 
 def is_command(method: Any) -> bool:
-    """Whether a method, as its class has it, is marked."""
-    return getattr(getattr(method, "__func__", method), _MARK, False) is True  # a staticmethod has its function's
+    """Whether a method, as its class holds it, is marked."""
+    return getattr(getattr(method, "__func__", method), _MARK, False) is True  # of a staticmethod, its function is
 
 
 class Command(Generic[T]):
     """A call of a service method that has not happened yet: a path and arguments that are JSON.
 
-    Made by `command` or `DataManager.command`, as often run or sent as one likes; it never changes.
+    Made by `command` or `DataManager.command`. It never changes, and can be run or sent any number of times.
 
     Attributes:
-        path: of the method, such as ``"reports.rebuild"``.
+        path: the path of the method, such as ``"reports.rebuild"``.
     """
 
     __slots__ = ("_arguments", "_data_manager", "path")
@@ -128,7 +129,7 @@ class Command(Generic[T]):
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments by name."""
+        """The keyword arguments."""
         kwargs: dict[str, Any] = from_json(self._arguments)[1]
         return kwargs
 
@@ -143,21 +144,21 @@ class Command(Generic[T]):
         return found
 
     def call(self) -> T:
-        """Call the method in the context that is current, middleware included; an async method gives its coroutine.
+        """Call the method in the current context, middleware included; an async method returns its coroutine.
 
         Raises:
-            NoActiveContextError: if the method asks for its context, and there is none.
+            NoActiveContextError: if the method uses its context, and there is none.
         """
         args, kwargs = from_json(self._arguments)
         return self._registered.method(*args, **kwargs)  # type: ignore[no-any-return]
 
     def run(self, *, meta: Mapping[str, Any] | None = None, attempts: int = 3, progress: Progress | None = None) -> T:
-        """Call it here and now, in a fresh context that commits; what may succeed when tried again is, as by `DataManager.run`.
+        """Call the method here and now, in a fresh context that commits; retried like `DataManager.run`.
 
         Args:
             meta: as for `DataManager.context`.
             attempts: as for `DataManager.run`.
-            progress: ``f(done, total)``, told what the method says by ``ctx.progress(...)``.
+            progress: ``f(done, total)``, called with what the method reports by ``ctx.progress(...)``.
 
         Raises:
             AsyncResourceError: if the method is async; await `arun`.
@@ -170,7 +171,7 @@ class Command(Generic[T]):
     async def arun(
         self, *, meta: Mapping[str, Any] | None = None, attempts: int = 3, progress: Progress | None = None
     ) -> Any:
-        """The async twin of `run`; gives what an async method returns when it is awaited. A sync method blocks the loop."""
+        """The async twin of `run`; an async method is awaited. A sync method blocks the loop."""
 
         async def called(dal: Any) -> Any:
             result = self._call(progress, dal)
@@ -184,14 +185,14 @@ class Command(Generic[T]):
         return self.call()
 
     def send(self, *, id: str | None = None, **options: Any) -> Any:
-        """Send it to a worker at once, whatever becomes of the current context.
+        """Send the command to a worker at once, whatever becomes of the current context.
 
         Args:
-            id: of the message, by which an inbox tells duplicates; by default a new one.
-            options: for the queue.
+            id: the id of the message, by which an inbox detects duplicates; by default a new one.
+            options: passed to the queue.
 
         Returns:
-            What the queue gives for it: with Celery an ``AsyncResult``, whose id is the message's.
+            What the queue returns: with Celery an ``AsyncResult``, whose id is the message's.
 
         Raises:
             ConfigurationError: if no queue is registered, or it cannot take this command.
@@ -200,10 +201,11 @@ class Command(Generic[T]):
         return self._data_manager.dispatch.send(self, id, options)
 
     def send_on_commit(self, *, id: str | None = None, **options: Any) -> str:
-        """Send it when the current context has committed, and not at all if it rolls back; without a context, at once.
+        """Send it once the current context has committed, and not at all if it rolls back; without a context, at once.
 
         The message is lost if the process dies right after the commit, or if the queue cannot be reached then: that is
-        logged, and changes neither the outcome nor the answer. ``ctx.enqueue(command, reliable=True)`` does not lose it.
+        logged, and changes neither the outcome nor the answer. ``ctx.enqueue(command, reliable=True)`` does not lose
+        it.
 
         Args:
             id: as in `send`.
@@ -245,7 +247,7 @@ class Command(Generic[T]):
 
 
 class RegisteredCommand:
-    """A marked method at its path, of a service that is shown with its middleware."""
+    """A marked method at its path, on the service as shown with its middleware."""
 
     def __init__(self, path: str, shown: Any, signature: Signature, is_async: bool) -> None:
         self.path = path
@@ -256,15 +258,15 @@ class RegisteredCommand:
 
     @property
     def method(self) -> Callable[..., Any]:
-        """What runs, read when it runs: a test may have patched it."""
+        """The method to run, looked up when it runs: a test may have patched it."""
         method: Callable[..., Any] = getattr(self._shown, self._name)
         return method
 
     def called(self, data_manager: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Command[Any]:
-        """The command with arguments.
+        """The command with these arguments.
 
         Raises:
-            InvalidCommandArguments: if they do not fit the method, or cannot travel as JSON.
+            InvalidCommandArguments: if they do not fit the method, or cannot be sent as JSON.
         """
         try:
             self.signature.bind(*args, **kwargs)
@@ -277,7 +279,7 @@ class CommandRegistry:
     """The commands of a DAL, built once, when its services are composed."""
 
     def __init__(self, dal: Any) -> None:
-        import inspect  # here, not above: it costs more than all of polydatum, and many have no commands
+        import inspect  # here: it costs more than all of polydatum, and many have no commands
 
         self._by_path: dict[str, RegisteredCommand] = {}
         self._by_method: dict[Any, RegisteredCommand] = {}
@@ -293,10 +295,10 @@ class CommandRegistry:
             self._by_path[path] = self._by_method[bound] = registered
 
     def at(self, method: Any) -> RegisteredCommand:
-        """The command that is a method of a service.
+        """The command of a bound service method.
 
         Raises:
-            CommandNotAllowed: if it is none.
+            CommandNotAllowed: if the method is not a command.
         """
         found = self._by_method.get(method)
         if found is None:
@@ -304,12 +306,12 @@ class CommandRegistry:
         return found
 
     def find(self, path: str, *, hints: bool = True) -> RegisteredCommand:
-        """The command at a path; with ``hints`` an error may name another one, which is nothing for strangers.
+        """The command at a path; with ``hints`` an error may suggest another one, which strangers should not see.
 
         Raises:
-            InvalidCommandPath: if the text is no path.
-            UnknownCommand: if there is nothing there.
-            CommandNotAllowed: if there is a method that is no command.
+            InvalidCommandPath: if the path is malformed.
+            UnknownCommand: if there is no such method.
+            CommandNotAllowed: if the method is not a command.
         """
         found = self._by_path.get(path) if type(path) is str else None
         if found is None:

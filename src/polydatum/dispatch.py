@@ -1,4 +1,4 @@
-"""Dispatch: how the commands of a DataManager get to workers, and from messages to the services there."""
+"""Dispatch: how the commands of a DataManager get to workers, and there from messages to services."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from .workers import run_in_worker
 
 
 class CommandQueue:
-    """Where commands are sent: base class of queues. ``celery_polydatum.CeleryQueue`` is one."""
+    """Base class of queues, to which commands are sent, such as ``celery_polydatum.CeleryQueue``."""
 
     def send(self, message: dict[str, Any], **options: Any) -> Any:
-        """Send a message, a dict that is JSON, at once; returns what may be of use to the sender.
+        """Send a message, a dict that is JSON, at once; returns what may be useful to the sender.
 
         Args:
-            message: with the keys ``id``, ``path`` and others; pass it on as it is.
-            options: those that were passed to `Command.send`.
+            message: a dict with the keys ``id``, ``path`` and others; pass it on as it is.
+            options: the options that were passed to `Command.send`.
         """
         raise NotImplementedError
 
     def check(self, command: Command[Any], options: Mapping[str, Any]) -> None:
-        """Refuse a command that the workers could not run, before it is sent or kept.
+        """Refuse a command that the workers could not run, before it is sent or stored.
 
         Raises:
             ConfigurationError: if they could not.
         """
 
     def delay(self, options: Mapping[str, Any]) -> float:
-        """For how many seconds, at least, a message that is sent now with these options waits: by them no worker may run it."""
+        """For how many seconds, at least, these options keep workers from running a message that is sent now."""
         return 0
 
     def sender(self) -> UserId | None:
-        """The id of the user who asks, here and now; None if nobody does."""
+        """The id of the user who is asking now; None if there is none."""
         return None
 
 
 class Outbox:
-    """Where commands are kept that must not be lost: base class of outboxes, such as `polydatum.backends.outbox.Outbox`."""
+    """Base class of outboxes, for commands that must not be lost, such as `polydatum.backends.outbox.Outbox`."""
 
     def writing(self, context: Any, message: Message, options: Mapping[str, Any]) -> Callable[[], Any]:
-        """A ``before_commit`` hook that writes a command and its options into the context's own transaction."""
+        """A ``before_commit`` hook that writes a command and its options in the context's own transaction."""
         raise NotImplementedError
 
     def deliver(self, data_manager: Any, limit: int = 100) -> int:
-        """Send what is due, the oldest first, by `Dispatch.deliver`; gives how many messages were sent.
+        """Send what is due, the oldest first, by `Dispatch.deliver`; returns the number of messages sent.
 
         Args:
             data_manager: the DataManager that the outbox is registered with.
-            limit: how many messages at most.
+            limit: the maximum number of messages.
         """
         raise NotImplementedError
 
     def check(self, data_manager: Any) -> None:
-        """Refuse a DataManager that it cannot work with; nothing is opened. `DataManager.check` tells of it.
+        """Refuse a DataManager that it cannot work with; nothing is opened. `DataManager.check` reports it.
 
         Raises:
             PolydatumError: if a resource is missing, or of the wrong kind.
@@ -69,18 +69,18 @@ class Outbox:
 
 
 class Inbox:
-    """What knows the messages that were handled: base class of inboxes, such as `polydatum.backends.outbox.Inbox`.
+    """Base class of inboxes, which remember handled messages, such as `polydatum.backends.outbox.Inbox`.
 
     Attributes:
-        retention: seconds for which it remembers a message, at least; by default for ever.
+        retention: the minimum number of seconds for which it remembers a message; by default forever.
     """
 
     retention = math.inf
 
     def claim(self, context: Any, message_id: str) -> bool:
-        """Whether a message is new; note it then, in the context's own transaction.
+        """Whether a message is new; if so, record it in the context's own transaction.
 
-        It is forgotten if that rolls back. Another context that claims the same one meanwhile waits for that.
+        It is forgotten if that rolls back. Another context that claims the same message waits until it has ended.
         """
         raise NotImplementedError
 
@@ -96,7 +96,7 @@ class Received(NamedTuple):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ``ctx.meta`` has of it, where it is run."""
+        """The facts about it in ``ctx.meta`` of the context in which it is run."""
         return {"command": self.command, "message_id": self.message.id, "user_id": self.message.user_id}
 
 
@@ -141,7 +141,7 @@ class Dispatch:
             raise ConfigurationError("no outbox: pass one to dm.register_command_queue(..., outbox=...)")
         return self.outbox
 
-    # --- Here ---------------------------------------------------------------------------------------------------------
+    # --- Sending ------------------------------------------------------------------------------------------------------
 
     def send(self, command: Command[Any], message_id: str | None, options: Mapping[str, Any]) -> Any:
         """See `Command.send`."""
@@ -210,16 +210,16 @@ class Dispatch:
         return self.queue.send(message._replace(sent=time()).as_data(self._signer), **options)
 
     async def adeliver(self, message: Message, options: Mapping[str, Any]) -> Any:
-        """The async twin of `deliver`: by a worker thread, as a broker that does not answer would stop the event loop."""
+        """The async twin of `deliver`: in a worker thread, as a broker that does not answer would block the loop."""
         return await run_in_worker(partial(self.deliver, message, options), "send")
 
-    # --- There --------------------------------------------------------------------------------------------------------
+    # --- Receiving ----------------------------------------------------------------------------------------------------
 
     def receive(self, data: Any) -> Received:
-        """Check a message that arrived; nothing is run, and no context needed.
+        """Check a received message; nothing is run, and no context is needed.
 
         Raises:
-            CommandRejected: if it is no message of ours; see `Message.read`.
+            CommandRejected: if it is not one of our messages; see `Message.read`.
             CommandError: if there is no such command, or the arguments do not fit it.
         """
         message = Message.read(data, self._signer)
@@ -227,21 +227,21 @@ class Dispatch:
         return Received(message, registered.called(self._data_manager, message.args, message.kwargs))
 
     def is_new(self, context: Any, message_id: str) -> bool:
-        """Whether a message has not been handled yet, as far as there is an inbox; see `Inbox.claim`."""
+        """Whether a message has not been handled yet; without an inbox always true. See `Inbox.claim`."""
         return self.inbox is None or self.inbox.claim(context, message_id)
 
 
 class LocalQueue(CommandQueue):
-    """Runs commands in the process that sends them, at once, each in a fresh context: for tests, scripts and small sites.
+    """Runs commands in the sending process, at once, each in a fresh context: for tests, scripts and small sites.
 
-    A command sent on commit runs when the context that sends it has committed; if it fails then, that is logged. Options,
-    which are for other queues, are ignored. ``ctx.meta`` has ``command``, ``message_id``, ``user_id`` and ``user``, loaded when
-    it is read.
+    A command sent on commit runs once the sending context has committed; if it fails then, that is logged. Options,
+    which are for other queues, are ignored. ``ctx.meta`` has ``command``, ``message_id``, ``user_id`` and ``user``,
+    which is loaded when it is read.
 
     Args:
         data_manager: the DataManager that it is registered with.
-        sender: ``f()``, the id of the user who asks, if somebody does.
-        load_user: ``f(user_id)``, the user of that id; it may use the DAL. Without it, ``ctx.meta.user`` is None.
+        sender: ``f()`` returns the id of the user who is asking, or None.
+        load_user: ``f(user_id)`` returns the user of that id, and may use the DAL. If it is None, so is ``ctx.meta.user``.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager, Service, command
@@ -271,7 +271,7 @@ class LocalQueue(CommandQueue):
         self._load_user = load_user
 
     def send(self, message: dict[str, Any], **options: Any) -> Any:
-        """Run the command of a message; gives its result, or None if an inbox knows it already.
+        """Run the command of a message; returns its result, or None if an inbox already knows the message.
 
         Raises:
             BaseException: what the command raises, or the end of its context.
@@ -287,7 +287,7 @@ class LocalQueue(CommandQueue):
         """Refuse async methods.
 
         Raises:
-            ConfigurationError: if it is one.
+            ConfigurationError: if the command's method is async.
         """
         if command.is_async:
             raise ConfigurationError(
@@ -295,5 +295,5 @@ class LocalQueue(CommandQueue):
             )
 
     def sender(self) -> UserId | None:
-        """What the function given says."""
+        """What the given function returns."""
         return None if self._sender is None else self._sender()

@@ -1,10 +1,10 @@
-"""Messages: commands as plain data on their way to another process, believed only as far as they can be checked.
+"""Messages: commands as plain data on their way to another process, trusted only as far as they can be checked.
 
-A message is a JSON object: ``{"version": 1, "id": "…", "path": "reports.rebuild", "args": [5], "kwargs": {}, "user_id": 7,
-"sent": 1790000000.0, "signature": "…"}``. Limits come before all else, so that a hostile one is refused for less than it
-cost to send.
+A message is a JSON object: ``{"version": 1, "id": "…", "path": "reports.rebuild", "args": [5], "kwargs": {}, "user_id":
+7, "sent": 1790000000.0, "signature": "…"}``. Limits are checked first, so that refusing a hostile one costs less than
+sending it.
 
-Most applications send none, so what this takes of the standard library is imported where it is used.
+Most applications send no messages, so modules of the standard library are imported where they are used.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from .paths import split_path
 
 VERSION = 1
 MAX_BYTES = 64 * 1024
-"""Of the arguments of one command, as JSON."""
+"""Size limit of the arguments of one command, as JSON."""
 MAX_TEXT = 2 * MAX_BYTES + 4096
-"""Characters of a message as text, where whoever sends it may put blanks between the arguments."""
+"""Limit in characters of a message as text, in which the sender may put blanks between the arguments."""
 MAX_DEPTH = 20
 MAX_AGE = 24 * 3600.0
-"""Seconds for which a signature holds: as long as an inbox remembers, so that what it has forgotten is too old to come again."""
+"""Seconds for which a signature holds: as long as an inbox remembers, so that a forgotten message is too old to be sent
+again."""
 CLOCK_SKEW = 60.0
-"""Seconds that the clock of a sender may be ahead."""
+"""Seconds by which the clock of a sender may be ahead."""
 MIN_KEY_BYTES = 16
 
 UserId: TypeAlias = str | int
-"""What travels of the user who asks: an identity, and nothing that it permits."""
+"""What is sent about the user who asks: an identity, without permissions."""
 
 _SCALARS = {str, int, float, bool, type(None)}
 _OF_IDS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-")
@@ -40,21 +41,21 @@ _TOO_LARGE = f"is larger than {MAX_BYTES} bytes"
 
 
 def as_json(value: Any) -> str:
-    """The one JSON text of a value: what is signed and stored."""
+    """The canonical JSON text of a value, which is signed and stored."""
     import json
 
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def from_json(text: str) -> Any:
-    """What `as_json` made the text of."""
+    """The value of a text made by `as_json`."""
     import json
 
     return json.loads(text)
 
 
 def fault_of(value: Any, *, depth: int = 1) -> str | None:
-    """What keeps a value from being sent as JSON within our limits, in words that do not show it; None if nothing does.
+    """Why a value cannot be sent as JSON within the limits, in words that do not reveal it; None if it can.
 
     Example:
         >>> fault_of({"days": {1, 2}})
@@ -64,10 +65,10 @@ def fault_of(value: Any, *, depth: int = 1) -> str | None:
     waiting: list[tuple[Sequence[Any], int]] = [([value], depth)]
     while waiting:
         children, depth = waiting.pop()
-        room -= 2 * len(children)  # the least that they take
+        room -= 2 * len(children)  # the minimum size of the children
         if room < 0:
             return _TOO_LARGE
-        kinds = set(map(type, children))  # by C: there may be tens of thousands
+        kinds = set(map(type, children))  # a loop in C: there may be tens of thousands
         if str in kinds:
             room -= sum(len(child) for child in children if type(child) is str)
             if room < 0:
@@ -114,12 +115,12 @@ class Message(NamedTuple):
     """A command on its way.
 
     Attributes:
-        id: what an inbox tells duplicates by.
-        path: of the service method.
+        id: the id by which an inbox detects duplicates.
+        path: the path of the service method.
         args: its positional arguments.
-        kwargs: its arguments by name.
-        user_id: of who asks, or None.
-        sent: when, in seconds since the epoch.
+        kwargs: its keyword arguments.
+        user_id: the id of the user who asks, or None.
+        sent: when it was sent, in seconds since the epoch.
     """
 
     id: str
@@ -131,13 +132,13 @@ class Message(NamedTuple):
 
     @classmethod
     def read(cls, data: Any, signer: Signer | None = None) -> Message:
-        """Make it of what arrived, a dict or what `as_text` makes of it; nothing is looked up, and nothing run.
+        """Read a received message, a dict or the text that `as_text` makes of it; nothing is looked up or run.
 
-        Of text that is not signed as it should be nothing is parsed.
+        Text is not parsed unless it is signed as it should be.
 
         Raises:
-            CommandRejected: if it is no message, or one of another version, or its signature is missing, wrong or old.
-            InvalidCommandPath: if its path is none.
+            CommandRejected: if it is not a message, is of another version, or its signature is missing, wrong or old.
+            InvalidCommandPath: if its path is malformed.
             InvalidCommandArguments: if its arguments exceed a limit.
         """
         is_text = type(data) is str
@@ -172,7 +173,7 @@ class Message(NamedTuple):
             raise InvalidCommandArguments(self.path, f"its JSON {fault}")
 
     def as_data(self, signer: Signer | None = None) -> dict[str, Any]:
-        """As a dict that is JSON, signed if there is a signer."""
+        """The message as a dict that is JSON, signed if there is a signer."""
         data = {"version": VERSION, **self._asdict()}
         return data if signer is None else {**data, "signature": signer.sign(self)}
 
@@ -196,20 +197,20 @@ def _parsed(text: str, signer: Signer | None) -> Any:
 
 
 def is_id(text: Any) -> bool:
-    """Whether it may be the id of a message."""
+    """Whether a value is allowed as the id of a message."""
     return type(text) is str and 0 < len(text) <= _MAX_ID and _OF_IDS.issuperset(text)
 
 
 class Signer:
-    """Signs messages, and tells those that nobody with a key has signed, or a long time ago (HMAC-SHA-256, RFC 2104).
+    """Signs messages, and refuses those signed without one of the keys, or too long ago (HMAC-SHA-256, RFC 2104).
 
     Args:
-        keys: secret keys of 16 bytes or more, text or bytes. The first one signs, all are accepted, so that keys can be
-            changed while messages are on their way.
-        max_age: seconds for which a signature holds, in which the message may wait in its queue.
+        keys: secret keys of 16 bytes or more, as str or bytes. The first one signs, all are accepted, so that keys can
+            be changed while messages are on their way.
+        max_age: seconds for which a signature holds, and so for which a message may wait in its queue.
 
     Raises:
-        ConfigurationError: if there is no key, one is too short or no text, or `max_age` is not above 0.
+        ConfigurationError: if there is no key, one is too short or neither str nor bytes, or `max_age` is not above 0.
     """
 
     def __init__(self, *keys: str | bytes, max_age: float = MAX_AGE) -> None:
@@ -225,14 +226,14 @@ class Signer:
         return f"<Signer of {len(self._keys)} keys>"
 
     def sign(self, message: Message) -> str:
-        """Its signature."""
+        """The signature of a message."""
         return self._signatures(as_json(message.as_data()))[0]
 
     def check(self, text: str, signature: Any) -> None:
         """Refuse the JSON of a message that is not signed as it should be.
 
         Raises:
-            CommandRejected: if it is unsigned, signed by somebody else, or was changed on the way.
+            CommandRejected: if it is unsigned, signed with another key, or was changed on the way.
         """
         from hmac import compare_digest
 

@@ -1,6 +1,6 @@
 """Command paths: ``items.photos.add``, the readable name of a service method.
 
-Pure text: what a path may look like is decided here, what it leads to in `polydatum.layer`.
+Pure text: this module decides what a path may look like, `polydatum.layer` what it leads to.
 """
 
 from __future__ import annotations
