@@ -1,7 +1,7 @@
-"""Resources of the application's scope: one per process (async ones: per event loop), opened on first touch.
+"""Resources of the app scope: one instance per process (async ones: per event loop), opened on first touch.
 
-They are opened by the same rules as those of a Context, with the DataManager as argument instead, and closed by
-`DataManager.close`, after which they open anew.
+They are opened by the same rules as those of a Context, but with the DataManager as argument, and closed by
+`DataManager.close`, after which the next touch opens them again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AppScope:
         return self._thread is not None and threading.get_ident() != self._thread
 
     def _admit(self, wanted: str) -> None:
-        pass  # what is touched after a close opens anew
+        pass  # a touch after the close opens it again
 
     def _keep(self, resource: RegisteredResource, value: Any, handle: Any, transaction: Any = None) -> bool:
         self._opened += (resource, handle)
@@ -62,20 +62,20 @@ class AppScope:
 
 
 class AppResource(RegisteredResource):
-    """A resource of the application's scope, found by its name on contexts and on the manager."""
+    """A resource of the app scope, found by its name on contexts and on the manager."""
 
     __slots__ = ()
 
     def __get__(self, owner: Any, owner_type: Any = None) -> Any:
         if owner is None:
             return self
-        if owner._state in (CREATED, CLOSED):  # while it closes, resources may give back what they took from this one
+        if owner._state in (CREATED, CLOSED):  # while it closes, resources may return what they took from this one
             owner._touched_while_not_open(self)
         return owner._data_manager._app.touch(self, owner._data_manager)
 
 
 class AppScopes:
-    """All application scopes of one DataManager."""
+    """All app scopes of one DataManager: the one of the process, and one per event loop."""
 
     def __init__(self, under_way: UnderWay) -> None:
         self._process = AppScope()
@@ -84,7 +84,7 @@ class AppScopes:
         self._closing = Mark("close of the application's resources", under_way)
 
     def touch(self, resource: RegisteredResource, data_manager: Any) -> Any:
-        """The value of a resource, opened now if it was not; an awaitable of it if it is async."""
+        """The value of a resource, opened now if it is not open; an awaitable of it if it is async."""
         if resource.kind.is_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         value = self._process._values.get(resource, NOTHING)
@@ -92,7 +92,7 @@ class AppScopes:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         if value is NOTHING:
             value = resource.open(self._process, data_manager)
-            if type(value) is AsyncTouch:  # seen only now, when a callable had made it
+            if type(value) is AsyncTouch:  # known only once a callable has made it
                 value = value.owned_by(self._loop_scope(resource.name))
         return value
 
@@ -107,7 +107,7 @@ class AppScopes:
         return scope
 
     def _drop_ended(self) -> None:
-        """Forget what event loops left that have ended: it can be closed no more, and would keep them alive."""
+        """Forget resources of ended event loops: they can no longer be closed, and would keep the loops alive."""
         for loop in list(self._loops):
             if has_ended(loop):
                 self._loops.pop(loop, None)
@@ -120,14 +120,14 @@ class AppScopes:
             raise AsyncResourceError("of the application", "is still open: close the manager with 'await dm.aclose()'")
 
     def close_only(self, only: Only, raised: BaseException | None = None) -> None:
-        """Close some of those of the process, or all. Errors are noted on what was raised before, if anything was."""
+        """Close all resources of the process, or some. Errors are noted on what was raised before, if anything was."""
         with in_turn(self._process, self._closing):
             first = self._close_process(only, raised)
         if first is not None and first is not raised:
             raise first
 
     def close_at_exit(self) -> None:
-        """Close what nobody has closed, when the interpreter ends; async ones are past closing, their loop has gone."""
+        """Close what is still open when the interpreter exits, except async ones: their loop is gone."""
         error = self._close_process()
         if error is not None:
             log_error("error while closing the application's resources at exit", error=error)
@@ -141,7 +141,7 @@ class AppScopes:
         return first
 
     async def aclose(self, only: Only = None, raised: BaseException | None = None) -> None:
-        """Close those of the running event loop, then those of the process: all, or some as in `close_only`."""
+        """Close resources of the running event loop, then of the process: all, or some as in `close_only`."""
         first = raised
         scope = self._loop_scope("of the application")
         async with ain_turn(scope, self._closing):
@@ -156,7 +156,7 @@ class AppScopes:
             raise first
 
     def forget_after_fork(self) -> None:
-        """In a forked child: the parent's stay untouched, and referenced, so that no finalizer closes them."""
+        """In a forked child, leave the parent's resources alone, and referenced so that no finalizer closes them."""
         self._inherited.append((self._process, list(self._loops.values())))
         self._process = AppScope()
         self._loops = {}

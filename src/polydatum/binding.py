@@ -1,4 +1,4 @@
-"""Taking the current context along into a thread."""
+"""Carrying the current context into a thread."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ T = TypeVar("T")
 def bind(fn: Callable[P, T]) -> Callable[P, T]:
     """A function that calls ``fn`` with the contexts that are current now, in whichever thread it is called.
 
-    A thread or an executor starts with no context; tasks, `asyncio.to_thread` and sync endpoints inherit theirs. May be
-    called anywhere, and the result any number of times, also at once. The context has to be open while ``fn`` runs: wait
-    for the thread, or its use raises `ContextClosedError`. What ``fn`` raises is raised.
+    A thread or an executor starts with no context; tasks, `asyncio.to_thread` and sync endpoints inherit theirs. `bind`
+    may be called anywhere, and the result any number of times, also concurrently. The context has to be open while
+    ``fn`` runs: wait for the thread, or using the context raises `ContextClosedError`. What ``fn`` raises is raised.
 
     Raises:
         ConfigurationError: if ``fn`` is a coroutine function: what it returns would run somewhere else.
@@ -39,7 +39,7 @@ def bind(fn: Callable[P, T]) -> Callable[P, T]:
         raise ConfigurationError(f"bind() is for threads; {name_of(fn)!r} is async, and its task inherits the context")
     here = copy_context()
     opening = openings_here()
-    if opening:  # whoever waits for that thread runs in them
+    if opening:  # code that waits for that thread runs in them
         here.run(enter_opening, opening)
 
     @wraps(fn)

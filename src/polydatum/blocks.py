@@ -1,7 +1,7 @@
-"""``with ctx:`` and ``async with ctx:`` made fast: the four methods of `Context`, bound to one manager.
+"""The fast path of ``with ctx:`` and ``async with ctx:``: the four methods of `Context`, bound to one manager.
 
-Same as there, with the manager's ContextVar in closures, and no frame in between. Read
-`polydatum.context` first; a generated class takes these unless its context class overrides the methods.
+They do the same, with the manager's ContextVar in closures and no frame in between. Read `polydatum.context` first; a
+generated class uses these unless its context class overrides the methods.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .waiting import home_of_running_task
 def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) -> dict[str, Callable[..., Any]]:
     """``__enter__``, ``__exit__`` and their async twins for the contexts of one manager.
 
-    With ``dal``, that is what entering gives, in place of the context.
+    With ``dal``, entering returns it in place of the context.
     """
     get, set_, reset = var.get, var.set, var.reset
 
@@ -43,11 +43,11 @@ def block_methods(var: ContextVar[Any], under_way: UnderWay, dal: Any = None) ->
             if self._state is not OPEN:
                 self._close(exc, None)
             else:
-                self._state = CLOSING  # `Context._claim_close`, spelled out
+                self._state = CLOSING  # `Context._claim_close`, inlined
                 if exc is None and self._plain and not under_way:
                     if self._opened is None:
-                        self._state = CLOSED  # before the look, so that a closer who comes now does not begin to wait
-                        if self._closers_waiting is not None:  # pragma: no cover - he came in these three lines
+                        self._state = CLOSED  # before the check, so that a closer that comes now does not begin to wait
+                        if self._closers_waiting is not None:  # pragma: no cover - it came in these three lines
                             self._wake_closers()
                     else:
                         close_resources(self, None)

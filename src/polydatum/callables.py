@@ -1,4 +1,4 @@
-"""What a callable is, read off its code: ``inspect`` says the same, but importing it costs more than all of polydatum."""
+"""What a callable is, told by its code flags: importing ``inspect`` for this costs more than all of polydatum."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ROUTINES: tuple[type, ...] = (
     staticmethod,
     classmethod,
 )
-_NO_INSTANCES = (type, *_ROUTINES)  # tuples made once: what is asked here is asked for each transaction
+_NO_INSTANCES = (type, *_ROUTINES)  # built once, as the checks below run for each transaction
 _BOUND = (MethodType, partial)
 
 
 def unwrapped(target: Any) -> Any:
-    """The function that runs when ``target`` is called: below partials and ``__call__``, never through ``__wrapped__``."""
+    """The function that runs when ``target`` is called: below partials and ``__call__``, never by ``__wrapped__``."""
     while isinstance(target, partial):
         target = target.func
     if not isinstance(target, _NO_INSTANCES) and callable(target):
@@ -36,17 +36,17 @@ def _has_flag(target: Any, flag: int) -> bool:
 
 
 def is_generator_function(target: Any) -> bool:
-    """Whether calling it makes a generator."""
+    """Whether calling it returns a generator."""
     return _has_flag(target, _GENERATOR)
 
 
 def is_async_generator_function(target: Any) -> bool:
-    """Whether calling it makes an async generator."""
+    """Whether calling it returns an async generator."""
     return _has_flag(target, _ASYNC_GENERATOR)
 
 
 def is_coroutine_function(target: Any) -> bool:
-    """Whether calling it makes a coroutine; functions marked as such by ``inspect`` or ``asyncio`` count."""
+    """Whether calling it returns a coroutine; functions marked as such by ``inspect`` or ``asyncio`` count."""
     function = unwrapped(target)
     code = getattr(function, "__code__", None)
     if code is not None and code.co_flags & _COROUTINE:
@@ -56,14 +56,14 @@ def is_coroutine_function(target: Any) -> bool:
 
 
 def is_routine(target: Any) -> bool:
-    """Whether an attribute of a class is a method of any sort, one that a decorator has made into an object included."""
+    """Whether an attribute of a class is a method of any sort, including one that a decorator turned into an object."""
     if isinstance(target, (*_ROUTINES, partialmethod)):
         return True
     return callable(target) and hasattr(target, "__get__") and not isinstance(target, type)
 
 
 def name_of(target: Any) -> str:
-    """The name of a callable for messages: its function's, or its class's."""
+    """The name of a callable for messages: that of its function, or of its class."""
     while isinstance(target, partial):
         target = target.func
     return getattr(target, "__qualname__", None) or type(target).__qualname__

@@ -1,8 +1,8 @@
 """Backends: resources over a client that lives as long as the process, such as an engine or a pool.
 
-A `Backend` says how its client is made, what a Context gets from it, and whether the server answers. The client itself is
-a resource of the application's scope: made on first touch, one per process (async ones: per event loop), closed by
-`DataManager.close`, made anew in a forked child.
+A `Backend` defines how its client is created, what a Context gets from it, and how to check that the server answers.
+The client itself is a resource of the app scope: created on first touch, one per process (async ones: per event loop),
+closed by `DataManager.close`, and created again in a forked child.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ ClientT = TypeVar("ClientT")
 
 
 class Ping(NamedTuple):
-    """Whether the server behind a resource answered, how many seconds that took, and what kept it from answering.
+    """Whether the server behind a resource answered, how many seconds that took, and which error there was.
 
-    That is the name of an exception's class: its message may hold what must not be shown. A ``TimeoutError`` may be our own.
+    The error is the name of an exception's class only: its message may contain what must not be shown. A
+    ``TimeoutError`` may be Polydatum's own.
     """
 
     ok: bool
@@ -34,10 +35,10 @@ class Ping(NamedTuple):
 
 
 class _Given(Generic[ClientT]):
-    """What both kinds of backend know of a client that the user made."""
+    """What both kinds of backend know about a client that the user made."""
 
-    _given: ClientT | None = None  # also where a subclass forgets to call us
-    _process: int | None = None  # which used the given client last
+    _given: ClientT | None = None  # also if a subclass does not call super().__init__()
+    _process: int | None = None  # the one that used the given client last
 
     def __init__(self, client: ClientT | None = None) -> None:
         self._given = client
@@ -47,17 +48,17 @@ class _Given(Generic[ClientT]):
         return self._process not in (None, os.getpid())
 
     def _is_ours(self) -> None:
-        """From now on the given client is used in this process."""
+        """Record that the given client is now used in this process."""
         self._process = os.getpid()
 
 
 class Backend(_Given[ClientT]):
-    """A resource over a client of the process. Register it like any other: ``dm.register_resources(db=MyBackend(...))``.
+    """A resource over a client of the process. Register it as usual: ``dm.register_resources(db=MyBackend(...))``.
 
     Subclass it for a client that has no ready-made backend in `polydatum.backends`.
 
     Args:
-        client: the user's own client, which is used as it is and never closed; None: one is made by `connect`.
+        client: your own client, which is used as it is and never closed; if None, `connect` creates one.
 
     Example:
         >>> import contextlib, sqlite3
@@ -82,41 +83,41 @@ class Backend(_Given[ClientT]):
     """
 
     def connect(self) -> ClientT:
-        """Make a client. Called once per process, on first touch; better without a round trip to the server."""
+        """Create a client. Called once per process, on first touch; preferably without a round trip to the server."""
         raise NotImplementedError
 
     def disconnect(self, client: ClientT) -> None:
-        """Close a client that `connect` made."""
+        """Close a client that `connect` created."""
 
     def renew(self, client: ClientT, name: str) -> None:
-        """Make a given client fit for use in a forked child of the process that used it before.
+        """Prepare a given client for use in a forked child of the process that used it before.
 
         Raises:
-            ForkedResourceError: if it cannot be; the default.
+            ForkedResourceError: if that is not possible; the default.
         """
         raise ForkedResourceError(name)
 
     def begin(self, context: Any, client: ClientT, name: str) -> Any:
-        """What a context opens: a `Transaction` or a context manager. ``context.read_only`` is for it to enforce.
+        """What a context opens: a `Transaction` or a context manager. `begin` has to enforce ``context.read_only``.
 
         Args:
             context: the context, on its first touch of the resource.
             client: the client.
-            name: the name that the resource is registered by, for messages.
+            name: the name that the resource is registered under, for messages.
         """
         raise NotImplementedError
 
     def ping(self, client: ClientT) -> None:
-        """Ask the server for a sign of life, in one short exchange; raises what the client raises if there is none."""
+        """Check that the server answers, in one short exchange; raises what the client raises if it does not."""
 
 
 class AsyncBackend(_Given[ClientT]):
     """The async twin of `Backend`: its client belongs to one event loop, and services await the resource."""
 
     def shared(self) -> AbstractContextManager[Any]:
-        """What the event loops of a process share, if anything: entered before the first `connect` of them all.
+        """What the event loops of a process share, if anything: entered before the first `connect` in any of them.
 
-        It is left when the manager is closed. So it outlasts loops that end before, and their clients.
+        It is exited when the manager is closed, so it outlasts loops that end before that, and their clients.
         """
         return nullcontext()
 
@@ -132,7 +133,7 @@ class AsyncBackend(_Given[ClientT]):
         raise ForkedResourceError(name)
 
     async def begin(self, context: Any, client: ClientT, name: str) -> Any:
-        """As `Backend.begin`; gives an `AsyncTransaction` or an async context manager."""
+        """As `Backend.begin`; returns an `AsyncTransaction` or an async context manager."""
         raise NotImplementedError
 
     async def ping(self, client: ClientT) -> None:
@@ -140,7 +141,7 @@ class AsyncBackend(_Given[ClientT]):
 
 
 class BackedResource(RegisteredResource):
-    """A backend by its name, and the client that it shares among all contexts of a manager."""
+    """A backend under its name, and the client that it shares among all contexts of a manager."""
 
     __slots__ = ("asked", "backend", "client", "shared")
 
@@ -162,11 +163,11 @@ class BackedResource(RegisteredResource):
 
     @property
     def of_the_application(self) -> list[AppResource]:
-        """What outlives its contexts."""
+        """The app resources behind it, which outlive contexts."""
         return [self.client, self.shared] if self.kind.is_async else [self.client]
 
     def client_for(self, data_manager: Any) -> Any:
-        """The client, made now if there was none; an awaitable of it if the backend is async."""
+        """The client, created now if there is none; an awaitable of it if the backend is async."""
         return data_manager._app.touch(self.client, data_manager)
 
     def _begin(self, context: Any) -> Any:
@@ -210,10 +211,10 @@ class BackedResource(RegisteredResource):
             yield shared
 
     def ping(self, data_manager: Any) -> Ping:
-        """Ask the server for a sign of life.
+        """Check that the server answers.
 
-        An async backend is asked in an event loop of this call's own, over a client that is made for it: others belong to
-        their loops.
+        An async backend is asked in an event loop of its own, with a client created for this: others belong to their
+        loops.
         """
         started = perf_counter()
         try:

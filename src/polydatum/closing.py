@@ -28,7 +28,7 @@ _LOOP_HELPS = sys.version_info < (3, 12)
 """``current_task()`` looks up the loop, which asks the kernel whether the process has forked: 0.15 of 0.2 µs."""
 
 
-# --- Clean or by the policy --------------------------------------------------------------------------------------------
+# --- Clean or by the policy -------------------------------------------------------------------------------------------
 
 
 def close(context: Any, exc: BaseException | None, status: int | None) -> Outcome:
@@ -107,7 +107,7 @@ def _commits_alone(context: Any) -> bool:
     return transaction.kind == "authority" and not is_async_transaction(transaction)
 
 
-# --- Clean: nothing was raised -----------------------------------------------------------------------------------------
+# --- Clean: nothing was raised ----------------------------------------------------------------------------------------
 
 
 def _close_clean(
@@ -320,7 +320,7 @@ def _shield(context: Any, scope: Any) -> AsyncioShield:
     return AsyncioShield(context._limit, sys.modules["asyncio"], scope, context._home[2])
 
 
-# --- Clean: the body raised --------------------------------------------------------------------------------------------
+# --- Clean: the body raised -------------------------------------------------------------------------------------------
 
 
 def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
@@ -359,7 +359,7 @@ def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
     return outcome
 
 
-# --- Handing over to the policy ----------------------------------------------------------------------------------------
+# --- Handing over to the policy ---------------------------------------------------------------------------------------
 
 
 def _surprised(

@@ -1,4 +1,4 @@
-"""Where polydatum 0.9.1 kept the DAL and its manager; ours live in `polydatum.layer` and `polydatum.manager`."""
+"""The DAL and its manager where polydatum 0.9.1 had them; they live in `polydatum.layer` and `polydatum.manager`."""
 
 from .layer import DataAccessLayer
 from .manager import DataManager

@@ -405,8 +405,8 @@ class CommitOutcomeUnknown(SettleError):
 class AlreadyCommittedError(SettleError):
     """A transaction was rolled back after a service had committed it: the work up to that commit is kept.
 
-    The outcome is ``partial``. This error is not raised to the caller, who gets the cause of the rollback; it is noted on
-    that cause, and in ``outcome.errors``.
+    The outcome is ``partial``. This error is not raised to the caller, who gets the cause of the rollback; it is noted
+    on that cause, and in ``outcome.errors``.
     """
 
     def __init__(self, resource: str) -> None:

@@ -1,7 +1,7 @@
 """The Context classes that a DataManager generates: one for each context class it is used with.
 
-A generated class carries what is the manager's (its ContextVar, its DAL, its limits) and one descriptor per resource,
-so that a context itself holds next to nothing, and a touched resource is an ordinary attribute.
+A generated class carries what belongs to the manager (its ContextVar, its DAL, its limits) and one descriptor per
+resource, so that a context itself holds next to nothing, and a touched resource is an ordinary attribute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PREPARED_NAMES = 20
 
 
 class ContextTypes:
-    """The generated classes of one manager, made anew when a resource is replaced or overridden.
+    """The generated classes of one manager, generated again when a resource is replaced or overridden.
 
     Attributes:
         context: the class behind `DataManager.context`.
@@ -52,7 +52,7 @@ class ContextTypes:
         return generated
 
     def _blocks(self, context_class: type[Context], dal: Any = None) -> dict[str, Any]:
-        """The fast methods, but for those that the context class overrides."""
+        """The fast methods, except those that the context class overrides."""
         fast = block_methods(self._members["_var"], self._members["_under_way"], dal)
         return {name: fast[name] for name in fast if getattr(context_class, name) is getattr(Context, name)}
 
@@ -67,7 +67,7 @@ class ContextTypes:
         return generated
 
     def give(self, resource: RegisteredResource) -> None:
-        """Let all classes have a resource."""
+        """Add a resource to all classes."""
         self._resources[resource.name] = resource
         for generated in set(self._types.values()):
             setattr(generated, resource.name, resource)
@@ -75,13 +75,13 @@ class ContextTypes:
                 _prepare_names(generated, (resource.name,))
 
     def flag(self, *, sets_up: bool, settles: bool) -> None:
-        """Say whether something runs at every open, and whether more than the plain rule runs at every close."""
+        """Set whether something runs at every open, and whether more than the default rule runs at every close."""
         self._sets_up, self._settles = sets_up, settles
         for generated in set(self._types.values()):
             self._flag(generated)
 
     def _flag(self, generated: type[Context]) -> None:
-        """The hooks of polydatum 0.9.1 count only where a context class overrides them."""
+        """The hooks of polydatum 0.9.1 count only if the context class overrides them."""
         hooked = {
             name: getattr(generated, name) is not getattr(Context, name)
             for name in ("_setup_hook", "_teardown_hook", "_final_hook")
@@ -91,14 +91,14 @@ class ContextTypes:
         generated._plain = not (generated._sets_up or generated._settles)
 
     def refuse_after_fork(self, mutex: Any) -> None:
-        """In a forked child: contexts made before belong to the parent, and are closed here without being touched."""
+        """In a forked child, earlier contexts belong to the parent, and are closed without being touched."""
         for generated in set(self._types.values()):
             generated._mutex = mutex
             generated.__getattribute__ = _refuse_after_fork  # type: ignore[method-assign, assignment]
 
 
 class _GivesDal:
-    """Mixed into the context class of `DataManager.dal`: entering gives the DAL instead of the context."""
+    """Mixin for the context class of `DataManager.dal`: entering returns the DAL instead of the context."""
 
     dal: Any
 
@@ -125,19 +125,19 @@ def _ask_manager(self: Context, name: str) -> Any:
 
 
 def _prepare_names(generated: type[Context], names: Iterable[str]) -> None:
-    """Let CPython reserve instance slots for the first resources: names that come later make every context dearer."""
+    """Let CPython reserve instance slots for the first resources: later names make every context more expensive."""
     probe = object.__new__(generated)
     for name in ("_meta", "_state", "_token", "_opened", "_home", *list(names)[:PREPARED_NAMES]):
         object.__setattr__(probe, name, None)
 
 
-_inherited: dict[int, Context] = {}  # kept for good: dropping them would run the teardown of what is the parent's
+_inherited: dict[int, Context] = {}  # kept forever: dropping them would run the teardown of the parent's resources
 
 _FORKED = Outcome("unknown", reason="the context belongs to the parent process")
 
 
 def _refuse_after_fork(self: Context, name: str) -> Any:
-    """Stands for attribute access of a context that was made before a fork."""
+    """Replaces attribute access of contexts that were made before a fork."""
     if name == "_state":
         _inherited[id(self)] = self
         return CLOSED

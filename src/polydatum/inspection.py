@@ -1,4 +1,4 @@
-"""What a DataManager is made of, as plain data (`describe`), and what will go wrong with it (`problems`).
+"""What a DataManager consists of, as plain data (`describe`), and its configuration problems (`problems`).
 
 Nothing is opened or called here.
 """
@@ -19,7 +19,7 @@ from .services import Service, methods_below, nested_services, public_methods
 
 
 class Problem(NamedTuple):
-    """Something that will go wrong: a short code, what it is about, and what to do."""
+    """A configuration problem: a short code, what it is about, and what to do."""
 
     code: str
     subject: str
@@ -72,7 +72,7 @@ def _service(service: Service[Any]) -> dict[str, Any]:
 
 
 def tree(description: Mapping[str, Any]) -> Iterator[str]:
-    """What `describe` found, as the lines of a tree, for a terminal."""
+    """The result of `describe` as the lines of a tree, for a terminal."""
     yield "services"
     yield from _branch(description["services"], "  ")
     for title in ("resources", "context_middleware", "method_middleware"):
@@ -139,7 +139,7 @@ def problems(
 
 
 def unfit(data_manager: Any, parts: Mapping[str, Any]) -> list[Problem]:
-    """What the outbox and the inbox, None if there is none, say of the resources that they go through."""
+    """Problems that the outbox and the inbox, None if there is none, find in the resources that they use."""
     found: list[Problem] = []
     for name, part in parts.items():
         try:
@@ -152,7 +152,7 @@ def unfit(data_manager: Any, parts: Mapping[str, Any]) -> list[Problem]:
 
 
 def _unguarded(subject: str, factory: Any) -> list[Problem]:
-    """Code after a yield that stands outside ``try`` and ``with`` does not run when the request fails."""
+    """Code after a yield outside of ``try`` and ``with`` does not run when the request fails."""
     from . import sources
 
     if not sources.runs_on_after_bare_yield(factory):

@@ -1,7 +1,7 @@
-"""The shapes a resource or a context middleware may have, and how each is set up and ended.
+"""The kinds of resources and context middleware, and how each is set up and ended.
 
-A *kind* opens a factory (``open`` gives the value and the handle to end it by) and later ends it with or without a
-cause. Which order things end in, and whose error wins, is not decided here but in `polydatum.unwinding`.
+A *kind* opens a factory (``open`` returns the value and the handle to end it by) and later ends it with or without a
+cause. The order in which things end, and whose error wins, is not decided here but in `polydatum.unwinding`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from .errors import YieldedTwiceError
 from .transactions import value_of
 
 NOTHING: Any = object()
-"""What ``next`` gives for a generator that has ended: told apart from every value, at no cost on the good path."""
+"""What ``next`` returns for a generator that has ended: distinct from every value, at no cost on the normal path."""
 
 TRANSACTION_KINDS = ("authority", "effect")
 
 
 class Kind:
-    """How one shape of factory is set up and ended.
+    """How one kind of factory is set up and ended.
 
     ``end`` returns True if it swallowed the cause, and raises what the user's code raised unless that is the cause.
     """
@@ -29,7 +29,7 @@ class Kind:
     is_async = False
 
     def open(self, factory: Callable[..., Any], subject: Any) -> Any:
-        """The (value, handle) of a new instance; an awaitable of that if ``is_async``. A value NOTHING: never yielded."""
+        """The (value, handle) of a new instance; awaitable if ``is_async``. NOTHING as the value: it never yielded."""
         raise NotImplementedError
 
     def end(self, handle: Any, cause: BaseException | None) -> Any:
@@ -40,7 +40,7 @@ class Kind:
 def is_rethrown(error: BaseException, cause: BaseException) -> bool:
     """Whether an error that came out of a generator is the cause that was thrown in.
 
-    Python turns a StopIteration that leaves a generator into a RuntimeError (PEP 479), so that one is looked through.
+    Python turns a StopIteration that leaves a generator into a RuntimeError (PEP 479), so its cause is checked.
     """
     if error is cause:
         return True
@@ -48,7 +48,7 @@ def is_rethrown(error: BaseException, cause: BaseException) -> bool:
 
 
 class GeneratorKind(Kind):
-    """A generator function that yields once. Opened where it is used, by ``next(generator, NOTHING)``: it is hot."""
+    """A generator function that yields once. Opened inline on hot paths, by ``next(generator, NOTHING)``."""
 
     def end(self, handle: Any, cause: BaseException | None) -> bool:
         if cause is None:
@@ -71,7 +71,7 @@ class GeneratorKind(Kind):
         raise self.second_yield(handle)
 
     def second_yield(self, handle: Any) -> BaseException:
-        """The error for a generator that yielded again; the generator is closed, and what that raises comes first."""
+        """The error for a generator that yielded again; it is closed, and an error raised by that takes precedence."""
         try:
             handle.close()
         except BaseException as error:
@@ -156,7 +156,7 @@ class AsyncManagerKind(Kind):
 
 
 class TransactionKind(Kind):
-    """A transactional object that a callable made, and is open by that; it ends with its own ``close``."""
+    """A transactional object, which is open once a callable has made it; it ends with its own ``close``."""
 
     def end(self, handle: Any, cause: BaseException | None) -> Any:
         return handle.close()  # an awaitable, if it only looked sync
@@ -189,7 +189,7 @@ class CallableKind(Kind):
 
 
 class Judged:
-    """The handle of something whose kind was seen only when it was made."""
+    """The handle of an object whose kind was known only once it was made."""
 
     __slots__ = ("handle", "kind")
 
@@ -213,9 +213,9 @@ _STEPS = frozenset(TRANSACTION_STEPS)
 
 
 def is_transactional(value: Any) -> bool:
-    """Whether a value says that it takes part in the transaction: its ``kind`` is "authority" or "effect".
+    """Whether a value says that it takes part in the outcome: its ``kind`` is "authority" or "effect".
 
-    A value without any of the protocol's methods only happens to have such an attribute.
+    A value with none of the protocol's methods only happens to have such an attribute.
     """
     return _has_transaction_kind(value) and (
         _are_async(value) is not None or any(callable(getattr(value, step, None)) for step in TRANSACTION_STEPS[:3])
@@ -225,20 +225,20 @@ def is_transactional(value: Any) -> bool:
 def _has_transaction_kind(value: Any) -> bool:
     try:
         kind = getattr(value, "kind", None)
-    except Exception:  # of the value's own, for an attribute it does not have
+    except Exception:  # raised by the value itself, for an attribute it does not have
         return False
     return type(kind) is str and kind in TRANSACTION_KINDS
 
 
 def transaction_of(value: Any, handle: Any) -> Any:
-    """The transaction that an opened resource brings into its context: its handle's, its own value, or None."""
+    """The transaction that an opened resource brings into its context: from its handle, its value itself, or None."""
     if type(handle) is Judged and handle.kind in (TRANSACTION, ASYNC_TRANSACTION):
         return handle.handle
     return value if is_transactional(value) else None
 
 
 def missing_steps(transaction: Any) -> list[str]:
-    """What a transactional object lacks of the protocol."""
+    """The methods of the protocol that a transactional object lacks."""
     if _are_async(transaction) is not None:
         return []
     return [step for step in TRANSACTION_STEPS if not callable(getattr(transaction, step, None))]
@@ -253,9 +253,9 @@ def is_async_transaction(transaction: Any) -> bool:
 
 
 def _are_async(transaction: Any) -> bool | None:
-    """Whether there are async ones among the steps of an object, as its class tells; None if that has not all of them.
+    """Whether any step of an object is async, according to its class; None if the class does not have all of them.
 
-    What the steps are is asked for each transaction, and looking takes longer than many of them.
+    Cached by class: this is asked for each transaction, and finding out takes longer than many of them.
     """
     own = getattr(transaction, "__dict__", None)
     if own and not _STEPS.isdisjoint(own):
@@ -271,9 +271,9 @@ def _are_async_in(transaction_class: type) -> bool | None:
 
 
 def kind_of(factory: Any) -> Kind | None:
-    """The kind of a factory, seen on the object, its partial or its ``__call__``; None if it is not callable.
+    """The kind of a factory, told by the object, its partial or its ``__call__``; None if it is not callable.
 
-    ``__wrapped__`` is never looked through: a wrapper may well have turned a generator into something else.
+    ``__wrapped__`` is never followed: a wrapper may well have turned a generator into something else.
     """
     if not callable(factory):
         return None

@@ -174,7 +174,7 @@ def _put(holder: Any, name: str, service: Service[Any]) -> None:
             setattr(holder, registry, {**services, name: service})
 
 
-# --- Method middleware around services ---------------------------------------------------------------------------------
+# --- Method middleware around services --------------------------------------------------------------------------------
 
 # What the proxy answers itself, and what concerns the class rather than its instances.
 _NOT_FORWARDED = {

@@ -1,6 +1,6 @@
 """Middleware: around a whole Context (setup and teardown), or around one DAL call (a chain of links).
 
-The spelling to teach for both is a generator that yields once.
+The recommended spelling of both is a generator that yields once.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class ContextMiddleware:
         return kind, lambda _: made
 
     def end_step(self, handle: Any, *, commits: bool = False) -> Step:
-        """The step that resumes it, or throws the cause in."""
+        """The step that resumes it, or throws the cause into it."""
         kind = self.kind
         if type(handle) is Judged:
             kind, handle = handle.kind, handle.handle
@@ -112,7 +112,7 @@ class Call:
     Attributes:
         context: the Context the call runs in.
         path: the readable name of the method, such as ``"items.get_item"``.
-        args: positional arguments; a middleware may assign others, and they count.
+        args: positional arguments; a middleware may assign others, which are then passed on.
         kwargs: keyword arguments, likewise.
     """
 
@@ -125,12 +125,12 @@ class Call:
         return f"<Call {self.path}>"
 
 
-# The spellings of method middleware, in the words of messages.
+# The spellings of method middleware, as messages name them.
 PLAIN, COROUTINE, RESUMED = "function", "coroutine function", "generator function"
 
 
 class MethodMiddleware:
-    """A registered method middleware: its spelling, seen once, when it is registered."""
+    """A registered method middleware; its spelling is determined once, when it is registered."""
 
     __slots__ = ("fn", "name", "spelling")
 
@@ -147,7 +147,7 @@ class MethodMiddleware:
         else:
             self.spelling = COROUTINE if is_coroutine_function(fn) else PLAIN
             parameters = 2
-        import inspect  # here, not above: it costs more than all of polydatum, and most have no method middleware
+        import inspect  # here: it costs more than all of polydatum, and most have no method middleware
 
         try:
             inspect.signature(fn).bind(*range(parameters))
@@ -155,7 +155,7 @@ class MethodMiddleware:
             shape = "def mw(call) with a yield" if parameters == 1 else "def mw(call, proceed)"
             raise InvalidMiddlewareError(self.name, f"it does not take the arguments of '{shape}'") from None
         except ValueError:
-            pass  # a builtin without a signature: taken at its word
+            pass  # a builtin without a signature: trusted to fit
 
 
 def compose(
@@ -164,7 +164,8 @@ def compose(
     """The method with its middleware around it, the first registered outermost; done once per method.
 
     Raises:
-        InvalidMiddlewareError: if a middleware of the fast form does not fit the method: sync around async or back.
+        InvalidMiddlewareError: if a middleware that is not a generator does not fit the method: sync around async, or
+            async around sync.
     """
     is_async = is_coroutine_function(method)
     wrapped = method
@@ -189,7 +190,7 @@ def compose(
 
 
 def _looked_up(method: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """A method that is looked up at each call, so that patching its class works with middleware as without."""
+    """The method, looked up at each call, so that patching its class works with middleware as it does without."""
     service = getattr(method, "__self__", None)
     if service is None or isinstance(service, type) or not hasattr(service, name):
         return method
@@ -244,7 +245,7 @@ def _throw(generator: Any, error: BaseException) -> None:
     else:
         is_own = False
     if is_own:
-        raise _Wrapped(error)  # a StopIteration of the method's own, which must not look like the generator's end
+        raise _Wrapped(error)  # a StopIteration raised by the method, which must not look like the generator's end
 
 
 class _Wrapped(Exception):
@@ -252,8 +253,9 @@ class _Wrapped(Exception):
         self.error = error
 
 
-# The two loops below are one rule: returning ends the call with that result, yielding (again) calls (again). They differ
-# in the one await (and a coroutine raises no StopIteration, says Python), and share no code because a frame more costs a fifth of the whole call.
+# The two loops below follow one rule: returning ends the call with that result, yielding (again) calls (again). They
+# differ in the one await (and a coroutine cannot raise StopIteration), and share no code because another frame costs a
+# fifth of the whole call.
 
 
 def _around(fn: Callable[..., Any], following: Link) -> Link:

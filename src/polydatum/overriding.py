@@ -1,4 +1,4 @@
-"""Blocks in which other services and resources stand in the place of those that are registered."""
+"""Blocks in which other services and resources replace those that are registered."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Override(ContextDecorator):
     """One block of `DataManager.override`, for ``with`` or ``async with``.
 
     Attributes:
-        services: what stands in the place of others, by path.
-        resources: likewise, by name.
+        services: the replacements of services, by path.
+        resources: the replacements of resources, by name.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Override(ContextDecorator):
         await self._app.aclose(self._of_the_application(), exc)
 
     def _of_the_application(self) -> list[RegisteredResource]:
-        """What lives longer than contexts, if it was opened at all."""
+        """The replacements that may be open in the app scope."""
         found: list[RegisteredResource] = []
         for one in self.resources.values():
             found += one.of_the_application if isinstance(one, BackedResource) else [one]

@@ -1,8 +1,8 @@
-"""Asking the servers behind all backends for a sign of life: all at once, and within a time limit.
+"""Pings of the servers behind all backends: all at once, and within a time limit.
 
-Clients have limits of their own, or none: a server that takes a connection and says nothing may hold one for hours. So
-nobody waits for it longer than the limit, and nobody asks it anew while it has not answered: each question would hold
-another thread, and another connection of the pool.
+Clients have time limits of their own, or none: a server that accepts a connection and says nothing may hold one for
+hours. So no caller waits longer than the limit, and a server that has not answered is not asked again: each ping would
+hold another thread, and another connection of the pool.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .waiting import running_asyncio
 from .workers import run_in_daemon
 
 PING_TIMEOUT = 5.0
-"""Seconds that all pings together may take, unless told otherwise."""
+"""Seconds that all pings together may take by default."""
 
 
 def ping_all(backed: Iterable[BackedResource], data_manager: Any, limit: float) -> dict[str, Ping]:
-    """Each in a thread of its own."""
+    """Ping each in a thread of its own."""
     deadline = monotonic() + limit
     asked = {one.name: _in_thread(one, data_manager) for one in backed}
     return {name: _answer(found, max(0, deadline - monotonic()), limit) for name, found in asked.items()}
 
 
 async def aping_all(backed: Iterable[BackedResource], data_manager: Any, limit: float) -> dict[str, Ping]:
-    """Async ones each in a task of its own, sync ones in threads."""
+    """Ping async ones each in a task of its own, sync ones in threads."""
     asyncio = running_asyncio()
     if asyncio is None:
         return await _ping_on_trio(sys.modules["trio"], backed, data_manager, limit)
@@ -46,7 +46,7 @@ async def aping_all(backed: Iterable[BackedResource], data_manager: Any, limit: 
         return {name: found.result() if found.done() else _late(limit) for name, found in asked.items()}
     finally:
         for found in asked.values():
-            found.cancel()  # what was shielded goes on: others may wait for it
+            found.cancel()  # the shielded task goes on: other callers may wait for it
 
 
 async def _ping_on_trio(

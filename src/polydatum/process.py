@@ -1,4 +1,4 @@
-"""All DataManagers of the process, and what each of them has to be told: that it was forked, and that it ends."""
+"""All DataManagers of the process, which are told when it has forked, and when it exits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from weakref import WeakSet
 
 managers: WeakSet[Any] = WeakSet()
-"""They register themselves here."""
+"""DataManagers add themselves."""
 
 
 def _after_fork_in_child() -> None:
@@ -17,11 +17,11 @@ def _after_fork_in_child() -> None:
 
 
 def close_at_exit() -> None:
-    """Close what the managers have open for the application, when the interpreter ends."""
+    """Close what the managers have open in the app scope, when the interpreter exits."""
     for manager in list(managers):
         manager._app.close_at_exit()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-# Under WSGI nobody tells an application that it ends; a pool that is left open can hold up the end of its process.
+# Under WSGI an application is not told that it ends; a pool that is left open can delay the exit of its process.
 atexit.register(close_at_exit)

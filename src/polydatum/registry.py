@@ -1,4 +1,4 @@
-"""What is registered with a DataManager, and what contexts that are made from now on find of it."""
+"""What is registered with a DataManager, and what new contexts find of it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .services import Service
 
 
 class Overrides(Protocol):
-    """What stands for a while in the place of services, by path, and of resources, by name."""
+    """Temporary replacements of services, by path, and of resources, by name."""
 
     services: dict[str, Service[Any]]
     resources: dict[str, RegisteredResource]
 
 
 class Registry:
-    """Services, resources and middleware of one manager, and the Context classes that are made of them.
+    """Services, resources and middleware of one manager, and the Context classes that are generated from them.
 
     Attributes:
-        own_dal: the DAL, with the services that are registered.
-        dal: the same with the overrides of the moment.
-        resources: by name, likewise.
-        context_middleware: in order of registration.
-        method_middleware: likewise.
-        types: the Context classes over all of that.
-        composed: the same once the method middleware is around the services and fits; None: `compose` has to be called.
+        own_dal: the DAL with the registered services.
+        dal: the same with the current overrides.
+        resources: the resources by name, with the current overrides.
+        context_middleware: the context middleware, in order of registration.
+        method_middleware: the method middleware, likewise.
+        types: the Context classes generated from all of that.
+        composed: the same once the services are wrapped in the method middleware; None if `compose` has to be called.
     """
 
     dal: Any
@@ -55,10 +55,10 @@ class Registry:
         asks_for_middleware: bool,
         settles: bool,
     ) -> None:
-        """An empty one.
+        """An empty registry.
 
-        ``members`` are what Context classes have of their manager. It is asked for resources or middleware where its class
-        has a way of its own to choose them; ``settles``: it has a rule of its own for the end.
+        ``members``: what Context classes have of their manager. ``asks_for_resources``, ``asks_for_middleware``: the
+        manager's class overrides how they are chosen. ``settles``: the manager has a rollback rule of its own.
         """
         self.own_dal = own_dal
         self.context_middleware: list[ContextMiddleware] = []
@@ -80,7 +80,7 @@ class Registry:
     # --- Resources ----------------------------------------------------------------------------------------------------
 
     def resource(self, name: str) -> RegisteredResource:
-        """The one that contexts find by a name.
+        """The resource that contexts find under a name.
 
         Raises:
             UnknownResourceError: if there is none.
@@ -91,7 +91,7 @@ class Registry:
         return resource
 
     def backed_resources(self) -> list[BackedResource]:
-        """Those that are backends."""
+        """The resources that are backends."""
         return [one for one in self.resources.values() if isinstance(one, BackedResource)]
 
     def add_resources(self, factories: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ class Registry:
         self._regenerate()
 
     def stand_in(self, name: str, factory: Any) -> RegisteredResource:
-        """A resource that can stand in the place of the one of that name: for as long, and not registered.
+        """A replacement for the resource of that name: of the same scope, and not registered.
 
         Raises:
             UnknownResourceError: if there is none.
@@ -119,7 +119,7 @@ class Registry:
         return self._in_place_of(self.resource(name), factory)
 
     def supplied(self, name: str, factory: Any) -> RegisteredResource:
-        """A resource that contexts find although it is not registered: the manager has chosen it."""
+        """A resource that contexts find although it is not registered: the manager supplies it."""
         resource = RegisteredResource(name, factory, self._under_way)
         self.types.give(resource)
         return resource
@@ -162,28 +162,28 @@ class Registry:
     # --- What contexts find -------------------------------------------------------------------------------------------
 
     def put_over(self, overrides: Overrides) -> None:
-        """Let contexts that are made from now on find others in the place of what is registered."""
+        """Apply overrides to contexts that are made from now on."""
         with self._mutex:
             self._overrides.append(overrides)
             self._regenerate()
 
     def take_off(self, overrides: Overrides) -> None:
-        """The end of `put_over`."""
+        """Undo `put_over`."""
         with self._mutex:  # blocks of several threads may end in any order
             self._overrides.remove(overrides)
             self._regenerate()
 
     def services_changed(self) -> None:
-        """The DAL calls this: a service was added, or put in the place of one."""
+        """Called by the DAL when a service was added or replaced."""
         if self._overrides:
             self._regenerate()
         if self.composed is None or not self.method_middleware:
             self.composed = None
         else:
-            self.compose()  # contexts are open already: what is registered now shall not go without its middleware
+            self.compose()  # contexts may be open already, and call the new service: not without its middleware
 
     def compose(self) -> ContextTypes:
-        """Put the method middleware around the services.
+        """Wrap the services in the method middleware.
 
         Raises:
             InvalidMiddlewareError: if it does not fit a method.
@@ -204,7 +204,7 @@ class Registry:
         return commands
 
     def _regenerate(self) -> None:
-        """Put all overrides over what is registered, and make Context classes of it; contexts made before keep theirs."""
+        """Apply all overrides to what is registered, and generate Context classes; existing contexts keep theirs."""
         self.dal, self.resources = self.own_dal, dict(self._registered)
         for overrides in self._overrides:
             if overrides.services:
@@ -222,7 +222,7 @@ class Registry:
         self.types.flag(sets_up=bool(self.context_middleware) or self._asks_for_middleware, settles=self._settles)
 
     def forget_after_fork(self) -> None:
-        """In a forked child: contexts that were made before belong to the parent."""
+        """In a forked child, contexts made before the fork belong to the parent."""
         self._mutex = threading.RLock()  # another thread of the parent may have held the former one
         for types in list(self._all_types):
             types.refuse_after_fork(self._mutex)

@@ -1,4 +1,4 @@
-"""The log of the library, ``logging.getLogger("polydatum")``. Loaded on first need: most programs have no errors yet."""
+"""The log of the library, ``logging.getLogger("polydatum")``; imported on first use, as most programs log no errors."""
 
 from __future__ import annotations
 

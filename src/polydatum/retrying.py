@@ -1,6 +1,6 @@
-"""Units of work that are tried again where a database says that it may help: `DataManager.run`.
+"""Retries of units of work, if the database says that a retry may help: `DataManager.run`.
 
-Errors are told by what clients say of them in attributes, so that it works for users' own resources too.
+Errors are recognized by the attributes that clients give them, so that this works for users' own resources, too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ FIRST_PAUSE = 0.01
 SQLSTATES = ("40001", "40P01")
 """Serialization failure and deadlock: ISO 9075 class 40, "transaction rollback", and PostgreSQL's own code in it."""
 MARIADB_ROLLED_BACK = (1213, 1020)
-"""Deadlock, and a row changed since it was read, by ``innodb_snapshot_isolation``: the server has rolled back all."""
+"""Deadlock, and a row changed since it was read (``innodb_snapshot_isolation``): the server has rolled back all."""
 LOCK_TIMEOUT_SQLSTATE, LOCK_TIMEOUT_MARIADB = "55P03", 1205
-"""PostgreSQL's and MariaDB's word for having waited for a lock as long as they may."""
+"""PostgreSQL's and MariaDB's codes for a timeout while waiting for a lock."""
 SQLITE_BUSY, SQLITE_LOCKED = 5, 6
 MONGO_LABEL = "TransientTransactionError"
 
@@ -27,7 +27,7 @@ MONGO_LABEL = "TransientTransactionError"
 def pauses(attempts: int) -> list[float]:
     """How many seconds to wait after each attempt but the last, if it fails.
 
-    Exponential back-off with full jitter, so that those who collided do not meet again.
+    Exponential back-off with full jitter, so that transactions that collided do not collide again.
     """
     if attempts < 1:
         raise ConfigurationError("attempts is a number of 1 or more")
@@ -37,10 +37,10 @@ def pauses(attempts: int) -> list[float]:
 
 
 def run(new_block: Callable[[], Any], fn: Callable[[Any], Any], attempts: int) -> Any:
-    """What ``fn`` returns when its block, which gives the DAL, has committed; a new block for each attempt."""
+    """The result of ``fn`` once its block, which yields the DAL, has committed; a new block for each attempt."""
     waits = iter(pauses(attempts))
     while True:
-        result: Any = None  # stays so if a middleware suppresses what was raised
+        result: Any = None  # it stays None if a middleware suppresses the exception
         block = new_block()
         try:
             with block as dal:
@@ -82,7 +82,7 @@ async def arun(new_block: Callable[[], Any], fn: Callable[[Any], Any], attempts:
 
 
 def _pause_after(error: Exception, block: Any, waits: Iterator[float]) -> float | None:
-    """How long to wait before the next attempt; None if there shall be none."""
+    """How many seconds to wait before the next attempt; None if there is to be none."""
     if block.outcome != "rolled_back" or not is_transient(error):
         return None
     return next(waits, None)
@@ -98,14 +98,14 @@ async def asleep(seconds: float) -> None:
 
 
 def is_transient(error: BaseException, *, lock_timeouts: bool = False) -> bool:
-    """Whether the whole unit of work may succeed if it is tried again, from the start, in a new transaction.
+    """Whether the whole unit of work may succeed if it is retried, from the start, in a new transaction.
 
-    Of several errors in a group, each has to be of that kind.
+    In an exception group each error has to be of that kind.
 
     Args:
         error: the error.
-        lock_timeouts: whether having waited for a lock for too long counts: where whoever holds it is known to end. SQLite's
-            counts in any case, as it knows no other collisions.
+        lock_timeouts: whether a timeout while waiting for a lock counts; for cases in which the holder of the lock is
+            known to end. SQLite's always counts, as it knows no other collisions.
     """
     return _is_transient(error, lock_timeouts, [])
 

@@ -20,7 +20,7 @@ _WANTED = "nested()"
 
 
 class Nested:
-    """One such block. A transaction that opens inside of it has nothing from before it, and is rolled back whole."""
+    """One such block. A transaction that opens inside it has nothing from before it, and is rolled back whole."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -133,7 +133,7 @@ class Nested:
             released.append(name)
 
     async def _aroll_back(self, cause: BaseException, released: Sequence[str] = ()) -> None:
-        """Completes under any cancel, as the steps at the end of a context do: a timeout around the block is common."""
+        """Completes even if cancelled, like the steps at the end of a context: a timeout around the block is common."""
         kept = [*released]
         shield = shield_for(self._context._limit, running_asyncio())
         shield.enter()
@@ -178,16 +178,16 @@ class Nested:
         return [*reversed(late), *reversed(early)]
 
     def _put_effects_first(self) -> None:
-        """Savepoints are released from the last on. Only an authority can refuse that; an effect can then be undone still."""
+        """Savepoints are released last to first. Only an authority can refuse that; effects can then be undone."""
         kinds = [transaction.kind for transaction in self._opened_before]
         ordered = sorted(zip(self._savepoints, kinds, strict=True), key=lambda entry: entry[1] == "authority")
         self._savepoints = [entry for entry, _ in ordered]
 
     def _dropped_hooks(self, kept: Sequence[str], cause: BaseException) -> list[Callable[[], Any]]:
-        """Take the block's hooks out; gives those for a rollback, which has happened now.
+        """Remove the block's hooks; returns its ``on_rollback`` hooks, to be run now.
 
-        Where the work of the block may still be in a transaction, nothing of the context may commit, unless a block
-        around this one rolls back, too, and takes that refusal with it.
+        If work of the block may still be in a transaction, nothing of the context may commit, unless a block around
+        this one also rolls back, and takes that refusal with it.
         """
         wishes = self._context._wishes
         if wishes is None and not kept:

@@ -1,7 +1,7 @@
 """The set-up of a Context's middleware when it opens, sync and async; `polydatum.closing` is the counterpart.
 
-Whoever closes the context meanwhile waits for it, as for a resource that opens. Where it fails, what is set up already is
-unwound by the policy in `polydatum.settling`.
+A caller that closes the context meanwhile waits for the set-up, as for a resource that opens. If the set-up fails, the
+middleware that is already set up is unwound by the policy in `polydatum.settling`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def set_up(context: Any) -> None:
         for middleware in context._data_manager._middleware_for(context):
             name = middleware.name
             before = context._opened
-            if middleware.kind is GENERATOR:  # spelled out: the usual kind
+            if middleware.kind is GENERATOR:  # inlined for the usual kind
                 handle = middleware.factory(context)
                 value = next(handle, NOTHING)
                 if value is NOTHING:
@@ -45,14 +45,14 @@ def set_up(context: Any) -> None:
             else:
                 value, handle = middleware.open(context)
             frames += (middleware, handle, value is not None or context._opened is not before)
-        context._admit("the context")  # somebody else may have closed it meanwhile
+        context._admit("the context")  # another caller may have closed it meanwhile
     except BaseException as error:
         try:
             if _failed(context, mine):
                 close_by_policy(context, Unwinding.of_failed_open(context, error, name), decided=True)
         finally:
             context.leave()
-        raise  # whatever the others made of it: a context that did not open is always an error
+        raise  # whatever other middleware made of it: a context that did not open is always an error
     release(context, mine)
 
 
@@ -87,15 +87,15 @@ async def aset_up(context: Any) -> None:
 
 
 def _begin(context: Any, inside: Any) -> Opening:
-    """Whoever closes the context from now on waits until its middleware is set up, and then unwinds it."""
+    """Let a caller that closes the context wait until its middleware is set up; it then unwinds it."""
     mine: Opening = [context._set_up_mark, inside]
     context._under_way[mine[0], context] = mine
     return mine
 
 
 def _failed(context: Any, mine: Opening) -> bool:
-    """Whether it is ours to unwind; else whoever closes the context does that now, and rolls back."""
-    is_ours = context._claim_close() or context._state is CLOSED  # who closed it did not wait that long
+    """Whether the opener has to unwind; else a caller that closes the context does it now, and rolls back."""
+    is_ours = context._claim_close() or context._state is CLOSED  # closed by a caller that gave up waiting
     if not is_ours:
         wishes_of(context).rollback_only = "the context was closed while its middleware was set up"
     release(context, mine)

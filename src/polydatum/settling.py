@@ -25,7 +25,7 @@ from .waiting import running_asyncio
 Runner = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-# --- Sync --------------------------------------------------------------------------------------------------------------
+# --- Sync -------------------------------------------------------------------------------------------------------------
 
 
 def close_by_policy(context: Any, unwinding: Unwinding, *, decided: bool = False) -> Outcome:
@@ -88,7 +88,7 @@ def refuse_awaitable(answer: Any, where: str) -> None:
         raise AsyncResourceError(where, "gave an awaitable, which a sync context cannot await")
 
 
-# --- Async -------------------------------------------------------------------------------------------------------------
+# --- Async ------------------------------------------------------------------------------------------------------------
 
 
 async def aclose_by_policy(
@@ -219,7 +219,7 @@ async def _arrived_cancel(context: Any, unwinding: Unwinding) -> BaseException |
     return None
 
 
-# --- Both --------------------------------------------------------------------------------------------------------------
+# --- Both -------------------------------------------------------------------------------------------------------------
 
 
 def _steps_to_the_end(context: Any, unwinding: Unwinding) -> Iterator[Step]:

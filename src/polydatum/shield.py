@@ -158,7 +158,7 @@ class AsyncioShield:
             if scope.shield:
                 break
         if is_cancelled(outer):
-            # Keep it from cancelling repeatedly. Our scope cannot be entered inside the step's scopes, and these must not
+            # Keep it from cancelling repeatedly. Our scope cannot be entered inside the step's scopes, which must not
             # find a higher cancel count of the task than when they were entered.
             if scopes:
                 scopes[-1].shield = True

@@ -1,4 +1,4 @@
-"""What the source of users' functions tells: signatures, first lines of docstrings, teardown that will not run.
+"""What the source of users' functions shows: signatures, first lines of docstrings, teardown that will not run.
 
 Loaded by `DataManager.check` and `DataManager.describe` only: its imports cost more than the rest of polydatum.
 """
@@ -14,7 +14,7 @@ from .callables import unwrapped
 
 
 def first_line(thing: Any) -> str:
-    """The first line of a docstring, or nothing."""
+    """The first line of a docstring, or an empty string."""
     doc = inspect.getdoc(thing)
     return (doc or "").partition("\n")[0]
 
@@ -30,7 +30,7 @@ def signature(method: Any) -> str:
 def runs_on_after_bare_yield(factory: Any) -> bool:
     """Whether a generator function has code after its yield that no ``try`` or ``with`` protects.
 
-    False also where there is no source to look at.
+    False also if there is no source.
     """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(unwrapped(factory))))
@@ -55,7 +55,7 @@ def _unguarded(body: list[ast.stmt]) -> bool:
 
 
 def _yields(node: ast.AST, guarded: tuple[type[ast.AST], ...] = ()) -> bool:
-    """Whether a yield stands in a piece of code, outside guarded blocks and functions of its own."""
+    """Whether a piece of code contains a yield, outside of guarded blocks and nested functions."""
     return isinstance(node, ast.Yield) or any(
         _yields(child, guarded)
         for child in ast.iter_child_nodes(node)

@@ -1,4 +1,4 @@
-"""Waiting for another thread or task, in whatever the waiter runs in: a thread, asyncio or trio."""
+"""Waiting for another thread or task, from a thread, asyncio or trio."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def running_asyncio() -> Any:
 
 
 def running_loop() -> Any:
-    """What runs async code in this thread: asyncio's loop, or trio's token; None if nothing does."""
+    """The running event loop of this thread: asyncio's loop, or trio's token; None if there is none."""
     asyncio = running_asyncio()
     if asyncio is not None:
         return asyncio.get_running_loop()
@@ -97,12 +97,12 @@ def running_task() -> Any:
 
 
 def has_ended(loop: Any) -> bool:
-    """Whether a loop that `running_loop` once gave can never run again."""
+    """Whether a loop that `running_loop` once returned can never run again."""
     is_closed = getattr(loop, "is_closed", None)
     if is_closed is not None:
         return bool(is_closed())
     try:
-        loop.run_sync_soon(_nothing, idempotent=True)  # a token has no other way to tell
+        loop.run_sync_soon(_nothing, idempotent=True)  # a token offers no other way to tell
     except sys.modules["trio"].RunFinishedError:
         return True
     return False
@@ -118,7 +118,7 @@ def home_of_running_task() -> tuple[int, Any, int]:
     if asyncio is not None:
         try:
             task = asyncio.current_task()
-        except RuntimeError:  # no loop of asyncio's
+        except RuntimeError:  # no asyncio loop
             pass
         else:
             return get_ident(), task, 0 if task is None else task.cancelling()

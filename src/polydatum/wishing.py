@@ -1,4 +1,4 @@
-"""What users wish for the end of a Context, taken down and checked; `polydatum.unwinding` decides what comes of it."""
+"""What users ask for at the end of a Context, recorded and checked; `polydatum.unwinding` decides what comes of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HookT = TypeVar("HookT", bound=Callable[[], Any])
 
 
 def open_wishes(context: Any, wanted: str) -> Wishes:
-    """The wishes of a context that has not settled, to add one; ``wanted`` is how users spell it.
+    """The wishes of a context that has not settled, to add one; ``wanted`` is the call as users spell it.
 
     Raises:
         ContextClosedError: if the context has settled already.
@@ -25,7 +25,7 @@ def open_wishes(context: Any, wanted: str) -> Wishes:
 
 
 def refuse_late(context: Any, wanted: str) -> None:
-    """Refuse a wish that comes late. Asked once more when it was added: a close that began meanwhile may have missed it.
+    """Refuse a late wish. Checked again once it is added, as a close that began meanwhile may have missed it.
 
     Raises:
         ContextClosedError: if the context has settled already, or another thread closes it now.
@@ -36,7 +36,7 @@ def refuse_late(context: Any, wanted: str) -> None:
 
 def wishes_of(context: Any) -> Wishes:
     """The wishes of a context, whatever its state; from now on more than resources takes part in its end."""
-    with context._mutex:  # threads may wish at once
+    with context._mutex:  # several threads may add wishes at once
         wishes: Wishes | None = context._wishes
         if wishes is None:
             context._plain = False
@@ -66,11 +66,11 @@ def _checked(context: Any, hook: HookT) -> HookT:
         raise TypeError(f"a hook is called without arguments; {type(hook).__name__} is not callable")
     if is_coroutine_function(hook):
         if context._state is CREATED:
-            context._sets_up = True  # it turns out at the open whether the context is sync
+            context._sets_up = True  # whether the context is sync is known only when it opens
         elif context._home is None:
             refuse_hook(hook)
     elif context._is_elsewhere():
-        context._elsewhere = True  # it may block, or need its thread, as what registered it did
+        context._elsewhere = True  # it may block, or need a thread, like the code that registered it
     return hook
 
 

@@ -1,7 +1,7 @@
-"""Worker threads of our own: for sync steps of an async context whose resources were opened in other threads, for pings.
+"""Polydatum's own worker threads: for sync steps of async contexts with resources opened in threads, and for pings.
 
-Of our own, because the usual pool may be full of requests that wait for the very connections these steps give back. What
-is sent has a pool to itself, because a broker that does not answer would fill the other one.
+The default pool is not used because it may be full of requests that wait for the very connections these steps release.
+Sending has a pool to itself, because a broker that does not answer would fill the other one.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ async def run_in_worker(fn: Callable[[], Any], pool: str = "close") -> Any:
 
 
 def run_in_daemon(fn: Callable[[], Any]) -> Any:
-    """Run ``fn`` in a thread of its own, with a copy of the current ContextVars; the end of the program does not wait for it.
+    """Run ``fn`` in a thread of its own, with a copy of the current ContextVars.
 
-    Gives its `concurrent.futures.Future`, which cannot be cancelled.
+    The program's exit does not wait for it. Returns its `concurrent.futures.Future`, which cannot be cancelled.
     """
     from concurrent.futures import Future
 
