@@ -367,7 +367,7 @@ class Context(ResourceOwner):
         """The async twin of `close`. All steps complete within the teardown limit, even if the task is cancelled.
 
         A cancellation that arrives before the first step rolls back; a later one is raised at the end and changes
-        nothing else. If nothing takes part in the context's end, neither is touched.
+        nothing else. If nothing takes part in the context's end, both are left alone.
 
         Args:
             exc: as in `close`.
@@ -423,7 +423,7 @@ class Context(ResourceOwner):
             except (ValueError, RuntimeError):
                 pass  # in a copied execution context the token is foreign: there the closed context stays current
 
-    # --- Who closes ---------------------------------------------------------------------------------------------------
+    # --- Claiming the close -------------------------------------------------------------------------------------------
 
     def _claim_close(self) -> bool:
         """Whether the caller is the one to close; the state is then closing."""

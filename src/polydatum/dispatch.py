@@ -241,7 +241,8 @@ class LocalQueue(CommandQueue):
     Args:
         data_manager: the DataManager that it is registered with.
         sender: ``f()`` returns the id of the user who is asking, or None.
-        load_user: ``f(user_id)`` returns the user of that id, and may use the DAL. If it is None, so is ``ctx.meta.user``.
+        load_user: ``f(user_id)`` returns the user of that id; it may use the DAL. Without it, ``ctx.meta.user`` is
+            None.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager, Service, command

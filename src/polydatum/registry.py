@@ -180,7 +180,7 @@ class Registry:
         if self.composed is None or not self.method_middleware:
             self.composed = None
         else:
-            self.compose()  # contexts may be open already, and call the new service: not without its middleware
+            self.compose()  # contexts may be open already: the new service must not run without its middleware
 
     def compose(self) -> ContextTypes:
         """Wrap the services in the method middleware.
