@@ -231,8 +231,7 @@ def current_anyio_scope(task: Any) -> Any:
     """The innermost anyio cancel scope of the running asyncio task, or None.
 
     anyio has no public API for it. If the private one is missing, scopes are not seen, and their cancels count as
-    native
-    ones: steps still complete, but a cancelled scope keeps the loop busy meanwhile.
+    native ones: steps still complete, but a cancelled scope keeps the loop busy meanwhile.
     """
     backend = sys.modules.get("anyio._backends._asyncio")
     if backend is None:
