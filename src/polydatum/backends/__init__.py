@@ -1,7 +1,7 @@
-"""Ready-made resources for the clients people use, one module per client; each imports its client, and nothing else does.
+"""Ready-made resources for common clients, one module per client. Only that module imports the client.
 
-All accept a URL, or the user's own object, which they never close. They connect when they are used first, take part in the
-context's outcome, and answer `DataManager.ping`. For a client without a module here, subclass `Backend` or `AsyncBackend`.
+Each backend takes a URL, or a client of your own, which it never closes. It connects on first use, takes part in the
+context's outcome, and answers `DataManager.ping`. For any other client, subclass `Backend` or `AsyncBackend`.
 """
 
 from polydatum.clients import AsyncBackend, Backend, Ping

@@ -1,4 +1,4 @@
-"""What one context has done to an object store, and has yet to do: the rules of `BlobBackend`, without the store."""
+"""The record of one context's uploads and deletions: the rules of `BlobBackend`, without any access to the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Keys = list[str]
 
 
 class ForkedStoreError(ForkedResourceError):
-    """obstore was used before this process was forked. Its threads are the parent's, so that it would wait for ever."""
+    """obstore was used before this process was forked. Its threads stayed in the parent, so calls would hang."""
 
     def __str__(self) -> str:
         return (
@@ -29,7 +29,7 @@ _process: int | None = None
 
 
 def refuse_after_fork(name: str) -> None:
-    """Refuse to use obstore in a child of the process that has used it before. It has one runtime for all its stores."""
+    """Raise if obstore was first used in a parent of this process: all its stores share one runtime."""
     global _process
     if _process is None:
         _process = os.getpid()
@@ -42,9 +42,9 @@ class Journal:
 
     Attributes:
         name: the name of the resource.
-        uploads: keys that were given to the context's code, which may have put them into rows.
+        uploads: keys that were returned to the caller, who may have stored them in rows.
         deletions: keys to delete after the commit.
-        lost: keys of uploads that failed, or that nobody waited for; the object may be there, and no row knows it.
+        lost: keys of uploads that failed or were cancelled: the object may exist, but no row refers to it.
     """
 
     def __init__(self, name: str, *, read_only: bool) -> None:
@@ -56,14 +56,14 @@ class Journal:
         self._has_ended = False
 
     def admit(self, what: str) -> None:
-        """Refuse a write that this context may not do."""
+        """Raise if this context may not write."""
         if self._has_ended:
             raise self.closed()
         if self._read_only:
             raise ReadOnlyError(self.name, what)
 
     def closed(self) -> ContextClosedError:
-        """For a write that comes, or succeeds, when the context has ended."""
+        """The error for a write that starts or completes after the context has ended."""
         return ContextClosedError(f"resource {self.name!r}")
 
     def key_for_upload(self, key: str | None, suffix: str) -> str:
@@ -72,67 +72,67 @@ class Journal:
         return token_hex(16) + suffix if key is None else key
 
     def upload_failed(self, key: str, *, is_ours: bool) -> None:
-        """An upload raised; all the same the object may be there. Under a user's key it may be somebody else's."""
+        """Record a failed upload, whose object may exist nonetheless. Under a caller's key it may not be ours."""
         if is_ours:
             self.lost.append(key)
 
     def uploaded(self, key: str) -> bool:
-        """An upload succeeded; False: the context has ended in the meantime, and nothing undoes it but the caller."""
+        """Record an upload; False if the context has ended in the meantime, so that the caller has to delete it."""
         self.uploads.append(key)
         return not self._has_ended
 
     def want_deleted(self, keys: Iterable[str]) -> None:
-        """Delete after the commit."""
+        """Schedule deletions for after the commit."""
         self.deletions += keys
 
     def end(self) -> None:
-        """From now on nothing is admitted."""
+        """Refuse every write from now on."""
         self._has_ended = True
 
     def kept(self) -> Keys:
-        """The context has committed; gives what is to be deleted now."""
+        """Settle a commit; returns the keys to delete now."""
         due, self.uploads, self.deletions = self.deletions, [], []
         return due
 
     def undone(self) -> Keys:
-        """The context has rolled back; gives what is to be deleted now."""
+        """Settle a rollback; returns the keys to delete now."""
         due, self.uploads, self.deletions = self.uploads, [], []
         return due
 
     def abandoned(self) -> None:
-        """Nobody can tell whether the context has committed: rows may know the uploads, and what was to be deleted."""
+        """Settle an unknown outcome: rows may refer to the uploads and to the keys to delete, so all objects stay."""
         self.uploads, self.deletions = [], []
 
     def left_over(self) -> Keys:
-        """Everything is over; gives what no row can know, as nobody got the key, or got it in time."""
+        """The keys left to delete at the very end: no row can refer to them, since no caller got them in time."""
         due, self.uploads, self.lost = self.lost + self.uploads, [], []
         return due
 
     def mark(self) -> tuple[int, int]:
-        """A place to come back to."""
+        """The current position, for `undone_since`."""
         return len(self.uploads), len(self.deletions)
 
     def undone_since(self, mark: tuple[int, int]) -> Keys:
-        """What was done since has rolled back; gives what is to be deleted now."""
+        """Settle a rollback to a mark; returns the keys to delete now."""
         uploads, deletions = mark
         due = self.uploads[uploads:]
         del self.uploads[uploads:], self.deletions[deletions:]
         return due
 
     def report(self, failures: dict[str, Exception]) -> None:
-        """Log what could not be deleted."""
+        """Log the keys that could not be deleted."""
         for error in list(failures.values())[:1]:
             log_error("resource %r could not delete %s", self.name, ", ".join(failures), error=error)
 
 
 def raise_first(failures: dict[str, Exception]) -> None:
-    """Raise the first of some failures, with a note of all keys."""
+    """Raise the first failure, if any, with a note that names all keys."""
     for error in failures.values():
         add_note(error, f"could not delete {', '.join(failures)}")
         raise error
 
 
 def older(objects: Sequence[Any], age: timedelta) -> Keys:
-    """The keys of those objects that are older than that."""
+    """The keys of the objects that are older than ``age``."""
     limit = datetime.now(UTC) - age
     return [found["path"] for found in objects if found["last_modified"] < limit]

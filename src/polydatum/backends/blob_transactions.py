@@ -1,4 +1,4 @@
-"""How one context's blobs commit, roll back, and come back to a savepoint: what its journal says, done to the store."""
+"""Commit, rollback and savepoints of one context's blobs: applies the journal to the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polydatum.transactions import AsyncTransaction, Transaction
 
 
 class BlobTransaction(Transaction):
-    """Does at the end of a context what its journal says."""
+    """Applies the journal to the store when the context ends."""
 
     kind = "effect"
 
@@ -20,16 +20,16 @@ class BlobTransaction(Transaction):
         self._journal = journal
 
     def commit(self) -> None:
-        """Delete what was to be deleted.
+        """Delete the objects scheduled for deletion.
 
         Raises:
-            Exception: the first that the store raised, when all was tried.
+            Exception: the store's first error, after every deletion was attempted.
         """
         self._journal.end()
         raise_first(delete_now(self._store, self._journal.kept()))
 
     def rollback(self) -> None:
-        """Delete what was uploaded; what cannot be deleted is logged."""
+        """Delete the uploads; failures are logged."""
         self._delete(self._journal.undone())
 
     def abandon(self) -> None:
@@ -37,12 +37,12 @@ class BlobTransaction(Transaction):
         self._journal.abandoned()
 
     def close(self) -> None:
-        """Delete uploads that failed, or came late, and may be there all the same."""
+        """Delete uploads that failed or finished too late, as their objects may exist nonetheless."""
         self._journal.end()
         self._delete(self._journal.left_over())
 
     def savepoint(self) -> _BlobSavepoint:
-        """A place to come back to: uploads since are deleted, deletions since dropped."""
+        """A savepoint: its rollback deletes the uploads made since, and drops the deletions scheduled since."""
         return _BlobSavepoint(self, self._journal)
 
     def _delete(self, keys: Keys) -> None:
@@ -63,7 +63,7 @@ class _BlobSavepoint:
 
 
 class AsyncBlobTransaction(AsyncTransaction):
-    """Does at the end of a context what its journal says."""
+    """Applies the journal to the store when the context ends."""
 
     kind = "effect"
 
@@ -73,16 +73,16 @@ class AsyncBlobTransaction(AsyncTransaction):
         self._journal = journal
 
     async def commit(self) -> None:
-        """Delete what was to be deleted.
+        """Delete the objects scheduled for deletion.
 
         Raises:
-            Exception: the first that the store raised, when all was tried.
+            Exception: the store's first error, after every deletion was attempted.
         """
         self._journal.end()
         raise_first(await adelete_now(self._store, self._journal.kept()))
 
     async def rollback(self) -> None:
-        """Delete what was uploaded; what cannot be deleted is logged."""
+        """Delete the uploads; failures are logged."""
         await self._delete(self._journal.undone())
 
     async def abandon(self) -> None:
@@ -90,14 +90,14 @@ class AsyncBlobTransaction(AsyncTransaction):
         self._journal.abandoned()
 
     async def close(self) -> None:
-        """Delete uploads that failed, or came late, and may be there all the same."""
+        """Delete uploads that failed or finished too late, as their objects may exist nonetheless."""
         self._journal.end()
         if self.value.under_way:
             await asyncio.wait(self.value.under_way)
         await self._delete(self._journal.left_over())
 
     async def savepoint(self) -> _AsyncBlobSavepoint:
-        """A place to come back to: uploads since are deleted, deletions since dropped."""
+        """A savepoint: its rollback deletes the uploads made since, and drops the deletions scheduled since."""
         return _AsyncBlobSavepoint(self, self._journal)
 
     async def _delete(self, keys: Keys) -> None:
@@ -118,14 +118,14 @@ class _AsyncBlobSavepoint:
 
 
 def delete_now(store: Any, keys: Keys) -> dict[str, Exception]:
-    """Delete objects; gives those that could not be, with the error. One that is not there is no failure.
+    """Delete objects; returns the keys that could not be deleted, with the error. A missing object is no failure.
 
-    All at once: a store that does not answer is waited for once.
+    All in one request, so that an unresponsive store costs one timeout only.
     """
     try:
         if keys:
             store.delete(keys)
-    except FileNotFoundError:  # some stores mind, and leave the rest
+    except FileNotFoundError:  # some stores report a missing object, and skip the rest
         return _one_by_one(store, keys)
     except Exception as error:
         return dict.fromkeys(keys, error)

@@ -1,8 +1,8 @@
 """Blobs on obstore: S3, Google Cloud Storage, Azure, a folder or memory. Install ``polydatum[blobs]``.
 
-An object store knows no transactions. So an upload is sent at once, under a key that nobody else knows or has, and deleted
-if the context rolls back; a deletion waits until the authority has committed. A row of a database never points at nothing;
-the price are orphans, where an upload could not be deleted. `Blobs.sweep` finds them.
+An object store has no transactions. An upload is therefore sent at once, under a new and secret key, and deleted if the
+context rolls back; a deletion waits until the authority has committed. So a database row never refers to a missing
+object. The price is an orphan wherever an upload could not be deleted; `Blobs.sweep` finds them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Data = bytes | bytearray | memoryview | IO[bytes] | Path | Iterable[bytes]
 
 STORES = (AzureStore, GCSStore, HTTPStore, LocalStore, MemoryStore, S3Store)
 PING_PREFIX = "polydatum-ping"
-"""Listed by `ping`, and better not there: one exchange, which a missing bucket or a wrong password makes fail."""
+"""Listed by `ping`, and expected to be empty: one exchange, which fails for a missing bucket or a wrong password."""
 CHUNK = 1024 * 1024
 BATCH = 1000
 
 
 class UrlNotSupported(ResourceError):
-    """The store cannot make URLs that let others read an object: a folder, memory, plain HTTP."""
+    """The store cannot sign URLs that let others read an object: a folder, memory, plain HTTP."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -52,9 +52,9 @@ class UrlNotSupported(ResourceError):
 
 
 class Blobs:
-    """What services get from a `BlobBackend`: one context's view of the store. Keys are what rows hold.
+    """What services get from a `BlobBackend`: one context's view of the store. Store its keys in your rows.
 
-    Errors of the store are raised as they are: `FileNotFoundError` for a key that is not there, else those of
+    The store's errors are raised unchanged: `FileNotFoundError` for a missing key, otherwise those of
     `obstore.exceptions`.
     """
 
@@ -63,21 +63,21 @@ class Blobs:
         self._journal = journal
 
     def put(self, data: Data, *, suffix: str = "", key: str | None = None, **options: Any) -> str:
-        """Upload at once, under a new key, and give the key. If the context rolls back, the object is deleted.
+        """Upload at once, under a new key, and return the key. If the context rolls back, the object is deleted.
 
-        Nothing is ever overwritten. The data is sent in one part, and held in memory for it.
+        Existing objects are never overwritten. The data is sent in one part and held in memory meanwhile.
 
         Args:
             data: bytes, a file opened for reading bytes, a path, or an iterable of bytes.
-            suffix: what the made-up key ends in, such as ``".png"``. The rest of it cannot be guessed.
-            key: a key of your own, in place of a made-up one. If the upload fails, whether the object is there is not
-                known, and it is left alone, since it could be somebody else's.
+            suffix: the end of the generated key, such as ``".png"``. The rest of the key cannot be guessed.
+            key: a key of your own, instead of a generated one. If the upload fails, it is unknown whether the object
+                exists; it is left alone, since it could be somebody else's.
             options: passed on to ``obstore.put``: ``attributes={"Content-Type": ...}``, ``tags``.
 
         Raises:
             ReadOnlyError: in a context opened with ``read_only=True``.
-            ContextClosedError: if the context has ended, also in the meantime; the object has been deleted then.
-            obstore.exceptions.AlreadyExistsError: if there is an object under your key.
+            ContextClosedError: if the context has ended; if it ended during the upload, the object has been deleted.
+            obstore.exceptions.AlreadyExistsError: if there is already an object under your key.
         """
         name = self._journal.key_for_upload(key, suffix)
         try:
@@ -91,23 +91,23 @@ class Blobs:
         return name
 
     def get(self, key: str) -> bytes:
-        """The whole of an object. What this context has asked to delete is still there."""
+        """A whole object. Objects that this context has scheduled for deletion can still be read."""
         return bytes(self._store.get(key).bytes())
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        """A part of an object: fewer bytes than asked for if it ends before."""
+        """A part of an object: fewer bytes than ``length`` if the object ends earlier."""
         return bytes(self._store.get_range(key, start=start, length=length))
 
     def stream(self, key: str, *, chunk_size: int = CHUNK) -> Iterator[bytes]:
-        """The object in chunks of at least that size. May be read on when the context has ended, in a streamed answer."""
+        """The object in chunks of at least that size. A streamed response may go on reading after the context ended."""
         return iter(self._store.get(key).stream(chunk_size))
 
     def head(self, key: str) -> ObjectMeta:
-        """What the store knows of an object: ``path``, ``size``, ``last_modified``, ``e_tag``, ``version``."""
+        """An object's metadata: ``path``, ``size``, ``last_modified``, ``e_tag``, ``version``."""
         return self._store.head(key)
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
         try:
             self._store.head(key)
         except FileNotFoundError:
@@ -115,22 +115,25 @@ class Blobs:
         return True
 
     def list(self, prefix: str | None = None) -> Iterator[ObjectMeta]:
-        """All objects, as of `head`, or those below a prefix of whole path segments: ``"a"`` has ``"a/b"``, not ``"ab"``."""
+        """The metadata of all objects, or of those below a prefix of whole path segments.
+
+        The prefix ``"a"`` covers ``"a/b"``, but not ``"ab"``.
+        """
         for batch in self._store.list(prefix, chunk_size=BATCH):
             yield from batch
 
     def url(self, key: str, *, expires: float = 3600) -> str:
-        """A URL by which anybody can read the object for some seconds, of S3, Google Cloud Storage and Azure.
+        """A URL with which anybody can read the object for ``expires`` seconds: S3, Google Cloud Storage and Azure.
 
         Raises:
-            UrlNotSupported: if the store has none.
+            UrlNotSupported: if the store cannot sign URLs.
         """
         return obstore.sign(_signing(self._store, self._journal.name), "GET", key, timedelta(seconds=expires))
 
     def delete(self, key: str) -> None:
-        """Delete an object once the context has committed. A key that is not there is no error.
+        """Delete an object once the context has committed. A missing key is no error.
 
-        If it cannot be deleted then, that is logged and kept in the outcome's errors, as with every effect.
+        If the deletion fails then, the error is logged and kept in the outcome's errors, as with every effect.
 
         Raises:
             ReadOnlyError: in a context opened with ``read_only=True``.
@@ -140,13 +143,13 @@ class Blobs:
         self._journal.want_deleted([key])
 
     def sweep(self, *, older_than: timedelta, keep: Callable[[Keys], Iterable[str]], prefix: str | None = None) -> Keys:
-        """Delete orphans once the context has committed, and give their keys.
+        """Delete orphans once the context has committed, and return their keys.
 
         Args:
-            older_than: younger objects stay: give contexts that have uploaded, and not committed yet, much more than the
-                time they may take, such as ``timedelta(days=1)``.
-            keep: gets some keys, up to 1000, and says which of them are in use: ``SELECT ... WHERE key = ANY(...)``.
-            prefix: look at the objects below it only, as with `list`.
+            older_than: younger objects stay. Choose much more than the time a context may take from an upload to its
+                commit, such as ``timedelta(days=1)``.
+            keep: is called with up to 1000 keys and returns those that are in use: ``SELECT ... WHERE key = ANY(...)``.
+            prefix: consider only the objects below it, as with `list`.
 
         Raises:
             ReadOnlyError: in a context opened with ``read_only=True``.
@@ -163,7 +166,7 @@ class Blobs:
 
 
 class AsyncBlobs:
-    """What services get from an `AsyncBlobBackend`, as `Blobs`. It needs asyncio: obstore does not know trio."""
+    """What services get from an `AsyncBlobBackend`; as `Blobs`. Needs asyncio: obstore does not support trio."""
 
     def __init__(self, store: ObjectStore, journal: Journal) -> None:
         self._store = store
@@ -173,10 +176,9 @@ class AsyncBlobs:
     async def put(
         self, data: Data | AsyncIterable[bytes], *, suffix: str = "", key: str | None = None, **options: Any
     ) -> str:
-        """As `Blobs.put`. Cancelled, it ends at once, and the end of the context waits until the upload can be deleted."""
+        """As `Blobs.put`. A cancel ends it at once; the end of the context waits until the upload can be deleted."""
         name = self._journal.key_for_upload(key, suffix)
-        # A cancel does not reach the exchange: a request that is given up may yet be done by the server, after the
-        # deletion that follows it.
+        # Shielded from cancels: the server may still carry out an abandoned request, after the deletion that follows.
         upload = asyncio.ensure_future(self._upload(name, data, options))
         self.under_way.add(upload)
         upload.add_done_callback(self.under_way.discard)
@@ -263,21 +265,21 @@ def _signing(store: Any, name: str) -> AzureStore | GCSStore | S3Store:
 class BlobBackend(Backend["ObjectStore"]):
     """Blobs as a resource, on a store of obstore: ``dm.register_resources(blobs=BlobBackend("s3://shop/photos"))``.
 
-    Services get a `Blobs`. It is an {term}`effect`: uploads are deleted if the context rolls back, deletions are done once
-    the authority has committed; if nobody can tell what became of the authority's commit, uploads stay and nothing is
-    deleted. In a context opened with ``read_only=True`` reading is all there is.
+    Services get a `Blobs`. It is an {term}`effect`: uploads are deleted if the context rolls back, and deletions run
+    once the authority has committed. If the outcome of the authority's commit is unknown, uploads stay and nothing is
+    deleted. A context opened with ``read_only=True`` can only read.
 
-    obstore does not survive a fork: use it after the fork only.
+    obstore does not survive a fork: use it only after the fork.
 
     Args:
         source: a URL (``s3://bucket/prefix``, ``gs://...``, ``az://...``, ``file:///folder``), or a store of your own.
-            ``memory:///`` is a memory of this backend, for all event loops, as long as the process lives.
+            ``memory:///`` is a store of this backend, shared by all event loops, that lasts as long as the process.
         options: passed on to ``obstore.store.from_url`` with a URL: ``region``, ``endpoint``, ``access_key_id``,
             ``client_options``, ``retry_config``, ``mkdir``, ...
 
     Raises:
-        ConfigurationError: if the source is something else, or a store that has options although it is made already.
-        ForkedStoreError: on use in a child of a process that has used a store before.
+        ConfigurationError: if the source is something else, or if options are given along with a store.
+        ForkedStoreError: on use in a child of a process that has already used a store.
 
     Example:
         >>> from polydatum import DataManager
@@ -301,11 +303,11 @@ class BlobBackend(Backend["ObjectStore"]):
         self._source = _Source(source, options)
 
     def connect(self) -> ObjectStore:
-        """A new store; nothing is sent."""
+        """Create the store; nothing is sent."""
         return self._source.connect()
 
     def disconnect(self, client: ObjectStore) -> None:
-        """A store has no end of its own; its connections close when it is collected."""
+        """Nothing: a store cannot be closed; its connections close when it is garbage-collected."""
 
     def begin(self, context: Any, client: ObjectStore, name: str) -> Transaction:
         """One context's `Blobs`; nothing is sent."""
@@ -314,7 +316,7 @@ class BlobBackend(Backend["ObjectStore"]):
         return BlobTransaction(Blobs(client, journal), client, journal)
 
     def ping(self, client: ObjectStore) -> None:
-        """List a prefix that has nothing."""
+        """List an empty prefix."""
         refuse_after_fork("blobs")
         next(client.list(PING_PREFIX), None)
 
@@ -323,7 +325,7 @@ class BlobBackend(Backend["ObjectStore"]):
 
 
 class AsyncBlobBackend(AsyncBackend["ObjectStore"]):
-    """The async twin of `BlobBackend`: services get an `AsyncBlobs`. It needs asyncio: obstore does not know trio."""
+    """The async twin of `BlobBackend`: services get an `AsyncBlobs`. Needs asyncio: obstore does not support trio."""
 
     def __init__(self, source: str | ObjectStore, **options: Any) -> None:
         super().__init__(given_client(self, source, options, *STORES))
@@ -352,7 +354,7 @@ class AsyncBlobBackend(AsyncBackend["ObjectStore"]):
 
 
 class _Source:
-    """Where a store comes from; its repr shows no secret."""
+    """A store, or how to create one; its repr shows no secret."""
 
     def __init__(self, source: Any, options: dict[str, Any]) -> None:
         self._source = source
@@ -360,7 +362,7 @@ class _Source:
 
     def connect(self) -> ObjectStore:
         store = from_url(self._source, **self._options)
-        if isinstance(store, MemoryStore):  # one for all event loops: what it holds is nowhere else
+        if isinstance(store, MemoryStore):  # one for all event loops, as it holds the only copy of the data
             return self.__dict__.setdefault("_memory", store)  # type: ignore[no-any-return]
         return store
 

@@ -1,6 +1,7 @@
 """HTTP services on httpx2. Install ``polydatum[http]``.
 
-A request to another server cannot be undone. So this takes no part in the outcome: it only makes, shares and closes a client.
+A request to another server cannot be undone. So this backend takes no part in the outcome: it only creates, shares and
+closes a client.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ class HttpBackend(Backend[httpx2.Client]):
     """A shared HTTP client as a resource: ``dm.register_resources(mail=HttpBackend("https://mail.example/api/"))``.
 
     Services get the `httpx2.Client` itself, the same in all contexts of the process and safe to share among threads;
-    paths are relative to the URL. A request is sent at once and stays done, whatever becomes of the context, and
-    ``read_only=True`` does not hinder it: send what matters in an ``on_commit`` hook.
+    paths are relative to the URL. A request is sent at once and cannot be taken back, however the context ends, and
+    ``read_only=True`` does not prevent it: send what matters in an ``on_commit`` hook.
 
-    The client keeps no cookies between requests, which are made for many users, unless you give it ``cookies=``.
+    The client keeps no cookies between requests, which are made for many users, unless you pass ``cookies=``.
 
     Args:
         source: the URL of a server, or a client of your own, of httpx2 or httpx, which is never closed.
-        ping_path: what `ping` gets, and wants answered with a 2xx. Without it, any answer to a HEAD of the URL will do; and a
-            client of your own without a ``base_url`` is not asked at all.
-        options: passed on to the client that is made: ``headers``, ``auth``, ``timeout``, ``limits``, ``transport``, ...
+        ping_path: the path that `ping` requests by GET and expects a 2xx for. Without it, any answer to a HEAD of the
+            URL will do, and a client of your own without a ``base_url`` is not pinged at all.
+        options: passed on to the new client: ``headers``, ``auth``, ``timeout``, ``limits``, ``transport``, ...
 
     Raises:
-        ConfigurationError: if the source is something else, or has options although it is made already.
+        ConfigurationError: if the source is something else, or if options are given along with a client.
 
     Example:
         >>> from polydatum import DataManager
@@ -56,7 +57,7 @@ class HttpBackend(Backend[httpx2.Client]):
         self._source = _Source(source, ping_path, options)
 
     def connect(self) -> httpx2.Client:
-        """A new client; it connects with the first request."""
+        """Create the client, which connects on the first request."""
         return httpx2.Client(**self._source.options())
 
     def disconnect(self, client: httpx2.Client) -> None:
@@ -108,12 +109,12 @@ class AsyncHttpBackend(AsyncBackend[httpx2.AsyncClient]):
 
 
 def _kinds(name: str) -> list[type]:
-    """The client's class, of httpx2, and of httpx if the user has loaded it."""
+    """The client class of httpx2, and of httpx if the application has imported it."""
     return [getattr(module, name) for module in (httpx2, sys.modules.get("httpx")) if module is not None]
 
 
 class _Source:
-    """Where a client comes from, and how its server is asked for a sign of life; its repr shows no secret."""
+    """A client, or how to create one, and how to ping its server; its repr shows no secret."""
 
     def __init__(self, source: Any, ping_path: str | None, options: dict[str, Any]) -> None:
         self._source = source
@@ -125,7 +126,7 @@ class _Source:
         return {"base_url": self._source, "cookies": no_cookies, **self._options}
 
     def question(self, client: Any) -> list[tuple[str, str]]:
-        """What to ask: one request, or none."""
+        """The method and path of the ping: one request, or none."""
         if self._ping_path is not None:
             return [("GET", self._ping_path)]
         return [("HEAD", "")] if str(client.base_url) else []

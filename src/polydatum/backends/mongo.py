@@ -1,4 +1,4 @@
-"""MongoDB by PyMongo, sync and async: a transaction per context, in which every operation of services takes part."""
+"""MongoDB through PyMongo, sync and async: one transaction per context, in which every operation takes part."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ __all__ = [
 ClientT = TypeVar("ClientT")
 
 PATIENCE = 3.0
-"""Seconds for a ping, and for the abort of a transaction, which the server ends itself if that does not reach it."""
+"""Seconds to wait for a ping, or for the abort of a transaction, which the server ends anyway if the abort gets lost."""
 UNKNOWN = "UnknownTransactionCommitResult"
 ENDING = (OperationFailure, ConnectionFailure)
 
 
 class _Clients(Generic[ClientT]):
-    """What the sync and the async backend are made of: a client, or how to make it, and a database."""
+    """Common to the sync and the async backend: a client, or how to create it, and a database."""
 
     _kind: type[Any]
 
@@ -74,8 +74,9 @@ class ContextCollection(InTransaction, Collection[dict[str, Any]]):
 class ContextDatabase(InTransaction, Database[dict[str, Any]]):
     """What services get: a `pymongo.database.Database` whose operations take part in the context's transaction.
 
-    So do those of its collections. What MongoDB does not do in a transaction, `drop` for example, its server refuses;
-    what only tells of collections and indexes, and `watch`, happens outside. One operation at a time, as PyMongo has it.
+    So do those of its collections. The server refuses operations that MongoDB does not support in a transaction, such
+    as `drop`; those that only describe collections and indexes, and `watch`, run outside of it. PyMongo allows one
+    operation at a time in a transaction.
     """
 
     def get_collection(self, *args: Any, **options: Any) -> Any:
@@ -125,22 +126,24 @@ class _MongoTransaction(Transaction):
 
 
 class MongoBackend(_Clients[MongoClient[dict[str, Any]]], Backend[MongoClient[dict[str, Any]]]):
-    """MongoDB, as an authority: a transaction per context, begun by its first operation.
+    """MongoDB, as an authority: one transaction per context, begun by its first operation.
 
-    Services get a `ContextDatabase`. Transactions need a replica set or a sharded cluster; there are no savepoints, so
-    ``ctx.nested()`` refuses to begin once something was written. In a context with ``read_only=True`` an operation that
-    may write is a `ReadOnlyError`. A client that was used before a fork is refused in the child.
+    Services get a `ContextDatabase`. Transactions need a replica set or a sharded cluster. There are no savepoints, so
+    ``ctx.nested()`` raises once something was written. In a context with ``read_only=True``, an operation that may
+    write raises `ReadOnlyError`. A client that was used before a fork is refused in the child.
 
     Args:
-        source: a URL, or the user's own `pymongo.MongoClient`, which is never closed.
-        database: its name; None: the one in the URL's path.
-        options: further ones for `pymongo.MongoClient`.
+        source: a URL, or a `pymongo.MongoClient` of your own, which is never closed.
+        database: the name of the database; by default the one in the URL's path.
+        options: passed on to `pymongo.MongoClient`, with a URL.
 
     Raises:
-        ConfigurationError: if the source is something else, names no database, or has options although it is made already.
-        RollbackOnlyError: when the context closes, if an error was swallowed that has ended the transaction.
-        CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed, and again.
-        pymongo.errors.PyMongoError: whatever else PyMongo raises, as it is.
+        ConfigurationError: if the source is something else, if no database is named, or if options are given along with
+            a client.
+        RollbackOnlyError: when the context closes, if a swallowed error has ended the transaction.
+        CommitOutcomeUnknown: when the context closes, if the connection was lost during the commit and again on its
+            retry.
+        pymongo.errors.PyMongoError: any other error of PyMongo, unchanged.
 
     Example:
         >>> MongoBackend("mongodb://ann:secret@127.0.0.1:27017/shop")
@@ -150,11 +153,11 @@ class MongoBackend(_Clients[MongoClient[dict[str, Any]]], Backend[MongoClient[di
     _kind = MongoClient
 
     def connect(self) -> MongoClient[dict[str, Any]]:
-        """Makes the client; the first operation connects."""
+        """Create the client, which connects on the first operation."""
         return MongoClient(self._url, connect=False, **self._options)
 
     def disconnect(self, client: MongoClient[dict[str, Any]]) -> None:
-        """Closes the client, its connections and its monitor."""
+        """Close the client, its connections and its monitor."""
         client.close()
 
     def begin(self, context: Any, client: MongoClient[dict[str, Any]], name: str) -> Transaction:
@@ -162,7 +165,7 @@ class MongoBackend(_Clients[MongoClient[dict[str, Any]]], Backend[MongoClient[di
         return _MongoTransaction(client[self._database], name, read_only=context.read_only)
 
     def ping(self, client: MongoClient[dict[str, Any]]) -> None:
-        """The command ``ping``; waits for a server no longer than 3 seconds."""
+        """Send the command ``ping``; waits at most 3 seconds for a server."""
         with pymongo.timeout(PATIENCE):
             client.admin.command("ping")
 
@@ -228,9 +231,9 @@ class AsyncMongoBackend(_Clients[AsyncMongoClient[dict[str, Any]]], AsyncBackend
     """The async twin of `MongoBackend`, on asyncio: services await the resource and get an `AsyncContextDatabase`.
 
     Args:
-        source: a URL, or the user's own `pymongo.AsyncMongoClient`, which is never closed.
+        source: a URL, or a `pymongo.AsyncMongoClient` of your own, which is never closed.
         database: as for `MongoBackend`.
-        options: further ones for `pymongo.AsyncMongoClient`.
+        options: passed on to `pymongo.AsyncMongoClient`, with a URL.
 
     Raises:
         ConfigurationError: as from `MongoBackend`.

@@ -1,7 +1,7 @@
-"""Operations of PyMongo that take part in a context's transaction without being told its session.
+"""Makes PyMongo's operations take part in a context's transaction without passing its session.
 
-PyMongo wants ``session=`` with each operation, and what is called without it happens outside of the transaction, in
-silence. The classes that services get fill it in, so that nobody has to remember.
+PyMongo expects ``session=`` with each operation; one called without it silently runs outside of the transaction. The
+classes that services get therefore fill it in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ClassT = TypeVar("ClassT", bound="type[InTransaction]")
 
 READS = frozenset(
     {
-        "aggregate",  # $out and $merge are refused by the server in a transaction
+        "aggregate",  # in a transaction the server refuses $out and $merge
         "aggregate_raw_batches",
         "count_documents",
         "dereference",
@@ -28,7 +28,7 @@ READS = frozenset(
         "find_raw_batches",
     }
 )
-"""Any other operation counts as a write, `command` too."""
+"""Any other operation counts as a write, including `command`."""
 
 OUTSIDE = frozenset(
     {
@@ -42,16 +42,16 @@ OUTSIDE = frozenset(
         "watch",
     }
 )
-"""What MongoDB refuses in every transaction, and what changes nothing: it happens outside."""
+"""Operations that MongoDB refuses in every transaction, and that change nothing: they run outside of it."""
 
 
 class Work:
-    """What was done in one transaction.
+    """The state of one transaction.
 
     Attributes:
-        session: the session that operations take part in.
-        wrote: whether any operation was one that may write.
-        failed: whether one failed, or was cancelled, which ends the transaction on the server.
+        session: the session passed to its operations.
+        wrote: whether it has had an operation that may write.
+        failed: whether an operation failed or was cancelled, which ends the transaction on the server.
     """
 
     def __init__(self, name: str, session: Any, *, read_only: bool) -> None:
@@ -61,7 +61,7 @@ class Work:
         self.wrote = self.failed = False
 
     def begin(self, operation: str, *, takes_part: bool) -> None:
-        """Judge an operation, and note it if it takes part."""
+        """Refuse a write in a read-only context; note a write that takes part."""
         if operation not in READS:
             if self.read_only:
                 raise ReadOnlyError(self.name, operation)
@@ -69,13 +69,13 @@ class Work:
 
 
 class InTransaction:
-    """What databases and collections have in common, sync and async: what is got from them takes part, too."""
+    """Common to databases and collections, sync and async: the collections that they return take part, too."""
 
     _work: Work
     _joining: dict[type, Callable[[Any], Any]]
 
     def _joined(self, result: Any) -> Any:
-        """A database or collection that takes part, in place of a plain one; anything else as it is."""
+        """Replace a plain database or collection by one that takes part; returns anything else unchanged."""
         join = self._joining.get(type(result))
         if join is None:
             return result
@@ -88,13 +88,13 @@ class InTransaction:
         return self._joined(plain.__getitem__(name))
 
     def with_options(self, *args: Any, **options: Any) -> Any:
-        """A copy with other options, which takes part as well."""
+        """A copy with other options that takes part, too."""
         plain: Any = super()
         return self._joined(plain.with_options(*args, **options))
 
 
 def takes_part(*ending: type[BaseException]) -> Callable[[ClassT], ClassT]:
-    """Make every operation of a class take part. ``ending``: the errors after which the server has no transaction left."""
+    """Make every operation of a class take part. ``ending`` lists the errors that end the transaction on the server."""
 
     def decorate(joining: ClassT) -> ClassT:
         for name, method in inspect.getmembers(joining, inspect.isfunction):
@@ -103,7 +103,7 @@ def takes_part(*ending: type[BaseException]) -> Callable[[ClassT], ClassT]:
             parameters = list(inspect.signature(method).parameters)
             if "session" in parameters:
                 setattr(joining, name, _operation(name, method, parameters.index("session") - 1, ending))
-            elif name in READS:  # it passes keyword arguments on
+            elif name in READS:  # accepts the session among its **kwargs
                 setattr(joining, name, _operation(name, method, None, ending))
         return joining
 
@@ -114,7 +114,7 @@ def _operation(
     name: str, method: Callable[..., Any], place: int | None, ending: tuple[type[BaseException], ...]
 ) -> Callable[..., Any]:
     def takes_part_in(work: Work, args: list[Any], options: dict[str, Any]) -> bool:
-        """Fill the session in where there is none; False if the caller has brought another one."""
+        """Pass the session unless the caller passed one; False if the caller's is another one."""
         passed: Any = options
         key: Any = "session"
         if place is not None and len(args) > place:

@@ -1,7 +1,6 @@
-"""Outbox and inbox in tables of the application's own database, so that commands are kept by the commit that they follow.
+"""Outbox and inbox in tables of the application's own database: commands are stored by the commit that they belong to.
 
-What happens to the rows in the database is in `polydatum.backends.outbox_tables`; what runs for hours in
-`polydatum.backends.outbox_relay`.
+The SQL is in `polydatum.backends.outbox_tables`, the long-running relay in `polydatum.backends.outbox_relay`.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from polydatum.backends import outbox_tables
 from polydatum.backends.sqlalchemy import AsyncSQLAlchemyBackend, SQLAlchemyBackend
 
 BATCH_SECONDS = 2.0
-"""After so long a batch takes up no further message: while it lasts its rows are locked, on SQLite all that is written."""
+"""After this long a batch sends no more messages: its rows stay locked until it ends, on SQLite the whole database."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
-"""Seconds until a message is tried again: after its first failed attempt, and at most. Each pause doubles the former."""
+"""Seconds until a message is retried: after its first failed attempt, and at most. Each pause is twice the last one."""
 
 
 class _InTable:
@@ -47,7 +46,7 @@ class _InTable:
         return f"<{type(self).__name__} {self.table.fullname} of resource {self.resource!r}>"
 
     def create_table(self, bind: Engine | Connection) -> None:
-        """Create the table, unless it is there.
+        """Create the table, unless it exists.
 
         Args:
             bind: ``dm.get_client("db")``; for an async resource a connection:
@@ -56,11 +55,11 @@ class _InTable:
         self.table.create(bind, checkfirst=True)
 
     def is_async(self, data_manager: Any) -> bool:
-        """Whether the resource is async, and with it what is done with the table.
+        """Whether the resource is async, and therefore everything that uses the table.
 
         Raises:
             UnknownResourceError: if there is no such resource.
-            ConfigurationError: if it is none of SQLAlchemy.
+            ConfigurationError: if it is not a SQLAlchemy resource.
         """
         backend = data_manager.get_resource(self.resource)
         if not isinstance(backend, SQLAlchemyBackend | AsyncSQLAlchemyBackend):
@@ -71,12 +70,12 @@ class _InTable:
         return isinstance(backend, AsyncSQLAlchemyBackend)
 
     def check(self, data_manager: Any) -> None:
-        """Refuse a DataManager whose resource is missing or none of SQLAlchemy, as `is_async` does."""
+        """Raise if the DataManager's resource is missing or not a SQLAlchemy one, as `is_async` does."""
         self.is_async(data_manager)
 
     @contextmanager
     def _session(self, data_manager: Any) -> Iterator[Session]:
-        """That of a context of its own, which commits at the end of the block."""
+        """The session of a new context, which commits at the end of the block."""
         with data_manager.context() as context:
             yield getattr(context, self.resource)
         self._require_commit(context)
@@ -88,7 +87,7 @@ class _InTable:
         self._require_commit(context)
 
     def _require_commit(self, context: Any) -> None:
-        """What was sent and then rolled back would be sent for ever."""
+        """Raise if the context was rolled back: what was sent would stay in the outbox and be sent forever."""
         if context.outcome != "committed":
             raise ConfigurationError(
                 f"{self!r}: its context was rolled back ({context.outcome.reason}); "
@@ -100,12 +99,12 @@ class OutboxEntry(NamedTuple):
     """A message that waits in an outbox, without its arguments.
 
     Attributes:
-        id: of the message.
-        path: of its command.
-        written: when, in seconds since the epoch.
-        due: when it will be sent, or was to be, in seconds since the epoch.
-        attempts: how many have failed.
-        error: the name of the class of the last one's error.
+        id: the id of the message.
+        path: the path of its command.
+        written: when it was written, in seconds since the epoch.
+        due: when it is, or was, due to be sent, in seconds since the epoch.
+        attempts: the number of failed attempts.
+        error: the class name of the last attempt's error.
     """
 
     id: str
@@ -117,12 +116,12 @@ class OutboxEntry(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What has become of the rows of one transaction; those that are in neither list were not tried.
+    """The result of one transaction of the relay; rows in neither list were not tried.
 
     Attributes:
-        sent: the numbers of rows that were sent.
-        failed: what is noted of rows that could not be.
-        locked_all: whether nobody else could write meanwhile.
+        sent: the numbers of the rows that were sent.
+        failed: the updates to rows that could not be sent.
+        locked_all: whether it kept everybody else from writing.
     """
 
     sent: list[int]
@@ -133,16 +132,18 @@ class Batch(NamedTuple):
 class Outbox(_InTable, dispatch.Outbox):
     """Keeps commands in a table until they are sent: for ``dm.register_command_queue(queue, outbox=Outbox("db"))``.
 
-    ``ctx.enqueue(command, reliable=True)`` writes a row in the context's own transaction, at the start of the close. A
-    relay, such as ``polydatum outbox run``, sends it and removes it: at least once, and twice only if it dies, or its
-    database fails, between the two; the message has the same id then, by which an inbox tells it.
+    ``ctx.enqueue(command, reliable=True)`` writes a row in the context's own transaction, when the context starts to
+    close. A relay, such as ``polydatum outbox run``, sends the message and removes the row. Delivery is at least once:
+    a message is sent twice only if the relay dies, or its database fails, between the two steps. The message then has
+    the same id, by which an inbox recognizes it.
 
-    Works on PostgreSQL, MySQL 8, MariaDB 10.6, SQLite, and later ones.
+    Works on PostgreSQL, MySQL 8, MariaDB 10.6 and SQLite, and on later versions of them.
 
     Args:
         resource: the name of a `SQLAlchemyBackend` or `AsyncSQLAlchemyBackend`.
         table: the name of the table.
-        metadata: where the table is put, besides your own, for `create_all` or Alembic; by default it is by itself.
+        metadata: the metadata that the table joins, next to your own tables, for `create_all` or Alembic; by default
+            one of its own.
 
     Attributes:
         resource: the name of the resource.
@@ -178,10 +179,10 @@ class Outbox(_InTable, dispatch.Outbox):
     # --- Writing ------------------------------------------------------------------------------------------------------
 
     def writing(self, context: Any, message: Message, options: Mapping[str, Any]) -> Callable[[], Any]:
-        """A hook that writes a row by the context's session; an async one if that is async.
+        """A hook that writes a row through the context's session; async if the session is.
 
         Raises:
-            ConfigurationError: if the resource is none of SQLAlchemy.
+            ConfigurationError: if the resource is not a SQLAlchemy one.
         """
         row = {
             "id": message.id,
@@ -201,7 +202,7 @@ class Outbox(_InTable, dispatch.Outbox):
         return collect
 
     def _collect(self, context: Any, row: dict[str, Any], write: Callable[[Any], Any]) -> None:
-        """Have all rows of a context written at once: by a hook that runs after those which collect them."""
+        """Collect the rows of a context, to be written in one go by a hook that runs after all collecting hooks."""
         rows = self._unwritten.setdefault(context, [])
         rows.append(row)
         if len(rows) == 1:
@@ -217,31 +218,31 @@ class Outbox(_InTable, dispatch.Outbox):
     # --- Delivery -----------------------------------------------------------------------------------------------------
 
     def deliver(self, data_manager: Any, limit: int = 100) -> int:
-        """Send what is due, in one context, the oldest first; what another relay is about to send is left to that one.
+        """Send the messages that are due, in one context, oldest first; skips those that another relay has locked.
 
-        A message that cannot be sent, or read, stays: it is tried again after a pause that grows to five minutes, and the
-        class of the error is noted and logged. A batch ends after two seconds, or as soon as what is being sent then has
-        been sent or given up by the queue.
+        A message that cannot be sent, or read, stays in the outbox. It is retried after a pause that grows to five
+        minutes, and the class of the error is recorded and logged. A batch ends after two seconds, plus the time that
+        the queue takes to send the current message or to give up.
 
         Args:
             data_manager: the DataManager that the outbox is registered with.
-            limit: how many messages at most.
+            limit: the maximum number of messages.
 
         Returns:
-            How many were sent.
+            How many messages were sent.
 
         Raises:
             ConfigurationError: if no queue is registered, or the context was rolled back without an exception.
-            Exception: what the database raises; all that was sent is sent again then.
+            Exception: any error of the database; everything that was sent will then be sent again.
         """
         return len(self.try_batch(data_manager, limit, time()).sent)
 
     async def adeliver(self, data_manager: Any, limit: int = 100) -> int:
-        """The async twin of `deliver`, for an async resource; messages are sent by a worker thread."""
+        """The async twin of `deliver`, for an async resource; a worker thread sends the messages."""
         return len((await self.atry_batch(data_manager, limit, time())).sent)
 
     def try_batch(self, data_manager: Any, limit: int, until: float) -> Batch:
-        """As `deliver`, of what is due at a time; says more of what has become of it."""
+        """As `deliver`, for messages due at the time ``until``; returns the details."""
         carrier = data_manager.dispatch
         with self._session(data_manager) as session:
             batch = _send(carrier, *outbox_tables.lock_due(session, self.table, limit, until))
@@ -266,7 +267,7 @@ class Outbox(_InTable, dispatch.Outbox):
     # --- For people ---------------------------------------------------------------------------------------------------
 
     def entries(self, data_manager: Any, limit: int = 100) -> list[OutboxEntry]:
-        """What waits to be sent, the oldest first."""
+        """The messages that wait to be sent, oldest first."""
         with self._session(data_manager) as session:
             return _entries(outbox_tables.oldest(session, self.table, limit))
 
@@ -280,7 +281,7 @@ def outbox_of(data_manager: Any) -> Outbox:
     """The outbox that a DataManager was given.
 
     Raises:
-        ConfigurationError: if it was given none, or one of another kind.
+        ConfigurationError: if it was given none, or an outbox of another class.
     """
     outbox = data_manager.dispatch.outbox
     if not isinstance(outbox, Outbox):
@@ -289,8 +290,8 @@ def outbox_of(data_manager: Any) -> Outbox:
 
 
 def doubled(first: float, times: int, most: float) -> float:
-    """A pause that was doubled so many times, and has grown to the longest."""
-    return min(first * 2.0 ** min(times, 30), most)  # as a float has an end
+    """The pause ``first``, doubled ``times`` times, but not longer than ``most``."""
+    return min(first * 2.0 ** min(times, 30), most)  # 30: a float overflows
 
 
 def _entries(rows: Sequence[Any]) -> list[OutboxEntry]:
@@ -298,7 +299,7 @@ def _entries(rows: Sequence[Any]) -> list[OutboxEntry]:
 
 
 def _send(carrier: dispatch.Dispatch, rows: Sequence[Any], locked_all: bool) -> Batch:
-    """Send them one by one, whatever becomes of the others."""
+    """Send the messages one by one; a failure does not affect the others."""
     ends = monotonic() + BATCH_SECONDS
     batch = Batch([], [], locked_all)
     last_error: Exception | None = None
@@ -327,11 +328,12 @@ class Inbox(_InTable, dispatch.Inbox):
     """Remembers the messages that were handled: for ``dm.register_command_queue(queue, inbox=Inbox("db"))``.
 
     Args:
-        resource: as for `Outbox`; that of the data which the commands change, so that both are kept or neither.
+        resource: as for `Outbox`; the one that holds the data which the commands change, so that both commit or
+            neither.
         table: as for `Outbox`.
         metadata: as for `Outbox`.
-        retention: seconds for which a message is remembered; by default a minute more than a signature holds. The relay
-            of the outbox forgets older ones; without one call `prune` now and then.
+        retention: seconds for which a message is remembered; by default one minute longer than a signature is valid.
+            The relay of the outbox prunes older ones; without a relay, call `prune` now and then.
 
     Attributes:
         resource: the name of the resource.
@@ -361,14 +363,15 @@ class Inbox(_InTable, dispatch.Inbox):
         self.retention = retention
 
     def claim(self, context: Any, message_id: str) -> bool:
-        """Whether a message is new; noted by the context's session, and forgotten if that rolls back.
+        """Claim a message through the context's session, and return whether it is new. A rollback undoes the claim.
 
-        While another transaction claims the same message, it waits for that one, as long as the database lets it.
+        If another transaction has claimed the same message and is still open, this waits for it, as long as the
+        database permits.
 
         Raises:
-            ConfigurationError: if the resource is none of SQLAlchemy.
+            ConfigurationError: if the resource is not a SQLAlchemy one.
             AsyncResourceError: if it is async; await `aclaim`.
-            Exception: what the database raises, if it has waited for too long, say.
+            Exception: any error of the database, such as a lock timeout.
         """
         if self.is_async(context.data_manager):
             raise AsyncResourceError(self.resource, "cannot be used by claim(); await aclaim()")
@@ -380,7 +383,7 @@ class Inbox(_InTable, dispatch.Inbox):
         return await session.run_sync(outbox_tables.claim, self.table, message_id)  # type: ignore[no-any-return]
 
     def prune(self, data_manager: Any) -> int:
-        """Forget what is older than the retention, in a context of its own; gives how many messages that were."""
+        """Forget messages older than the retention, in a context of its own; returns how many those were."""
         with self._session(data_manager) as session:
             return outbox_tables.prune(session, self.table, self.retention)
 

@@ -1,4 +1,4 @@
-"""The relay: sends what is in an outbox, for as long as its process lives."""
+"""The relay: a long-running loop that sends the messages of an outbox."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from polydatum.errors import ConfigurationError
 from polydatum.reporting import log_error
 
 PAUSE_FOR_OTHERS = 0.1
-"""Seconds after a batch that has locked the whole database: those who wait for SQLite look again so often, in turn."""
+"""Pause after a batch that locked the whole database: waiting writers of SQLite poll about this often."""
 LONGEST_PAUSE = 30.0
-"""Seconds between attempts if the database cannot be reached, at most. The first is the interval, each doubles the former."""
+"""Longest pause if the database cannot be reached. The first one is the interval; each is twice the last one."""
 PRUNED_EVERY = 3600.0
-"""Seconds between two looks for what the inbox may forget."""
+"""Seconds between two prunings of the inbox."""
 
 
 class Relay:
-    """Sends what is in the outbox of a DataManager: what ``polydatum outbox run`` runs. Any number of them may run at once.
+    """Sends the messages of a DataManager's outbox: ``polydatum outbox run`` is this. Any number may run at once.
 
-    If the resource of the outbox is async, all happens in an event loop of its own, and the DataManager is closed at the
-    end. It also prunes the inbox once an hour, if that is an `Inbox` of ours.
+    If the resource of the outbox is async, the relay runs in an event loop of its own and closes the DataManager at the
+    end. It also prunes the inbox once an hour, if that is an `Inbox`.
 
     Args:
         data_manager: the DataManager.
-        batch: how many messages are sent in one transaction, at most.
-        interval: seconds between two looks into an outbox of which nothing could be sent.
+        batch: the maximum number of messages sent in one transaction.
+        interval: seconds until the outbox is polled again after a batch that sent nothing.
 
     Raises:
-        ConfigurationError: if it has no `Outbox`, or a number is out of range.
+        ConfigurationError: if the DataManager has no `Outbox`, or a number is out of range.
     """
 
     def __init__(self, data_manager: Any, *, batch: int = 100, interval: float = 1.0) -> None:
@@ -45,18 +45,18 @@ class Relay:
         self._outbox = outbox_of(data_manager)
         self._batch = batch
         self._interval = interval
-        # A signal handler may put into it while the thread that it interrupts takes from it, unlike with an Event.
+        # Reentrant, unlike an Event: a signal handler may put while the thread that it interrupts is in get().
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def stop(self) -> None:
-        """Let `run` return after the batch that is under way, at once if there is none. For any thread and signal handler."""
+        """Make `run` return after the current batch, if any. Safe to call in any thread and in a signal handler."""
         self._stops.put(None)
 
     def run(self) -> None:
-        """Send what is due, and look again and again, until `stop`; SIGTERM and SIGINT call it if this is the main thread.
+        """Send due messages, and poll for more, until `stop` is called; in the main thread SIGTERM and SIGINT call it.
 
-        No Exception ends it: if the database cannot be reached, or a table is missing, that is logged and tried again,
-        after a pause that grows to half a minute.
+        No `Exception` ends the loop: if the database cannot be reached, or a table is missing, the error is logged and
+        the next attempt follows after a pause that grows to half a minute.
         """
         failures, pruned = 0, float("-inf")
         with self._stopped_by_signals(), self._loop() as finished:
@@ -80,13 +80,13 @@ class Relay:
                     return
 
     def run_once(self) -> tuple[int, int]:
-        """Try all that is due now once, and return.
+        """Try every message that is due now once, and return.
 
         Returns:
-            How many messages were sent, and how many could not be.
+            How many messages were sent, and how many failed.
 
         Raises:
-            Exception: what `Outbox.deliver` raises.
+            Exception: any that `Outbox.deliver` raises.
         """
         sent = failed = 0
         now = time()
@@ -120,7 +120,7 @@ class Relay:
 
     @contextmanager
     def _loop(self) -> Iterator[Callable[[Any], Any]]:
-        """An event loop for what is async: gives what waits for a coroutine in it, and lets other results through."""
+        """An event loop for async resources: yields a function that runs a coroutine, and returns any other value."""
         with asyncio.Runner() as runner:
             used = False
 

@@ -1,6 +1,6 @@
-"""The tables of outboxes and inboxes, and what each database has to be told so that several processes can share them.
+"""The tables of outboxes and inboxes, and the SQL that lets several processes share them, for each database.
 
-All of it goes through the session of a context, inside its greenlet if that is async. Times are seconds since the epoch.
+All statements go through a context's session, in its greenlet if it is async. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from polydatum.errors import ConfigurationError, shown
 
 DATABASES = ("postgresql", "mysql", "mariadb", "sqlite")
 
-_NUMBER = BigInteger().with_variant(Integer, "sqlite")  # which counts up nothing else
-_JSON = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # their TEXT ends at 64 KiB
-# By the default of most MySQL servers, ids that differ in case only would be one.
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")  # the only type that SQLite autoincrements
+_JSON = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # their TEXT is limited to 64 KiB
+# The default collation of most MySQL servers ignores case, so that different ids could collide.
 _ID = String(200).with_variant(mysql.VARCHAR(200, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
 
 
 def outbox_table(name: str, metadata: MetaData) -> Table:
-    """The table of messages that wait to be sent. One is due at a time; a failed attempt moves that on."""
+    """The table of messages that wait to be sent. Each is due at some time, which a failed attempt postpones."""
     return Table(
         name,
         metadata,
@@ -77,14 +77,14 @@ def inbox_table(name: str, metadata: MetaData) -> Table:
 
 
 def write(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows."""
+    """Insert rows."""
     session.execute(insert(table), rows)
 
 
 def lock_due(session: Session, table: Table, limit: int, until: float) -> tuple[Sequence[Any], bool]:
-    """The rows that are due by then, the oldest first, locked until the transaction ends; none that another has locked.
+    """The rows due at ``until``, oldest first, locked until the transaction ends; skips rows locked by others.
 
-    Also tells whether whoever wants to write anything has to wait until then.
+    Also returns whether all other writers have to wait until then.
     """
     row = table.c
     due = select(table).where(row.due <= until).order_by(row.due, row.number).limit(limit)
@@ -94,7 +94,7 @@ def lock_due(session: Session, table: Table, limit: int, until: float) -> tuple[
     else:
         _see_what_is_committed(session, table)
         due = due.with_for_update(skip_locked=True)
-        for database in ("mysql", "mariadb"):  # which would lock all rows that are due, to sort them
+        for database in ("mysql", "mariadb"):  # they would lock all due rows in order to sort them
             due = due.with_hint(table, f"FORCE INDEX ({_due_index(table.name)})", database)
     return session.execute(due).all(), locks_all
 
@@ -102,7 +102,7 @@ def lock_due(session: Session, table: Table, limit: int, until: float) -> tuple[
 def forget(session: Session, table: Table, numbers: Sequence[int]) -> None:
     """Remove the rows that were sent.
 
-    Each by itself: to find several, MariaDB may look at all there are, and wait for those that another relay has locked.
+    One by one: to find several, MariaDB may scan the whole table and wait for rows that another relay has locked.
     """
     session.execute(
         delete(table).where(table.c.number == bindparam("row_number")), [{"row_number": n} for n in numbers]
@@ -110,12 +110,12 @@ def forget(session: Session, table: Table, numbers: Sequence[int]) -> None:
 
 
 def postpone(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Note failed attempts: the columns ``due``, ``attempts`` and ``error`` of the rows of a ``row_number``."""
+    """Record failed attempts: each item has ``row_number``, and the new ``due``, ``attempts`` and ``error``."""
     session.execute(update(table).where(table.c.number == bindparam("row_number")), rows)
 
 
 def oldest(session: Session, table: Table, limit: int) -> Sequence[Any]:
-    """What waits, the oldest first, without the contents."""
+    """The waiting messages, oldest first, without their contents."""
     row = table.c
     columns: Iterable[Any] = (row.id, row.path, row.written, row.due, row.attempts, row.error)
     return session.execute(select(*columns).order_by(row.number).limit(limit)).all()
@@ -141,14 +141,14 @@ _INSERT_IF_NEW: dict[str, Callable[[Table], Any]] = {
 
 
 def claim(session: Session, table: Table, message_id: str) -> bool:
-    """Whether an id is new, which it is not any more then. Waits for a transaction that claims the same one."""
+    """Insert an id, and return whether it was new. Waits for a transaction that is claiming the same one."""
     statement = _INSERT_IF_NEW[_database(session, table)](table).values(id=message_id, claimed=time())
     added: Any = session.execute(statement, execution_options={"preserve_rowcount": True})
     return bool(added.rowcount)
 
 
 def prune(session: Session, table: Table, retention: float) -> int:
-    """Remove what was claimed more than so many seconds ago; gives how many that were."""
+    """Remove ids claimed more than ``retention`` seconds ago; returns how many those were."""
     if _database(session, table) != "sqlite":
         _see_what_is_committed(session, table)
     removed: Any = session.execute(delete(table).where(table.c.claimed < time() - retention))
@@ -166,10 +166,10 @@ def _database(session: Session, table: Table) -> str:
 
 
 def _see_what_is_committed(session: Session, table: Table) -> None:
-    """Have the transaction read what is committed, whatever the engine says, if it has not begun yet.
+    """Set READ COMMITTED, whatever the engine's default, unless the transaction has already begun.
 
-    By a stricter level the commit may be refused, after all has been sent; and MariaDB would lock the gaps between rows,
-    so that nobody could add any meanwhile.
+    At a stricter level the commit may be refused after everything has been sent, and MariaDB would lock the gaps
+    between rows, which blocks inserts meanwhile.
     """
     if isinstance(session.get_bind(clause=table), Engine) and not session.in_transaction():
         session.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"), bind_arguments={"clause": table})

@@ -1,11 +1,11 @@
-"""What PostgreSQL is asked at the end of a transaction, by every backend that speaks to it."""
+"""The questions to PostgreSQL at the end of a transaction, shared by all its backends."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 
 IN_FAILED_TRANSACTION = 3
-"""libpq's PQTRANS_INERROR: an error has made the transaction rollback-only, and COMMIT would roll it back in silence."""
+"""libpq's PQTRANS_INERROR: an error has made the transaction rollback-only, and COMMIT would silently roll it back."""
 IN_FAILED_TRANSACTION_STATE = "25P02"
 """The SQLSTATE of any statement in such a transaction."""
 TRANSACTION_ID = "SELECT pg_current_xact_id_if_assigned()::text"
@@ -16,16 +16,16 @@ FAILURES = 2
 
 
 def status_of(xid: str) -> str:
-    """What became of a transaction. While it is still in progress, the server waits a little before it answers."""
+    """The query for a transaction's status. While it is in progress, the server sleeps a little before it answers."""
     status = f"pg_xact_status('{int(xid)}')"
     return f"SELECT CASE {status} WHEN 'in progress' THEN pg_sleep(0.05) END, {status}"
 
 
 def asking(xid: str) -> Generator[str, object, bool | None]:
-    """Yield statements, and be sent the last column of each answer, or the exception if there was none.
+    """Yield statements; the caller sends the last column of each answer, or the exception if there was none.
 
-    The server notices late that a connection is gone, so it is asked again while the transaction is in progress; in the
-    end it forgets.
+    The server may notice late that a connection is gone, so the question is repeated while the transaction is in
+    progress. In the end the server forgets the transaction.
     """
     failures = 0
     for _ in range(QUESTIONS):
@@ -43,11 +43,11 @@ def was_committed(xid: str, ask: Callable[[str], object]) -> bool | None:
     """Find out over new connections whether a transaction committed whose COMMIT was not answered.
 
     Args:
-        xid: its id, noted before the commit.
-        ask: executes a statement over another connection, and gives the last column of its row.
+        xid: the transaction's id, queried before the commit.
+        ask: executes a statement over another connection, and returns the last column of its row.
 
     Returns:
-        True if it has committed, False if it has not, None if the server does not say.
+        True if the transaction committed, False if it did not, None if the server does not say.
 
     Example:
         >>> was_committed("7", lambda statement: "committed")

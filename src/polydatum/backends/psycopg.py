@@ -1,4 +1,4 @@
-"""Psycopg as a resource: services get a connection of a pool, in a transaction that ends with the context."""
+"""Psycopg as a resource: services get a pooled connection, in a transaction that ends with the context."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ T = TypeVar("T")
 PoolT = TypeVar("PoolT", "ConnectionPool[Any]", "AsyncConnectionPool[Any]")
 
 POOL_DEFAULTS: dict[str, Any] = {"min_size": 0, "max_size": 10, "timeout": 5.0}
-"""Of a pool made from a URL: no connection before it is needed, and an answer soon if there is none."""
+"""Options of a pool made from a URL: connects on demand only, and fails soon if no connection is available."""
 
 
 class _Pools(Generic[PoolT]):
-    """What the sync and the async backend are made of: a pool, or how to make it."""
+    """Common to the sync and the async backend: a pool, or how to create it."""
 
     def __init__(self, source: object, options: dict[str, Any], resolve_unknown: bool) -> None:
         self._conninfo = source if isinstance(source, str) else None
@@ -36,7 +36,7 @@ class _Pools(Generic[PoolT]):
         self._resolve_unknown = resolve_unknown
         opened: Any = None if self._conninfo is not None else source
         if opened is not None and not opened.closed:
-            # Its threads, and connections, will be missing in a forked child, whether or not we have used it.
+            # A forked child has neither its threads nor its connections, even if we have not used it.
             self._process: int | None = os.getpid()
 
     def _repr(self, client: Any) -> str:
@@ -52,24 +52,24 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
     """Connections of a psycopg pool: ``dm.register_resources(pg=PsycopgBackend("postgresql://127.0.0.1/shop"))``.
 
     Services get a real `psycopg.Connection`, one per context, taken from the pool and in a transaction from the first
-    touch on. It commits when the context closes, and rolls back if that ends otherwise; psycopg refuses ``commit()`` and
-    ``rollback()`` meanwhile, and ``with connection.transaction():`` is a savepoint. Works in sync and async contexts, in
-    the latter blocking. `DataManager.get_client` gives the pool.
+    touch on. It commits when the context closes, and rolls back if the context ends otherwise. Meanwhile psycopg
+    refuses ``commit()`` and ``rollback()``, and ``with connection.transaction():`` is a savepoint. Works in sync
+    contexts, and in async ones, where it blocks. `DataManager.get_client` returns the pool.
 
     Args:
-        source: a URL or conninfo; or the user's own open pool, which is never closed, and cannot be used in a process
+        source: a URL or conninfo; or an open pool of your own, which is never closed, and cannot be used in a process
             forked from the one that opened it.
-        resolve_unknown: note the id of a transaction before its commit, at the price of one exchange, and if the
-            connection is lost on the way, ask over another one whether it has committed.
-        options: for ``psycopg_pool.ConnectionPool``, with a URL; by default `POOL_DEFAULTS`.
+        resolve_unknown: query the transaction's id before the commit, at the price of one exchange. If the connection
+            is lost during the commit, another connection asks the server whether the transaction committed.
+        options: passed on to ``psycopg_pool.ConnectionPool``, with a URL; by default `POOL_DEFAULTS`.
 
     Raises:
-        ConfigurationError: if the source is something else, or has options although it is made already.
-        psycopg_pool.PoolTimeout: at the first touch, if no connection is to be had in time.
-        RollbackOnlyError: when the context closes, if an SQL error was swallowed outside of a savepoint, or the
-            connection was lost before.
-        CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed.
-        psycopg.Error: whatever else psycopg raises, as it is.
+        ConfigurationError: if the source is something else, or if options are given along with a pool.
+        psycopg_pool.PoolTimeout: at the first touch, if no connection becomes available in time.
+        RollbackOnlyError: when the context closes, if an SQL error was swallowed outside of a savepoint, or if the
+            connection was lost before the commit.
+        CommitOutcomeUnknown: when the context closes, if the connection was lost during the commit.
+        psycopg.Error: any other error of psycopg, unchanged.
     """
 
     def __init__(self, source: str | ConnectionPool[Any], *, resolve_unknown: bool = False, **options: Any) -> None:
@@ -80,7 +80,7 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
         return self._repr(self._given)
 
     def connect(self) -> ConnectionPool[Any]:
-        """Make the pool, and start its threads; connections are made when they are asked for."""
+        """Create the pool and start its threads; it connects on demand."""
         assert self._conninfo is not None
         pool: ConnectionPool[Any] = ConnectionPool(self._conninfo, open=False, **self._options)
         pool.open()
@@ -118,11 +118,12 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
 
 
 def _over_live(pool: ConnectionPool[Any], begin: Callable[[Connection[Any]], T]) -> T:
-    """Begin something over a connection of the pool. One that was lost in there is replaced, as nothing was done over it.
+    """Begin something on a connection of the pool, and retry with the next one if the connection turns out to be lost.
 
-    After a restart of the server they all are. ``begin`` gives its connection back if it raises.
+    After a restart of the server all of them are. The retry is safe, as nothing was done on the connection. ``begin``
+    returns its connection to the pool if it raises.
     """
-    lost = pool.max_size  # at most; the next one is new
+    lost = pool.max_size  # the pool can hold no more lost ones
     while True:
         connection = pool.getconn()
         try:
@@ -137,9 +138,9 @@ class AsyncPsycopgBackend(_Pools["AsyncConnectionPool[Any]"], AsyncBackend["Asyn
     """The async twin of `PsycopgBackend`: services get an `AsyncConnection`, ``connection = await self._ctx.pg``.
 
     Args:
-        source: a URL or conninfo; or the user's own open ``AsyncConnectionPool``.
+        source: a URL or conninfo; or an open ``AsyncConnectionPool`` of your own.
         resolve_unknown: as in `PsycopgBackend`.
-        options: for ``psycopg_pool.AsyncConnectionPool``, with a URL.
+        options: passed on to ``psycopg_pool.AsyncConnectionPool``, with a URL.
     """
 
     def __init__(

@@ -19,13 +19,14 @@ from polydatum.transactions import AsyncTransaction, Transaction
 ConnectionT = TypeVar("ConnectionT", "Connection[Any]", "AsyncConnection[Any]")
 
 ASK_TIMEOUT = 1.0
-"""For a new connection, when asking what became of a commit, in seconds: the teardown limit has room for two."""
+"""Seconds to wait for a new connection when asking what became of a commit: the teardown limit has room for two."""
 DEAD = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
-"""After an error PostgreSQL would answer the COMMIT by a rollback, in silence; psycopg says nothing without a server."""
+"""States in which a commit would fail silently: after an error PostgreSQL answers COMMIT by a rollback, and without a
+server psycopg raises nothing."""
 
 
 class _Connected(Generic[ConnectionT]):
-    """What the sync and the async transaction know of their connection."""
+    """Common to the sync and the async transaction: the connection and its state."""
 
     value: ConnectionT
 
@@ -50,38 +51,38 @@ class _Connected(Generic[ConnectionT]):
         return context is not None and context.state == "open" and not self.value.closed
 
     def _cut_exchange(self, *, cancelled: bool = False) -> None:
-        """Close a connection that was given up in the middle of an exchange; ``close()`` may only return it to its pool.
+        """Close a connection that was abandoned in the middle of an exchange. ``close()`` might return it to its pool.
 
-        When psycopg is cancelled it cancels the query in the server, and that may come late and hit the next one.
+        A cancelled psycopg cancels the query on the server; that request may arrive late and hit the next query.
         """
         if self._status is TransactionStatus.ACTIVE or (cancelled and not self._goes_on):
             self.value.pgconn.finish()
 
     def refuse_dead(self) -> None:
-        """Raise `RollbackOnlyError` if a commit would not keep what was done."""
+        """Raise `RollbackOnlyError` if a commit would not keep the changes."""
         if self._status in DEAD:
             raise RollbackOnlyError(self._name)
 
 
 class PsycopgSavepoint:
-    """A psycopg block inside of the transaction's own."""
+    """A psycopg transaction block nested in the context's own."""
 
     def __init__(self, transaction: PsycopgTransaction, block: AbstractContextManager[Any]) -> None:
         self._transaction = transaction
         self._block = block
 
     def release(self) -> None:
-        """Keep what was done since."""
+        """Keep the changes made since."""
         self._transaction.refuse_dead()
         self._block.__exit__(None, None, None)
 
     def rollback(self) -> None:
-        """Undo what was done since."""
+        """Undo the changes made since."""
         self._block.__exit__(Rollback, Rollback(), None)
 
 
 class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
-    """A connection of the pool, in a block ``with connection.transaction()`` that is as long as the context."""
+    """A pooled connection, in a block ``with connection.transaction()`` that lasts as long as the context."""
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
         self._block: AbstractContextManager[Any] | None = None
 
     def begin(self) -> None:
-        """BEGIN, as psycopg would before the first statement; by a block, so that nobody else commits."""
+        """BEGIN, as psycopg would before the first statement; as a block, so that services cannot commit."""
         if self._read_only:
             self.value.read_only = True
         block = self.value.transaction()
@@ -104,7 +105,7 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
         self._block = block
 
     def prepare(self) -> None:
-        """See whether there is anything left that can commit."""
+        """Raise if the transaction cannot commit any more; note its id if the commit is to be resolved."""
         if not self._read_only:
             self.refuse_dead()
             if self._resolve_unknown:
@@ -116,15 +117,15 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
         return row[0] if row else None
 
     def wrote(self) -> bool:
-        """Exactly."""
+        """Whether the transaction has written; exact."""
         return not self._read_only and self._ask_xid() is not None
 
     def commit(self) -> None:
-        """Commit; read-only it has nothing to, and rolls back."""
+        """Commit; a read-only transaction rolls back, as it has nothing to commit."""
         if self._read_only:
             self.rollback()
             return
-        self.refuse_dead()  # psycopg leaves the block in silence, if the connection is known to be lost
+        self.refuse_dead()  # psycopg leaves the block without an error if it knows that the connection is lost
         block, self._block = self._block, None
         assert block is not None
         try:
@@ -139,7 +140,7 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
                 raise
 
     def _was_committed(self) -> bool | None:
-        self.close()  # its place in the pool may be the only one
+        self.close()  # frees its place in the pool, which may be the only one
         return False if self._xid is None else was_committed(self._xid, self._ask_anew)
 
     def _ask_anew(self, statement: str) -> object:
@@ -147,7 +148,7 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
             return cursor.execute(statement).fetchone()[-1]
 
     def rollback(self) -> None:
-        """Roll back, and begin anew if services go on."""
+        """Roll back, and begin again if services may still use the connection."""
         block, self._block = self._block, None
         if block is None:
             return
@@ -157,7 +158,7 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
             self.begin()
 
     def close(self) -> None:
-        """Give the connection back, as it was; the pool replaces it if it was lost."""
+        """Return the connection to the pool with its original settings; the pool replaces a lost one."""
         if not self._is_taken:
             return
         self._is_taken = False
@@ -253,8 +254,8 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
         await self.close()
         if self._xid is None:
             return False
-        # In a task of its own, as timeouts of this one are cancellations from Python 3.12 on, and held off at the end of
-        # a context.
+        # In a separate task: from Python 3.12 on, timeouts work by cancelling the task, and cancels of this one are
+        # held off at the end of a context.
         asking = asyncio.create_task(awas_committed(self._xid, self._ask_anew))
         try:
             return await asking

@@ -1,6 +1,6 @@
-"""Redis and Valkey by redis-py: reads go out at once, writes wait in a pipeline until the authority has committed.
+"""Redis and Valkey through redis-py: reads are sent at once, writes are queued until the authority has committed.
 
-A write that was sent cannot be undone, so a context whose outcome is still open does not send one: services queue it with
+A write that was sent cannot be undone, so none is sent while the context's outcome is open: services queue writes with
 ``cache.after_commit``, or the whole resource is declared non-transactional by ``immediate=True``.
 """
 
@@ -35,12 +35,12 @@ __all__ = [
 
 ClientT = TypeVar("ClientT")
 
-# Up to redis-py 5.2 a pool asks what a connection is for; later ones warn of an answer.
+# Up to redis-py 5.2 get_connection() requires the command's name; later versions warn if it is given.
 _PURPOSE: tuple[str, ...] = ("MULTI",) if redis.VERSION < (5, 3) else ()
 
 
 class _Clients(Generic[ClientT]):
-    """What the sync and the async backend are made of: a client, or how to make it."""
+    """Common to the sync and the async backend: a client, or how to create it."""
 
     _kind: type[Any]
 
@@ -65,10 +65,10 @@ class _JudgedPipeline(Judged, Pipeline):
 
 class _AfterCommit(Queued, Pipeline):
     def __exit__(self, *raised: object) -> None:
-        """Nothing: a ``with`` block around it must not drop what it queued."""
+        """Nothing: leaving a ``with`` block must not drop the queue."""
 
     def connect(self) -> None:
-        """Take a connection, if there is anything to send: no server is better found out before anything commits."""
+        """Take a connection, if anything is queued, so that an unreachable server is noticed before the commit."""
         if self.command_stack:
             self.connection = self.connection_pool.get_connection(*_PURPOSE)
 
@@ -77,10 +77,10 @@ class _AfterCommit(Queued, Pipeline):
 
 
 class _SentOnce:
-    """The pool behind ``after_commit``: its connections do not send again what may have been done already.
+    """The pool behind ``after_commit``: its connections do not resend commands that may already have been executed.
 
-    A client with ``retry``, as `redis.Redis()` has by default, repeats a pipeline whose reply got lost. Connecting may be
-    repeated.
+    A client with ``retry``, as `redis.Redis()` has by default, repeats a pipeline whose reply got lost. Only connecting
+    is still retried.
     """
 
     def __init__(self, pool: Any) -> None:
@@ -101,13 +101,13 @@ class _SentOnce:
 
 
 class ContextRedis(JudgedClient, redis.Redis):
-    """What services get: a `redis.Redis` over the shared pool, for as long as the context is open.
+    """What services get: a `redis.Redis` on the shared pool, for as long as the context is open.
 
     Attributes:
         after_commit: a redis-py pipeline (MULTI/EXEC). Its commands are sent once, when the context has committed, and
-            dropped when it rolls back; ``ctx.nested()`` drops those of its block. It returns no replies. Without a server
-            the context rolls back; if sending fails later, that is logged and kept in ``ctx.outcome.errors``, and the
-            answer stands.
+            dropped when it rolls back; a rollback of ``ctx.nested()`` drops those of its block. It returns no replies.
+            If the server cannot be reached before the commit, the context rolls back. If sending fails later, the error
+            is logged and kept in ``ctx.outcome.errors``, and the answer stands.
     """
 
     after_commit: Pipeline
@@ -141,20 +141,20 @@ class _RedisTransaction(Transaction):
 class RedisBackend(_Clients[redis.Redis], Backend[redis.Redis]):
     """Redis or Valkey, as an effect: services read at once, and queue writes for after the commit.
 
-    Services get a `ContextRedis`. A write that would be sent before the commit is an `ImmediateWriteError`; in a context
-    with ``read_only=True`` every write is a `ReadOnlyError`, queued or not. A given client may be used in a forked child,
-    as redis-py's pools notice that.
+    Services get a `ContextRedis`. A write that would be sent before the commit raises `ImmediateWriteError`; in a
+    context with ``read_only=True`` every write raises `ReadOnlyError`, queued or not. A client of your own may be used
+    in a forked child, since redis-py's pools detect the fork.
 
     Args:
-        source: a URL, or the user's own `redis.Redis`, which is never closed.
+        source: a URL, or a `redis.Redis` of your own, which is never closed.
         immediate: writes may be sent at once, and stay when the context rolls back.
-        options: further ones for `redis.Redis.from_url`, for example ``decode_responses=True``.
+        options: passed on to `redis.Redis.from_url`, with a URL: for example ``decode_responses=True``.
 
     Raises:
-        ConfigurationError: if the source is something else, or has options although it is made already.
-        ImmediateWriteError: from a write that would be sent before the commit.
-        ReadOnlyError: from any write, in a context that is read-only.
-        redis.RedisError: whatever else redis-py raises, as it is; not for what was queued, see `ContextRedis`.
+        ConfigurationError: if the source is something else, or if options are given along with a client.
+        ImmediateWriteError: on a write that would be sent before the commit.
+        ReadOnlyError: on any write in a read-only context.
+        redis.RedisError: any other error of redis-py, unchanged; for queued commands see `ContextRedis`.
 
     Example:
         >>> RedisBackend("redis://ann:secret@127.0.0.1:6379/0")
@@ -164,18 +164,18 @@ class RedisBackend(_Clients[redis.Redis], Backend[redis.Redis]):
     _kind = redis.Redis
 
     def connect(self) -> redis.Redis:
-        """Makes the client and its pool; the first command connects."""
+        """Create the client and its pool, which connects on the first command."""
         return redis.Redis.from_url(str(self._url), **self._options)
 
     def disconnect(self, client: redis.Redis) -> None:
-        """Closes the pool and its connections."""
+        """Close the pool and its connections."""
         client.close()
 
     def renew(self, client: redis.Redis, name: str) -> None:
-        """Nothing: a pool of redis-py makes new connections in a forked child."""
+        """Nothing: redis-py's pools make new connections in a forked child."""
 
     def begin(self, context: Any, client: redis.Redis, name: str) -> Transaction:
-        """An effect whose value is a `ContextRedis`; takes no connection."""
+        """An effect whose value is a `ContextRedis`; takes no connection yet."""
         return _RedisTransaction(client, Admission(name, read_only=context.read_only, immediate=self._immediate))
 
     def ping(self, client: redis.Redis) -> None:
@@ -253,9 +253,9 @@ class AsyncRedisBackend(_Clients[redis.asyncio.Redis], AsyncBackend[redis.asynci
     at its end, rolls back and raises it. A client that was used before a fork is refused in the child.
 
     Args:
-        source: a URL, or the user's own `redis.asyncio.Redis`, which is never closed.
+        source: a URL, or a `redis.asyncio.Redis` of your own, which is never closed.
         immediate: as for `RedisBackend`.
-        options: further ones for `redis.asyncio.Redis.from_url`.
+        options: passed on to `redis.asyncio.Redis.from_url`, with a URL.
 
     Raises:
         ConfigurationError: as from `RedisBackend`.
@@ -284,18 +284,18 @@ class AsyncRedisBackend(_Clients[redis.asyncio.Redis], AsyncBackend[redis.asynci
 
 
 def _queue(queue_class: Any, pool_class: type[_SentOnce], client: Any, admission: Admission) -> Any:
-    """The pipeline behind ``after_commit``; its callbacks are a copy: whoever sets one, sets it for one context."""
+    """The pipeline behind ``after_commit``, with a copy of the callbacks: setting one affects this context only."""
     callbacks = client.response_callbacks
     kind: Any = type(callbacks)
     own = kind.__new__(kind)
-    dict.update(own, callbacks)  # its constructor would fold the case of each key once more, in 50 us
+    dict.update(own, callbacks)  # the constructor would normalize the case of each key again, which takes 50 us
     queue = queue_class(pool_class(client.connection_pool), own, True, None)
     queue._admission = admission
     return queue
 
 
 def _view(view_class: Any, client: Any, queue: Any) -> Any:
-    """Another client over the same pool, which does not own it, as its constructor would make it in 80 us."""
+    """Another client on the same pool, which it does not own; built by hand, as the constructor takes 80 us."""
     made = view_class.__new__(view_class)
     vars(made).update(vars(client))
     made.response_callbacks = queue.response_callbacks

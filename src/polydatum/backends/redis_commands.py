@@ -1,4 +1,4 @@
-"""Which commands a context lets through to Redis or Valkey: what reads, what writes, and what the queue takes."""
+"""Which commands a context may send to Redis or Valkey, and which it may queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from polydatum.errors import ContextClosedError, ReadOnlyError, ResourceError, shown
 
 READS = frozenset(
-    # What the server itself calls "readonly".
+    # The commands that the server flags as "readonly".
     """
     BITCOUNT BITFIELD_RO BITPOS DBSIZE DUMP EVAL_RO EVALSHA_RO EXISTS EXPIRETIME FCALL_RO GEODIST GEOHASH GEOPOS
     GEORADIUS_RO GEORADIUSBYMEMBER_RO GEOSEARCH GET GETBIT GETRANGE HEXISTS HEXPIRETIME HGET HGETALL HKEYS HLEN HMGET
@@ -48,13 +48,13 @@ TELLS = {
     "UNWATCH",
     "WATCH",
 }
-"""About the server, the connection and the transaction of a pipeline; no data is touched."""
+"""Commands about the server, the connection and a pipeline's transaction; they touch no data."""
 HARMLESS = READS | TELLS
-"""Any other name counts as a write: also EVAL, SORT, PUBLISH, and what a later server brings."""
+"""Any other command counts as a write, including EVAL, SORT, PUBLISH, and those of later servers."""
 
 
 class ImmediateWriteError(ResourceError):
-    """A write was to be sent to Redis before the context has committed, where nothing could undo it."""
+    """A write would have been sent to Redis before the commit; a rollback could not undo it."""
 
     def __init__(self, name: str, what: str) -> None:
         super().__init__(name, what)
@@ -69,10 +69,10 @@ class ImmediateWriteError(ResourceError):
 
 
 class Admission:
-    """The commands that one context lets through.
+    """Decides which commands one context may send or queue.
 
     Attributes:
-        over: whether the queue was sent or dropped for good.
+        over: whether the queue was finally sent or dropped.
     """
 
     def __init__(self, name: str, *, read_only: bool, immediate: bool) -> None:
@@ -82,20 +82,20 @@ class Admission:
         self.over = False
 
     def to_send(self, args: tuple[Any, ...]) -> None:
-        """Judge a command that is sent at once, or in a pipeline that the service executes."""
+        """Check a command that is sent at once, or in a pipeline that the service executes."""
         words = _words(args)
         if words[0] not in HARMLESS and " ".join([*words, *map(_text, args[1:2])][:2]) not in HARMLESS:
             self.to_write(shown(words[0]))
 
     def to_write(self, what: str) -> None:
-        """Judge a write that is sent at once."""
+        """Check a write that is sent at once."""
         if self.read_only:
             raise ReadOnlyError(self.name, what)
         if not self.immediate:
             raise ImmediateWriteError(self.name, what)
 
     def to_queue(self, args: tuple[Any, ...]) -> None:
-        """Judge a command that waits for the commit."""
+        """Check a command that is queued for after the commit."""
         command = _words(args)[0]
         if self.over:
             raise ContextClosedError(f"after_commit of resource {shown(self.name)}")
@@ -106,7 +106,7 @@ class Admission:
 
 
 def _words(args: tuple[Any, ...]) -> list[str]:
-    """The name of a command, and whatever else stands in its first argument, which redis-py cuts up."""
+    """The words of the first argument: the command's name, maybe with a subcommand; redis-py splits it, too."""
     return _text(args[0]).split() or [""]
 
 
@@ -114,23 +114,23 @@ def _text(part: Any) -> str:
     return (part.decode("latin-1") if isinstance(part, bytes) else str(part)).upper()
 
 
-# --- What services get: clients and pipelines whose every command is judged first -------------------------------------
+# --- Clients and pipelines that check every command -------------------------------------------------------------------
 
 
 class Judged:
-    """A client or pipeline, sync or async, each command of which is judged before it is sent or queued."""
+    """A client or pipeline, sync or async, that checks each command before it is sent."""
 
     _admission: Admission
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """The funnel of redis-py: all its methods for commands come through here."""
+        """Check and execute a command: all of redis-py's command methods call this one."""
         self._admission.to_send(args)
         judged: Any = super()
         return judged.execute_command(*args, **options)
 
 
 class JudgedClient(Judged):
-    """What a client offers besides commands: each way around `execute_command` is closed here."""
+    """A client, with every way around `execute_command` closed."""
 
     after_commit: Any
     _pipeline_class: type
@@ -138,13 +138,13 @@ class JudgedClient(Judged):
     response_callbacks: Any
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
-        """A pipeline that the service executes itself, whose commands are judged like any other."""
+        """A pipeline that the service executes itself; its commands are checked like any other."""
         made = self._pipeline_class(self.connection_pool, self.response_callbacks, transaction, shard_hint)
         made._admission = self._admission
         return made
 
     def client(self) -> Any:
-        """A client with a connection of its own, whose commands are judged like any other."""
+        """A client with a connection of its own; its commands are checked like any other."""
         judged: Any = super()
         made = judged.client()
         vars(made).update(_admission=self._admission, after_commit=self.after_commit)
@@ -166,7 +166,7 @@ class JudgedClient(Judged):
         return self._module(judged.ts(*args, **options))
 
     def _module(self, module: Any) -> Any:
-        """The commands of a server module; its own kind of pipeline would pass by the judgement."""
+        """The commands of a server module; counts its pipelines as writes, as they would bypass the check."""
         make = module.pipeline
 
         def pipeline(*args: Any, **options: Any) -> Any:
@@ -178,7 +178,7 @@ class JudgedClient(Judged):
 
 
 class Queued:
-    """The pipeline of ``after_commit``, sync or async: it only queues, until the context sends or drops it."""
+    """The pipeline behind ``after_commit``, sync or async: it only queues, until the context sends or drops it."""
 
     _admission: Admission
     command_stack: list[Any]
@@ -190,24 +190,24 @@ class Queued:
         return self
 
     def execute(self, raise_on_error: bool = True) -> Any:
-        """Refused: when it is sent is not for services to say."""
+        """Refused: only the context sends the queue."""
         raise ResourceError("after_commit is executed by its context, once that has committed")
 
     def savepoint(self) -> Mark:
-        """Where ``ctx.nested()`` cuts the queue back to."""
+        """The mark to which ``ctx.nested()`` truncates the queue on rollback."""
         return Mark(self)
 
 
 class Mark:
-    """A place in the queue to cut it back to."""
+    """A position in the queue to truncate it to."""
 
     def __init__(self, queue: Queued) -> None:
         self._queue = queue
         self._length = len(queue.command_stack)
 
     def release(self) -> None:
-        """Keep what was queued since."""
+        """Keep the commands queued since."""
 
     def rollback(self) -> None:
-        """Drop what was queued since."""
+        """Drop the commands queued since."""
         del self._queue.command_stack[self._length :]

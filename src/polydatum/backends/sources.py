@@ -1,4 +1,4 @@
-"""Where a backend has its client from: a URL, shown without what must not be shown, or an object of the user's own."""
+"""The source of a backend's client: a URL, shown without its secrets, or a client of the user's own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from polydatum.errors import ConfigurationError
 
 
 def given_client(backend: object, source: Any, options: Mapping[str, Any], *kinds: type, what: str = "client") -> Any:
-    """The user's own client; None if the source is a URL, and the backend makes one with the options.
+    """The user's own client; None if the source is a URL, from which the backend creates a client with the options.
 
     Args:
-        backend: for messages.
-        source: what the user gave.
-        options: those for a client that is made.
-        kinds: what the client may be; anything if there are none.
-        what: the word for a client.
+        backend: the backend, for messages.
+        source: the URL or client that the user passed.
+        options: the options for a client made from a URL.
+        kinds: the classes that a client may have; none: any class.
+        what: the word for a client in messages.
 
     Raises:
-        ConfigurationError: if it is of another kind, or if there are options for a client that is made already.
+        ConfigurationError: if the source is of another class, or if options are given along with a client.
     """
     if isinstance(source, str):
         return None
@@ -34,12 +34,12 @@ def given_client(backend: object, source: Any, options: Mapping[str, Any], *kind
 
 
 def _full_name(kind: type) -> str:
-    """With its module, as the sync and the async client may have the same name."""
+    """A class name with its module, as the sync and the async client may have the same name."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def refuse_options(backend: object, options: Mapping[str, Any], what: str) -> None:
-    """Refuse options for a client, by whatever word for it, that is made already.
+    """Refuse options for an existing client; ``what`` is the word for it.
 
     Raises:
         ConfigurationError: if there are any.
@@ -52,7 +52,7 @@ def refuse_options(backend: object, options: Mapping[str, Any], what: str) -> No
 
 
 def shown_url(url: str) -> str:
-    """A URL for messages and logs: the password is hidden, the query, which may hold another one, left out.
+    """A URL for messages and logs: hides the password, and omits the query, which may hold another one.
 
     Example:
         >>> shown_url("postgresql://ann:secret@127.0.0.1:5432/shop?sslpassword=secret")

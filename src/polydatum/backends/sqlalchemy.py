@@ -23,11 +23,11 @@ from polydatum.backends.sqlalchemy_transactions import AsyncSQLAlchemyTransactio
 MakerT = TypeVar("MakerT")
 
 OF_ONE_CONTEXT: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
-"""Of the sessions we make: what was read stays usable after the context; the session does not, for code that comes late."""
+"""Options of our sessions: loaded objects stay usable after the context, but the session refuses to be used again."""
 
 
 class _Sessions(Generic[MakerT]):
-    """What the sync and the async backend are made of: an engine, or how to make it, and how to make sessions on it."""
+    """Common to the sync and the async backend: an engine, or how to create it, and how to create sessions on it."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class _Sessions(Generic[MakerT]):
         self._memory: SharedMemory | None = None
         if self._url is not None and is_memory(self._url) and not {"poolclass", "creator"} & options.keys():
             self._memory = SharedMemory()
-        # A given engine may well be in use already, so it is made new in every child of this process.
+        # A given engine may already be in use, so its pool is replaced in every child of this process.
         self._process: int | None = os.getpid()
         self._inherited_pools: list[Any] = []
 
@@ -62,24 +62,24 @@ class _Sessions(Generic[MakerT]):
     def _engine_arguments(self) -> tuple[URL, dict[str, Any]]:
         assert self._url is not None
         url = self._url if self._memory is None else self._memory.url(self._url)
-        # A server that was restarted has ended the connections in the pool, and nobody but the pool knows of them.
+        # After a restart of the server the pooled connections are dead, and only the pool can replace them.
         return url, {"pool_pre_ping": url.get_backend_name() != "sqlite", **self._options}
 
     def _mend(self, engine: Engine) -> None:
-        """Of an engine that was made from a URL."""
+        """Fix the transactions of an engine that was made from a SQLite URL."""
         if engine.dialect.name != "sqlite":
             return
         if "isolation_level" not in self._options and "autocommit" not in self._options.get("connect_args", ()):
             begin_transactions(engine)
 
     def _abandon_pool(self, engine: Engine) -> None:
-        """The parent's connections stay referenced: a driver's finalizer might end them for the parent, too."""
+        """Replace the pool, but keep its connections referenced: a finalizer might end them for the parent, too."""
         self._inherited_pools.append(engine.pool)
         engine.dispose(close=False)
 
 
 def _engine_of(maker: Any) -> Any:
-    """The engine of a session factory, which may be bound to one of its connections, as tests are."""
+    """The engine of a session factory, which may be bound to a connection instead, as in tests."""
     bind = maker.kw.get("bind")
     if bind is None:
         raise ConfigurationError("the session factory has no bind: give it the engine, besides others it may use")
@@ -89,26 +89,28 @@ def _engine_of(maker: Any) -> Any:
 class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
     """Sessions of SQLAlchemy: ``dm.register_resources(db=SQLAlchemyBackend("sqlite:///shop.db"))``.
 
-    Services get a real `sqlalchemy.orm.Session`, one per context. It connects when it executes something first, flushes
-    and commits when the context closes, and rolls back if that ends otherwise; services do none of that themselves.
-    What was read stays usable after the context, since ``expire_on_commit`` is off and a rollback lets go of the objects
-    first. Works in sync and async contexts, in the latter blocking. `DataManager.get_client` gives the engine.
+    Services get a real `sqlalchemy.orm.Session`, one per context. It connects when it first executes something, flushes
+    and commits when the context closes, and rolls back if the context ends otherwise; services do none of that
+    themselves. Loaded objects stay usable after the context, since ``expire_on_commit`` is off and a rollback detaches
+    the objects first. Works in sync contexts, and in async ones, where it blocks. `DataManager.get_client` returns the
+    engine.
 
     Args:
-        source: a URL; or the user's own engine, or ``sessionmaker`` with a bind, whose class and options are used then.
-            What is the user's own is never disposed of.
-        resolve_unknown: on PostgreSQL, note the id of a transaction before its commit, at the price of one exchange, and
-            if the connection is lost on the way, ask over another one whether it has committed.
-        options: for ``create_engine``, with a URL. ``pool_pre_ping`` is on unless it is switched off here, but for SQLite.
+        source: a URL; or an engine of your own; or a ``sessionmaker`` of your own with a bind, whose class and options
+            are then used. Your own engine is never disposed of.
+        resolve_unknown: on PostgreSQL, query the transaction's id before the commit, at the price of one exchange. If
+            the connection is lost during the commit, another connection asks the server whether the transaction
+            committed.
+        options: passed on to ``create_engine``, with a URL. Except for SQLite, ``pool_pre_ping`` is on by default.
 
     Raises:
-        ConfigurationError: if the source is something else, or has options although it is made already; when a session
-            connects, if that is in AUTOCOMMIT mode.
-        RollbackOnlyError: when the context closes, if the database refuses to commit because of an earlier error that
-            was swallowed, or if a service has rolled back what may have been written.
+        ConfigurationError: if the source is something else, or if options are given along with an engine or session
+            factory; when a session connects, if the connection is in AUTOCOMMIT mode.
+        RollbackOnlyError: when the context closes, if the database refuses to commit because an earlier error was
+            swallowed, or if a service has rolled back changes that may have been written.
         MultipleAuthoritiesError: when the context closes, if the session has written to two databases.
-        CommitOutcomeUnknown: when the context closes, if the connection was lost while it committed.
-        sqlalchemy.exc.SQLAlchemyError: whatever else SQLAlchemy raises, as it is.
+        CommitOutcomeUnknown: when the context closes, if the connection was lost during the commit.
+        sqlalchemy.exc.SQLAlchemyError: any other error of SQLAlchemy, unchanged.
 
     Example:
         >>> from sqlalchemy import text
@@ -139,7 +141,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
         return self._shown(self._given)
 
     def connect(self) -> Engine:
-        """Make the engine, which connects later."""
+        """Create the engine, which connects later."""
         url, options = self._engine_arguments()
         engine = create_engine(url, **options)
         self._mend(engine)
@@ -153,7 +155,7 @@ class SQLAlchemyBackend(_Sessions["sessionmaker[Any]"], Backend[Engine]):
         client.dispose()
 
     def renew(self, client: Engine, name: str) -> None:
-        """Leave the parent's connections to the parent."""
+        """Give the child a new pool, and leave the parent's connections to the parent."""
         self._abandon_pool(client)
 
     def begin(self, context: Any, client: Engine, name: str) -> SQLAlchemyTransaction:
@@ -171,9 +173,10 @@ class AsyncSQLAlchemyBackend(_Sessions["async_sessionmaker[Any]"], AsyncBackend[
     """The async twin of `SQLAlchemyBackend`: services get an `AsyncSession`, ``session = await self._ctx.db``.
 
     Args:
-        source: a URL with an async driver; or the user's own ``AsyncEngine``, or ``async_sessionmaker`` with a bind.
+        source: a URL with an async driver; or an ``AsyncEngine``, or an ``async_sessionmaker`` with a bind, of your
+            own.
         resolve_unknown: as in `SQLAlchemyBackend`.
-        options: for ``create_async_engine``, with a URL.
+        options: passed on to ``create_async_engine``, with a URL.
 
     Example:
         >>> import asyncio
@@ -205,7 +208,7 @@ class AsyncSQLAlchemyBackend(_Sessions["async_sessionmaker[Any]"], AsyncBackend[
         return self._shown(self._given)
 
     def shared(self) -> AbstractContextManager[Any]:
-        """An in-memory database of SQLite's lasts until the manager is closed."""
+        """Keeps an in-memory SQLite database alive until the manager is closed."""
         return super().shared() if self._memory is None else closing(self._memory.keeper())
 
     async def connect(self) -> AsyncEngine:

@@ -1,7 +1,7 @@
-"""What each database has to be told and asked at the edges of a transaction, and SQLAlchemy has no word for.
+"""What each database needs at the start and the end of a transaction, beyond SQLAlchemy's own interface.
 
-A `Begun` is one transaction of one connection of a session. It is made when the session begins to use the connection,
-inside the greenlet of an async one.
+A `Begun` is one transaction on one connection of a session. It is created when the session begins to use the
+connection, in the greenlet of an async one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from polydatum.retrying import MARIADB_ROLLED_BACK
 
 
 class Begun:
-    """A transaction of a database that is nothing special: reads only by promise, and may have written.
+    """A transaction of a database without special support: cannot enforce read-only, and may always have written.
 
     Args:
-        connection: its connection, on which it has begun.
-        joins: whether it is not the session's own, but was under way before; also if the session has set a savepoint.
+        connection: the connection on which the transaction has begun.
+        joins: whether the session joined a transaction that was already under way, with or without a savepoint of its
+            own.
     """
 
     def __init__(self, connection: Connection, *, joins: bool) -> None:
@@ -38,36 +39,36 @@ class Begun:
 
     @staticmethod
     def note_error(context: ExceptionContext) -> None:
-        """Called at any error of the engine's connections, of the driver or a cancellation."""
+        """Called for any error on the engine's connections: the driver's, or a cancellation."""
 
     def is_autocommit(self) -> bool:
-        """Whether each statement is kept at once, so that there is no transaction in truth, although nobody told SQLAlchemy."""
+        """Whether the driver commits each statement at once, without SQLAlchemy knowing."""
         return False
 
     def refuse_writes(self, name: str) -> None:
-        """Have the server refuse them until the transaction ends.
+        """Make the server refuse writes until the transaction ends.
 
         Raises:
-            ConfigurationError: if the server would do so to others as well; the name is the resource's.
+            ConfigurationError: if that would affect others, too; ``name`` is the resource's.
         """
 
     def allow_writes(self) -> None:
-        """The connection's next user may write; for whatever does not end with the transaction."""
+        """Undo `refuse_writes` for the connection's next user, where the setting outlasts the transaction."""
 
     def is_dead(self) -> bool:
-        """Whether a commit would not keep what was done since it began."""
+        """Whether a commit would not keep the changes made since the transaction began."""
         return self.connection.invalidated
 
     def wrote(self) -> bool | None:
-        """Whether there is anything to commit; None if the database does not tell."""
+        """Whether there is anything to commit; None if the database cannot tell."""
         return None
 
     def may_have_written(self) -> bool:
-        """Whether there is anything to commit; yes if the database does not tell."""
+        """Whether there is anything to commit; True if the database cannot tell."""
         return self.wrote() is not False
 
     def was_committed(self) -> bool | None:
-        """Whether it has, after its connection was lost while it committed; None if that cannot be told."""
+        """Whether the transaction committed, after the connection was lost during the commit; None if unknown."""
         return None
 
     @property
@@ -82,17 +83,17 @@ class Begun:
 
 
 class PostgreSQL(Begun):
-    """It refuses every statement after an error, and answers the COMMIT by a rollback, without an error."""
+    """After an error PostgreSQL refuses every statement, and answers COMMIT by a silent rollback."""
 
     _asked = False
     _xid: str | None = None
 
     def is_autocommit(self) -> bool:
-        """Told by the driver, or by SQLAlchemy's adapter of it, whoever has chosen it."""
+        """The driver or SQLAlchemy's adapter knows, no matter who has set it."""
         return getattr(self.adapted_connection, "autocommit", False) is True
 
     def refuse_writes(self, name: str) -> None:
-        """It ends with the transaction, or with the savepoint."""
+        """The setting ends with the transaction, or with the savepoint."""
         if self.joins and self.savepoint is None:
             raise ConfigurationError(
                 f"resource {shown(name)} cannot be read_only: its session joins a transaction that is under way, all of which "
@@ -101,17 +102,17 @@ class PostgreSQL(Begun):
         self.connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
     def is_dead(self) -> bool:
-        """Told by the driver, or else asked, as the driver's own cursors may have failed."""
+        """The driver knows; otherwise ask the server, as a statement on the driver's own cursor may have failed."""
         self._asked = False
         if self.connection.invalidated:
             return True
         driver = self.driver_connection
         status = getattr(getattr(driver, "pgconn", None) or getattr(driver, "info", None), "transaction_status", None)
-        if status is not None:  # psycopg and psycopg2 know, whoever has executed what
+        if status is not None:  # psycopg and psycopg2 know, including errors on their own cursors
             return bool(status == IN_FAILED_TRANSACTION)
         return self._refuses_statements()  # pragma: no cover - as below
 
-    def _refuses_statements(self) -> bool:  # pragma: no cover - asyncpg's, in a greenlet, where coverage does not look
+    def _refuses_statements(self) -> bool:  # pragma: no cover - asyncpg only, in a greenlet: not traced
         try:
             self.xid()
         except DBAPIError as error:
@@ -121,20 +122,20 @@ class PostgreSQL(Begun):
         return False
 
     def xid(self) -> str | None:
-        """The transaction's id; None if it has not written. Asked for anew after `is_dead`."""
+        """The transaction's id; None if it has not written. Queried again after `is_dead`."""
         if not self._asked:
             self._xid = self.connection.exec_driver_sql(TRANSACTION_ID).scalar()
             self._asked = True
         return self._xid
 
     def wrote(self) -> bool:
-        """Exactly."""
+        """Exact: a transaction that has written has an id."""
         return self.xid() is not None
 
     def was_committed(self) -> bool | None:
-        """Asked over another connection."""
+        """Ask the server over another connection."""
         if self._xid is None:
-            return False  # it had nothing to keep
+            return False  # it had nothing to commit
         return was_committed(self._xid, self._ask_anew)
 
     def _ask_anew(self, statement: str) -> object:
@@ -143,7 +144,7 @@ class PostgreSQL(Begun):
 
 
 class MariaDB(Begun):
-    """MariaDB and MySQL. After some errors the transaction is rolled back whole, and the next statement begins another."""
+    """MariaDB and MySQL. Some errors roll the whole transaction back, and the next statement begins another."""
 
     ROLLED_BACK = "polydatum_rolled_back"
 
@@ -153,18 +154,18 @@ class MariaDB(Begun):
 
     @staticmethod
     def note_error(context: ExceptionContext) -> None:
-        """Remember one of those."""
+        """Note an error that has rolled the transaction back."""
         code = next(iter(context.original_exception.args), None)
         if context.connection is not None and code in MARIADB_ROLLED_BACK:
             context.connection.info[MariaDB.ROLLED_BACK] = True
 
     def is_autocommit(self) -> bool:
-        """As on PostgreSQL; not every driver tells without asking the server."""
+        """As on PostgreSQL; some drivers cannot tell without asking the server."""
         tell = getattr(self.adapted_connection, "get_autocommit", None)
         return tell is not None and bool(tell())
 
     def refuse_writes(self, name: str) -> None:
-        """Before any statement has begun the transaction; it ends with it."""
+        """Called before any statement has begun the transaction; the setting ends with it."""
         if self.joins:
             raise ConfigurationError(
                 f"resource {shown(name)} cannot be read_only: its session joins a transaction that is under way, which START "
@@ -174,24 +175,24 @@ class MariaDB(Begun):
         self.connection.exec_driver_sql("START TRANSACTION READ ONLY")
 
     def is_dead(self) -> bool:
-        """Whether an error has taken away what came before it."""
+        """Whether an error has rolled back the changes made before it."""
         return super().is_dead() or self.ROLLED_BACK in self.connection.info
 
 
 class SQLite(Begun):
-    """It knows no read-only transaction, but read-only connections."""
+    """SQLite has no read-only transactions, only read-only connections."""
 
     def __init__(self, connection: Connection, *, joins: bool) -> None:
         super().__init__(connection, joins=joins)
-        self._driver = self.driver_connection  # for as long as the connection is not invalidated
+        self._driver = self.driver_connection  # valid until the connection is invalidated
         self._changes: int = self._driver.total_changes
 
     @staticmethod
     def note_error(context: ExceptionContext) -> None:
-        """A cancelled statement ends now, and its connection stays good.
+        """Interrupt a cancelled statement, and keep its connection.
 
-        SQLAlchemy would close it, as there is a reply under way on other databases. Here there is none; and SQLite would
-        hold the locks of a closed connection until the garbage collector has found the last of its cursors.
+        SQLAlchemy would close it, as other databases still have a reply under way. SQLite has none, and would hold the
+        locks of a closed connection until the last of its cursors is garbage-collected.
         """
         if isinstance(context.original_exception, asyncio.CancelledError) and context.connection is not None:
             context.is_disconnect = False
@@ -202,29 +203,29 @@ class SQLite(Begun):
                 pass
 
     def is_autocommit(self) -> bool:
-        """Unless a BEGIN was sent, which the driver leaves to others then."""
+        """The driver leaves BEGIN to others, and none was sent."""
         driver = self._driver
         return not driver.in_transaction and (
             driver.isolation_level is None or getattr(driver, "autocommit", None) is True
         )
 
     def refuse_writes(self, name: str) -> None:
-        """It outlasts the transaction."""
+        """The setting outlasts the transaction."""
         self.connection.exec_driver_sql("PRAGMA query_only = ON")
 
     def allow_writes(self) -> None:
-        """Unless the connection was given up."""
+        """Needless if the connection was invalidated."""
         if not self.connection.invalidated:
             self.connection.exec_driver_sql("PRAGMA query_only = OFF")
 
     def is_dead(self) -> bool:
-        """A full disk and some other errors roll back, too; seen if it began by our BEGIN."""
+        """A full disk and some other errors roll back, too; detected only if our own BEGIN began the transaction."""
         return self.connection.invalidated or (
             not self._driver.in_transaction and begins_transactions(self.connection.engine)
         )
 
     def wrote(self) -> bool:
-        """By the rows changed: one that has only changed the schema is taken for a reader."""
+        """Counts changed rows: a transaction that only changed the schema counts as a reader."""
         return bool(self.driver_connection.total_changes != self._changes)
 
 
@@ -234,4 +235,4 @@ DATABASES: dict[str, type[Begun]] = {
     "mysql": MariaDB,
     "sqlite": SQLite,
 }
-"""By the name of SQLAlchemy's dialect."""
+"""Keyed by the name of SQLAlchemy's dialect."""

@@ -1,4 +1,4 @@
-"""SQLite engines that are made from a URL: transactions that are whole, and one database in memory."""
+"""SQLite engines made from a URL: complete transactions, and a shared in-memory database."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _numbers = itertools.count()
 
 
 def begin_transactions(engine: Engine) -> None:
-    """Have SQLite's transactions begin where SQLAlchemy's do, so that all in them is rolled back, DDL and SAVEPOINT too.
+    """Begin SQLite's transactions where SQLAlchemy's begin, so that rollbacks cover everything, DDL and SAVEPOINT too.
 
-    Python's sqlite3 begins them by itself, at the first INSERT, UPDATE or DELETE. The recipe is SQLAlchemy's. The execution
-    option ``sqlite_begin`` says how, such as ``"BEGIN IMMEDIATE"``.
+    By default Python's sqlite3 begins one only at the first INSERT, UPDATE or DELETE. This is SQLAlchemy's own recipe.
+    The execution option ``sqlite_begin`` replaces the statement, for example by ``"BEGIN IMMEDIATE"``.
     """
     event.listen(engine, "connect", _leave_transactions_alone)
     event.listen(engine, "begin", _begin)
 
 
 def begins_transactions(engine: Engine) -> bool:
-    """Whether the engine's transactions begin by our BEGIN."""
+    """Whether `begin_transactions` was applied to the engine."""
     return event.contains(engine, "begin", _begin)
 
 
@@ -36,14 +36,14 @@ def _begin(connection: Connection) -> None:
 
 
 def is_memory(url: URL) -> bool:
-    """Whether a URL names SQLite's in-memory database, which is another one for each connection."""
+    """Whether a URL names SQLite's in-memory database, of which each connection would have its own."""
     return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
 class SharedMemory:
-    """An in-memory database for all engines of a backend in this process, with a file's locks and transactions.
+    """An in-memory database shared by all engines of a backend in this process, with a file's locks and transactions.
 
-    It lasts as long as there is a connection to it.
+    It lasts as long as a connection to it is open.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class SharedMemory:
         return f"file:/polydatum-{os.getpid()}-{self._number}"
 
     def url(self, url: URL) -> URL:
-        """Its URL, with the options of the given one."""
+        """The database's URL, with the options of the given one."""
         return url.set(database=self._database, query={**url.query, "vfs": "memdb", "uri": "true"})
 
     def keeper(self) -> sqlite3.Connection:
-        """A connection that makes it last, however many others are given up."""
+        """A connection that keeps the database alive when all others are closed."""
         return sqlite3.connect(f"{self._database}?vfs=memdb", uri=True, check_same_thread=False)

@@ -23,17 +23,17 @@ class SessionSavepoint:
         self._nested = nested
 
     def release(self) -> None:
-        """Keep what was done since, unless an error was swallowed meanwhile."""
+        """Keep the changes made since, unless an error was swallowed meanwhile."""
         self._transaction.refuse_dead()
         self._nested.commit()
 
     def rollback(self) -> None:
-        """Undo what was done since."""
+        """Undo the changes made since."""
         self._nested.rollback()
 
 
 class SQLAlchemyTransaction(Transaction):
-    """A session, which may begin on one connection or several."""
+    """A session, whose transaction may span several connections."""
 
     def __init__(self, session: Session, name: str, context: Any, resolve_unknown: bool) -> None:
         super().__init__(session)
@@ -45,7 +45,7 @@ class SQLAlchemyTransaction(Transaction):
 
     @property
     def has_committed(self) -> bool:
-        """Whether a service has committed what may have been written."""
+        """Whether a service has committed changes that may have been written."""
         return self._watch.has_committed
 
     @property
@@ -55,9 +55,9 @@ class SQLAlchemyTransaction(Transaction):
         return context is not None and context.state == "open"
 
     def refuse_dead(self) -> None:
-        """Raise `RollbackOnlyError` if a commit would not keep what was done."""
+        """Raise `RollbackOnlyError` if a commit would not keep the changes."""
         session: Session = self.value
-        if not session.is_active:  # a flush failed, which has rolled back, and somebody caught its error
+        if not session.is_active:  # a failed flush has rolled back, and its error was swallowed
             try:
                 session.connection()
             except PendingRollbackError as error:
@@ -70,7 +70,7 @@ class SQLAlchemyTransaction(Transaction):
                 raise RollbackOnlyError(self._name)
 
     def prepare(self) -> None:
-        """Flush, and see whether there is anything left that can commit."""
+        """Flush; raise if the session cannot commit any more, or would commit to several databases."""
         session: Session = self.value
         self._watch.is_ending = True
         if self._read_only:
@@ -94,13 +94,13 @@ class SQLAlchemyTransaction(Transaction):
             raise MultipleAuthoritiesError([self._name], databases=len(writers))
 
     def wrote(self) -> bool:
-        """Exactly on PostgreSQL and SQLite; elsewhere, whether it has a connection."""
+        """Exact on PostgreSQL and SQLite; elsewhere, whether the session has a connection."""
         return not self._read_only and any(begun.may_have_written() for begun in self._watch.begun.values())
 
     def commit(self) -> None:
-        """Commit; read-only it has nothing to, and rolls back in `close`, which leaves its objects usable."""
+        """Commit; a read-only session rolls back in `close` instead, which leaves its objects usable."""
         session: Session = self.value
-        if self._read_only or not session.in_transaction():  # a service may have committed and closed it, for good
+        if self._read_only or not session.in_transaction():  # a service may have committed and closed the session
             return
         try:
             session.commit()
@@ -115,12 +115,12 @@ class SQLAlchemyTransaction(Transaction):
                 raise
 
     def _was_committed(self) -> bool | None:
-        self.value.close()  # its place in the pool may be the only one
+        self.value.close()  # frees its place in the pool, which may be the only one
         verdicts = {begun.was_committed() for begun in self._watch.begun.values()}
         return verdicts.pop() if len(verdicts) == 1 else None
 
     def rollback(self) -> None:
-        """Roll back; at the end of the context its objects are let go before, as a rollback expires what they have loaded."""
+        """Roll back. At the end of the context its objects are detached first, as a rollback would expire them."""
         goes_on = self._goes_on
         self._watch.is_ending = True
         if not goes_on:
@@ -132,7 +132,7 @@ class SQLAlchemyTransaction(Transaction):
             raise AlreadyCommittedError(self._name)
 
     def close(self) -> None:
-        """Give the connection back, and let go of the objects."""
+        """Return the connection to the pool, and detach the objects."""
         self._watch.is_ending = True
         try:
             self.value.close()
@@ -145,9 +145,9 @@ class SQLAlchemyTransaction(Transaction):
 
 
 def _is_answer(error: Exception) -> bool:
-    """Whether an error is what the server has answered to a COMMIT.
+    """Whether an error is the server's answer to a COMMIT.
 
-    If it belongs to a statement, it is of a listener that has executed one, before the COMMIT or after it.
+    An error with a statement comes from a listener that has executed one, before or after the COMMIT.
     """
     return isinstance(error, DBAPIError) and not error.connection_invalidated and error.statement is None
 
@@ -160,16 +160,16 @@ class AsyncSessionSavepoint:
         self._savepoint = savepoint
 
     async def release(self) -> None:
-        """Keep what was done since."""
+        """Keep the changes made since."""
         await self._session.run_sync(lambda session: self._savepoint.release())
 
     async def rollback(self) -> None:
-        """Undo what was done since."""
+        """Undo the changes made since."""
         await self._session.run_sync(lambda session: self._savepoint.rollback())
 
 
 class AsyncSQLAlchemyTransaction(AsyncTransaction):
-    """The async twin of `SQLAlchemyTransaction`, and nothing but that: its steps, run in SQLAlchemy's greenlet."""
+    """The async twin of `SQLAlchemyTransaction`: runs its steps in SQLAlchemy's greenlet."""
 
     def __init__(self, session: AsyncSession, name: str, context: Any, resolve_unknown: bool) -> None:
         super().__init__(session)

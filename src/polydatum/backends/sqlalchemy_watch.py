@@ -1,7 +1,7 @@
-"""Who ends what a session has begun: the context, or a service that calls the session's own methods.
+"""Detects whether the context ends a session's transaction, or a service that calls the session's own methods.
 
-A service's rollback undoes what others have done with the session, and its commit keeps it, whatever the context decides.
-Neither can be forbidden, so both are seen: on the session's connections, in the moment before it happens.
+A service's rollback undoes the work of others on the session, and its commit keeps it, whatever the context decides.
+Neither can be prevented, so both are observed: on the session's connections, just before they happen.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from polydatum.errors import ConfigurationError, shown
 
 
 class SessionWatch:
-    """What a session has begun, and what services have done to it.
+    """The transactions that a session has begun, and whether services have ended them.
 
-    `end` has to be called: a connection that the session has joined outlasts it, and would go on telling.
+    Call `end`: a connection whose transaction the session has joined outlives it, and would go on notifying this watch.
 
     Attributes:
-        begun: what is under way, on one connection or several.
-        undone: services have rolled back what may have been written, or was going to be.
-        has_committed: services have committed what may have been written.
-        is_ending: the context ends the session now; what happens from here on is its doing.
+        begun: the open transactions, by connection.
+        undone: whether services have rolled back changes that were, or were going to be, written.
+        has_committed: whether services have committed changes that may have been written.
+        is_ending: whether the context is ending the session, so that it causes all that follows.
     """
 
     def __init__(self, session: Session, name: str, *, read_only: bool) -> None:
@@ -46,16 +46,16 @@ class SessionWatch:
 
     @property
     def commits_sent(self) -> int:
-        """On how many connections a COMMIT has gone out since the session is ending."""
+        """The number of connections on which a COMMIT was sent since the session is ending."""
         return len(self._commits_sent)
 
     def begin_anew(self) -> None:
-        """Services go on; everything that they have done so far was rolled back."""
+        """Start over: everything was rolled back, and services go on."""
         self.undone = self.is_ending = False
         self.begun.clear()
 
     def end(self) -> None:
-        """The session has ended, but a connection that is not its own goes on."""
+        """Stop watching: the session has ended, but a connection that is not its own lives on."""
         for connection in self._told_by:
             connection._polydatum_told.remove(ref(self))
         self._told_by.clear()
@@ -66,7 +66,7 @@ class SessionWatch:
         self.begun.clear()
 
     def note_begun(self, connection: Any) -> None:
-        """The session has begun to use a connection."""
+        """Note that the session has begun to use a connection."""
         engine = connection.engine
         kind: type[Begun] = getattr(engine, "_polydatum_kind", None) or _listen(engine)
         begun = self.begun[connection] = kind(connection, joins=connection is self._joined)
@@ -86,55 +86,55 @@ class SessionWatch:
             begun.refuse_writes(self._name)
 
     def note_rollback(self, connection: Connection, is_prepared: bool | None, *, savepoint: bool = False) -> None:
-        """A connection is about to roll back: its transaction, or a savepoint in it."""
+        """Note that a connection is about to roll back: its transaction, or a savepoint in it."""
         begun = self._ended_by_service(connection, savepoint)
         if begun is not None and not self.undone:
-            self.undone = True  # also if the question is cut off
+            self.undone = True  # remains so if the queries below are interrupted
             self.undone = bool(is_prepared) or _says_yes(begun.is_dead) or _says_yes(begun.may_have_written)
 
     def note_commit(self, connection: Connection, is_prepared: bool) -> None:
-        """A connection is about to commit."""
+        """Note that a connection is about to commit."""
         begun = self.begun.get(connection)
         if self.is_ending and (begun is None or begun.savepoint is None):
             self._commits_sent.add(connection)
         begun = self._ended_by_service(connection)
-        if begun is not None:  # what is prepared for a two-phase commit answers no questions any more
+        if begun is not None:  # a transaction that is prepared for two-phase commit accepts no queries any more
             self.undone = self.undone or (not is_prepared and _says_yes(begun.is_dead))
             self.has_committed = self.has_committed or is_prepared or _says_yes(begun.may_have_written)
 
     def note_release(self, connection: Connection) -> None:
-        """A session that has joined a transaction commits by that."""
+        """Note a release of a savepoint, which is the commit of a session that has joined a transaction."""
         begun = self._ended_by_service(connection, savepoint=True)
         if begun is not None:
             self.has_committed = self.has_committed or _says_yes(begun.may_have_written)
 
     def _ended_by_service(self, connection: Connection, savepoint: bool = False) -> Begun | None:
-        """What ends there, if it is a service that ends it, and something can be lost or kept by that.
+        """The transaction that a service ends on the connection, if that can lose or keep changes; else None.
 
-        ``savepoint``: what ends there is one, and no transaction.
+        ``savepoint``: whether a savepoint ends, not a transaction.
         """
         begun = self.begun.get(connection)
         if begun is None or (begun.savepoint is not None) is not savepoint:
             return None
         if savepoint and begun.savepoint is not connection.get_nested_transaction():
-            return None  # a savepoint inside of it
+            return None  # an inner savepoint
         if self._read_only:
-            begun.allow_writes()  # before the connection gets back into the pool
+            begun.allow_writes()  # before the connection returns to the pool
         elif self.is_ending:
             return None
         del self.begun[connection]
         return None if self._read_only else begun
 
     def note_discarded(self, session: Session) -> None:
-        """Objects that were not flushed go with a rollback, too; and there may be no connection to see it on."""
+        """Note unflushed objects that a rollback discards, which may happen without any connection."""
         if not (self.is_ending or self._read_only or session.in_nested_transaction()):
             self.undone = self.undone or bool(session.new or session.dirty or session.deleted)
 
 
 # --- Listeners --------------------------------------------------------------------------------------------------------
 
-# One for all sessions, and one for all connections of an engine: to listen to each anew takes longer than a statement.
-# What we know of a session, a connection and an engine is an attribute of theirs: a look-up by a weak key takes four calls.
+# One for all sessions, and one per engine for all its connections: adding a listener takes longer than a statement.
+# Our state is stored in attributes of the session, connection and engine: a WeakKeyDictionary look-up takes four calls.
 
 
 @event.listens_for(Session, "after_begin")
@@ -172,7 +172,7 @@ def _note_savepoint_release(connection: Connection, name: str, context: None) ->
 
 
 def _watching(connection: Any) -> list[SessionWatch]:
-    """Who watches a session that uses the connection."""
+    """The watches of the sessions that use the connection."""
     return [watch for told in getattr(connection, "_polydatum_told", ()) if (watch := told()) is not None]
 
 
@@ -187,19 +187,19 @@ _LISTENERS: dict[str, Callable[..., None]] = {
 
 
 def _listen(engine: Any) -> type[Begun]:
-    """Listen to the connections of an engine; gives what its transactions are.
+    """Listen to the connections of an engine; returns the class of its transactions.
 
-    It may be a variant of one that is listened to, so they may be told twice.
+    The engine may share the listeners of another one (``execution_options()``), so an event may arrive twice.
     """
     kind = DATABASES.get(engine.dialect.name, Begun)
     for name, listener in {**_LISTENERS, "handle_error": kind.note_error}.items():
-        event.listen(engine, name, listener)  # does nothing if it listens already
-    engine._polydatum_kind = kind  # the last step: then all are there, whichever thread has added them
+        event.listen(engine, name, listener)  # a no-op if already added
+    engine._polydatum_kind = kind  # last, so that a thread that sees it has all listeners
     return kind
 
 
 def _says_yes(question: Callable[[], bool]) -> bool:
-    """The answer of a database; taken for yes if it cannot give one any more."""
+    """The database's answer; True if it cannot answer any more."""
     try:
         return question()
     except DBAPIError:
