@@ -1,4 +1,4 @@
-"""What is read from an ASGI scope and put into it, and ``request.dal``."""
+"""Access to the ASGI scope: its facts, its context, and ``request.dal``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from polydatum import Context, DataManager
 from polydatum.adapting import AdapterMissingError, RequestDal, RequestFacts, find_manager
 
 CONTEXT_KEY = "polydatum.context"
-"""Where the scope of a request holds its Context."""
+"""The key of a request's Context in its scope."""
 
 FACTORY_KEY = "polydatum.new_context"
-"""Where the scope of a WebSocket holds what makes contexts for its messages, by the rules of the middleware."""
+"""The key, in a WebSocket's scope, of the factory for its messages' contexts, which applies the middleware's rules."""
 
 
 class ScopeFacts(RequestFacts[Scope]):
@@ -25,11 +25,11 @@ class ScopeFacts(RequestFacts[Scope]):
     __slots__ = ()
 
     def find_request(self, request: Scope) -> object:
-        """The framework's own kind of request, without a body; without a framework the scope, read-only."""
+        """The framework's own request object, without a body; without a framework, the scope, read-only."""
         return request_from(request)
 
     def find_user(self, request: Scope) -> object:
-        """What an authentication middleware, inside or outside of ours, has put into the scope."""
+        """The user that an authentication middleware, inside or outside of ours, has put into the scope."""
         return request.get("user")
 
     def find_params(self, request: Scope) -> Iterable[tuple[str, object]]:
@@ -38,7 +38,7 @@ class ScopeFacts(RequestFacts[Scope]):
         yield from path_params_of(request).items()
 
     def find_header(self, request: Scope, name: str) -> str | None:
-        """A header of the request, several of one name joined with commas (RFC 9110, 5.2)."""
+        """A header of the request; several of the same name are joined with commas (RFC 9110, 5.2)."""
         wanted = name.encode("latin-1")
         values = [value.decode("latin-1") for key, value in request.get("headers", ()) if key.lower() == wanted]
         return ", ".join(values) if values else None
@@ -52,11 +52,11 @@ ContextFactory = Callable[[ScopeFacts], Context]
 
 
 def manager_in(scope: Scope, given: object, app: object) -> DataManager[Any, Any]:
-    """The DataManager for a scope: the argument's, the lifespan state's, or the application's.
+    """The DataManager for a scope: from the argument, the lifespan state, or the application.
 
     Raises:
         ManagerNotFoundError: if there is none.
-        InvalidManagerError: if it is something else.
+        InvalidManagerError: if what was found is not a DataManager.
     """
     state = getattr(scope.get("app", app), "state", None)
     return find_manager(
@@ -69,15 +69,15 @@ def manager_in(scope: Scope, given: object, app: object) -> DataManager[Any, Any
 def stream_context(request: Any) -> Context:
     """A new context for the body of a streamed answer, with the ``meta`` of the request; use it with ``async with``.
 
-    A body runs after the request's own context has ended: the answer's status is on its way, and nothing can take it
-    back. What the body reads or writes is a unit of work of its own, which ends with the ``async with`` block: closed
-    when the body is read to its end, rolled back when the client leaves and the server says so.
+    A body runs after the request's own context has ended, when the status has been sent and can no longer change. What
+    the body reads or writes is a separate unit of work, which ends with the ``async with`` block: closed when the body
+    has been read to its end, rolled back when the client disconnects and the server reports it.
 
     Args:
         request: the request that is answered, or its scope.
 
     Raises:
-        AdapterMissingError: if the request went through no PolydatumMiddleware.
+        AdapterMissingError: if the request did not pass a PolydatumMiddleware.
 
     Example::
 
@@ -93,16 +93,16 @@ def stream_context(request: Any) -> Context:
 
 
 def dal_context(websocket: Any) -> AbstractAsyncContextManager[Any]:
-    """A new context for one message of a WebSocket, with the ``meta`` of its handshake: gives the DAL.
+    """A new context for one message of a WebSocket, with the ``meta`` of its handshake; ``async with`` yields the DAL.
 
-    A WebSocket has no context of its own, which would hold a connection of the database for hours. What happens in the
-    ``async with`` block is one unit of work: it commits at the end, and rolls back if an exception leaves it.
+    A WebSocket has no context of its own, since that would hold a database connection for hours. The ``async with``
+    block is one unit of work: it commits at the end, and rolls back if an exception leaves it.
 
     Args:
         websocket: the WebSocket, or its scope.
 
     Raises:
-        AdapterMissingError: if it went through no PolydatumMiddleware.
+        AdapterMissingError: if the WebSocket did not pass a PolydatumMiddleware.
 
     Example::
 
@@ -120,7 +120,7 @@ def dal_context(websocket: Any) -> AbstractAsyncContextManager[Any]:
 
 
 class _DalBlock(AbstractAsyncContextManager[Any]):
-    """The block of a context, which gives the DAL."""
+    """The block of a context that yields the DAL."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -134,7 +134,7 @@ class _DalBlock(AbstractAsyncContextManager[Any]):
 
 
 def scope_of(connection: Any) -> Scope:
-    """The scope of a request or WebSocket, which may be given as itself."""
+    """The scope of a request or WebSocket; a scope is returned unchanged."""
     return getattr(connection, "scope", connection)  # type: ignore[no-any-return]
 
 
@@ -154,7 +154,7 @@ STREAM_HINT = (
 
 
 def _context_of(connection: Any) -> Context | None:
-    try:  # `scope_of` spelled out: every DAL call of a view comes through here
+    try:  # `scope_of` inlined: hot path of every DAL call in a view
         scope: Scope = connection.scope
     except AttributeError:
         scope = connection
@@ -176,6 +176,6 @@ _request_dal = RequestDal(_context_of, _keep, _facts, fix=_FIX, stream=STREAM_HI
 
 
 def put_dal_on_requests() -> None:
-    """Give the requests of the frameworks that are loaded their ``dal``."""
+    """Add ``dal`` to the request classes of the loaded frameworks."""
     for request_class in request_classes():
         _request_dal.put_on(request_class)

@@ -1,7 +1,7 @@
 """The end of one request: its context is closed before the start of the answer is forwarded.
 
-A close that fails is raised out of ``send``, where the application meets it like any error of its own. From then on the
-failure is latched: no start below 500 goes out any more, whatever the application makes of the error.
+A close that fails raises out of ``send``, where the application can handle the error like one of its own. From then on
+the failure is latched: no answer below 500 is sent, whatever the application makes of the error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from polydatum import Context, ContextClosedError, ServiceError
 from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, failures_logged
 
 CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
-"""What ``on_commit_error`` is: it is given the request and the error, and may return a response."""
+"""The type of ``on_commit_error``: is called with the request and the error, and may return a response."""
 
 
 class Exchange:
@@ -64,12 +64,12 @@ class Exchange:
         self.has_started = False
 
     async def send(self, message: Message) -> None:
-        """What the application gets for ``send``."""
+        """The application's ``send``."""
         if not self.has_started:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if status < 400 and self._failure is None:
-                    # `_close` spelled out: this is the way of nearly every request, and each coroutine costs it.
+                    # `_close` inlined: this is the hot path, where each coroutine counts.
                     try:
                         await self._context.aclose(status=status, keep_current=True, late_hint=STREAM_HINT)
                     except BaseException as failure:
@@ -92,7 +92,7 @@ class Exchange:
             await self._answer_commit_error(failure)
 
     async def _before_error(self, status: int) -> None:
-        """Before the start of an answer with a status of 400 or more, or of any after a failure."""
+        """Called before an answer with a status of 400 or more starts, and before any answer after a failure."""
         if self._failure is not None:
             if status < 500:
                 raise self._failure
@@ -112,10 +112,10 @@ class Exchange:
                     self._held_for = error
 
     def _answered_error(self) -> BaseException | None:
-        """The exception that an error handler is turning into this answer, if it shows.
+        """The exception that an error handler is turning into this answer, if it can be found.
 
-        It never decides whether to roll back, the status does that; it tells ``rollback_on`` and the context's
-        middleware why.
+        The status decides whether to roll back; the exception only tells ``rollback_on`` and the context's middleware
+        the reason.
         """
         error = self._scope.get(UNHANDLED_KEY) or sys.exception()
         return error if isinstance(error, Exception) and error is not self._outside else None
@@ -128,13 +128,13 @@ class Exchange:
             raise
 
     def _fail(self, failure: BaseException) -> None:
-        """From now on the application has failed, and a session middleware further out saves nothing of it."""
+        """Latch the failure, and restore the session, so that an outer session middleware saves no change of it."""
         self._failure = failure
         if self._session is not None:
             self._session.restore(self._scope)
 
     async def _answer_commit_error(self, failure: Exception) -> None:
-        """Let ``on_commit_error`` answer; what it raises, or returns in vain, is logged, and the failure stands."""
+        """Let ``on_commit_error`` answer; its errors and unusable responses are logged, and the failure stands."""
         if self._on_commit_error is None:
             return
         with failures_logged():
@@ -145,21 +145,21 @@ class Exchange:
                 await response(self._scope, self._receive, partial(self._send_instead, failure))
 
     async def _send_instead(self, failure: Exception, message: Message) -> None:
-        """What the response of ``on_commit_error`` gets for ``send``."""
+        """The ``send`` of the response from ``on_commit_error``."""
         if message["type"] == "http.response.start":
             admit_answer(message["status"], failure)
             self.has_started = self._answered = True
         await self._send(message)
 
     async def abort(self) -> None:
-        """Roll the request back, unless it has come to its end already: the application shuts down."""
+        """Roll the request back on shutdown, unless it has already ended."""
         if self._context.state == "open":
             self._fail(ContextClosedError("the request", hint="the application shut down before it was answered"))
             self._context.set_rollback_only("the application shuts down")
         await self._context.aclose(keep_current=True, late_hint=STREAM_HINT)
 
     async def finish(self) -> BaseException | None:
-        """The application returned, and no answer has started: what has to be raised for it, or None."""
+        """Called when the application returned and no answer has started; returns the exception to raise, or None."""
         if self._held_for is not None:
             await self._release()
             return None
@@ -169,7 +169,7 @@ class Exchange:
         return self._failure
 
     async def fail(self, error: BaseException) -> BaseException | None:
-        """An exception left the application: what has to be raised, or None if it is answered here."""
+        """Called when an exception left the application; returns the one to raise, or None if it was answered here."""
         leaving = error
         if self._held_for is not None and self._held_for is not error:
             await self._release()
@@ -211,17 +211,17 @@ class Exchange:
 
 
 class SessionBefore:
-    """What a session held when the request came in: a view whose commit fails has written into it in vain."""
+    """The session's content when the request came in, restored if the commit fails."""
 
     __slots__ = ("_held", "_modified", "_session")
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self._held = dict(session) if isinstance(session, dict) else None
-        self._modified = getattr(session, "modified", None)  # Starlette's sends a cookie if it is set
+        self._modified = getattr(session, "modified", None)  # if set, Starlette sends a cookie
 
     def restore(self, scope: Scope) -> None:
-        """Give the scope its session back, as it was. The values in it are the same objects, changed or not."""
+        """Restore the session in the scope. Its values are the same objects, even if they were mutated."""
         session = self._session
         if self._held is not None:
             session.clear()

@@ -1,6 +1,6 @@
-"""What the middleware knows of Starlette, FastAPI, Litestar and Quart.
+"""Support for Starlette, FastAPI, Litestar and Quart.
 
-They are looked up in `sys.modules`, never imported: an application of one of them has loaded it, a bare one needs none.
+They are looked up in `sys.modules`, never imported: an application has loaded its framework, a bare one needs none.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from asgi_polydatum.protocol import Scope
 from polydatum import PolydatumError
 
 UNHANDLED_KEY = "polydatum.unhandled"
-"""Where the scope holds the exception that Quart is making into a 500."""
+"""The key, in the scope, of the exception that Quart is turning into a 500."""
 
 REQUEST_CLASSES = (
-    ("starlette.requests", "HTTPConnection"),  # of requests and WebSockets, FastAPI's too
+    ("starlette.requests", "HTTPConnection"),  # the base of requests and WebSockets, also FastAPI's
     ("litestar.connection", "ASGIConnection"),
     ("quart.wrappers.base", "BaseRequestWebsocket"),
 )
 
 
 def request_classes() -> Iterator[type]:
-    """The classes of requests and WebSockets of the frameworks that are loaded."""
+    """The request and WebSocket classes of the loaded frameworks."""
     for module, name in REQUEST_CLASSES:
         loaded = sys.modules.get(module)
         if loaded is not None:
@@ -32,7 +32,7 @@ def request_classes() -> Iterator[type]:
 
 
 def request_from(scope: Scope) -> object:
-    """A request of the framework that serves a scope, without a body; without a framework the scope, read-only."""
+    """A request object of the framework that serves a scope, without a body; or else the scope, read-only."""
     if "litestar_app" in scope:
         return sys.modules["litestar"].Request(scope)
     quart = quart_request(scope)
@@ -45,13 +45,13 @@ def request_from(scope: Scope) -> object:
 
 
 def path_params_of(scope: Scope) -> Mapping[str, Any]:
-    """What the framework's router has found in the path."""
+    """The path parameters found by the framework's router."""
     quart = quart_request(scope)
     return (quart.view_args if quart is not None else scope.get("path_params")) or {}
 
 
 def watch_quart() -> None:
-    """Have Quart's unhandled exceptions noted in the scope; it makes them into a 500 before anything else sees them."""
+    """Record Quart's unhandled exceptions in the scope, as Quart turns them into a 500 before they reach us."""
     quart = sys.modules.get("quart")
     if quart is not None:
         quart.got_request_exception.connect(_note_unhandled)
@@ -59,14 +59,14 @@ def watch_quart() -> None:
 
 def _note_unhandled(app: Any, exception: Exception, **rest: Any) -> None:
     quart = sys.modules["quart"]
-    if quart.has_request_context():  # else it is that of a WebSocket
+    if quart.has_request_context():  # otherwise it comes from a WebSocket
         quart.request.scope[UNHANDLED_KEY] = exception
 
 
 def has_no_handler(scope: Scope, error: Exception) -> bool:
-    """Whether a framework is making an error of Polydatum's into a 500 because the application has no handler for it.
+    """Whether a framework is turning a Polydatum error into a 500 because the application has no handler for it.
 
-    Only of frameworks that do so inside of the middleware; in the others the error reaches it.
+    Only for frameworks that do so inside the middleware; in the others the error reaches the middleware.
     """
     if "litestar_app" in scope:
         handlers = scope["route_handler"].resolve_exception_handlers()
@@ -84,7 +84,7 @@ def has_500_handler(scope: Scope) -> bool:
 
 
 def quart_request(scope: Scope) -> Any:
-    """Quart's current request, if it is that of a scope; Quart leaves nothing of its own in there."""
+    """Quart's current request, if it belongs to the scope; Quart stores nothing in the scope itself."""
     quart = sys.modules.get("quart")
     if quart is None or not quart.has_request_context():
         return None

@@ -10,19 +10,20 @@ from polydatum.adapting import PING_TIMEOUT, find_manager, health_answer
 
 
 def health(data_manager: DataManager[Any, Any] | str, *, timeout: float = PING_TIMEOUT) -> ASGIApp:
-    """An ASGI application that asks every backend for a sign of life, and answers 200, or 503 if one gives none.
+    """An ASGI application that pings every backend, and answers 200, or 503 if a ping fails.
 
-    The body is JSON, ``{"ok": true, "resources": {"db": true}}``. To be mounted outside of what needs a login, such as
+    The body is JSON, ``{"ok": true, "resources": {"db": true}}``. Mount it where no login is required, with
     ``Mount("/health", health(dm))`` in Starlette or ``app.mount("/health", health(dm))`` in FastAPI. Each request is one
-    exchange with each server: keep it from the public, or limit its rate. Sync backends are asked in a worker thread.
+    exchange with each server: do not expose it to the public, or limit its rate. Sync backends are pinged in a worker
+    thread.
 
     Args:
         data_manager: the DataManager or a dotted path to it.
-        timeout: seconds that all of them together may take; less than the patience of whoever asks.
+        timeout: seconds that all pings together may take; less than the timeout of the health check's caller.
 
     Raises:
         ManagerNotFoundError: if it cannot be imported.
-        InvalidManagerError: if it is something else.
+        InvalidManagerError: if it is not a DataManager.
     """
     manager = find_manager(("health(data_manager)", data_manager))
 

@@ -1,4 +1,4 @@
-"""Start-up and shutdown of an ASGI application: the DataManager is there, and nothing is left open at the end."""
+"""Start-up and shutdown of an ASGI application: checks the DataManager, and leaves nothing open at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("polydatum")
 
 
 _serving: WeakKeyDictionary[DataManager[Any, Any], int] = WeakKeyDictionary()
-"""How many applications of this process have started with a manager, and have not shut down."""
+"""The number of applications of this process that have started with a manager and not shut down yet."""
 
 
 async def serve_lifespan(
@@ -27,14 +27,16 @@ async def serve_lifespan(
 ) -> None:
     """Run the application's lifespan.
 
-    * The DataManager is missing or wrong: ``lifespan.startup.failed`` with the reason, and the error is raised; what the
-      application had started is ended again. It is looked for when the application has started, because its lifespan
-      may be what makes the manager.
-    * The application shall shut down: ``drain`` is called before it hears of it, and while all it needs is still there.
-    * The application has shut down, the last one in this process to use the manager: the manager's resources of the
-      application's scope are closed. If that fails, ``lifespan.shutdown.failed``, and the error is raised.
-    * The application knows no lifespan, and returns or raises without having asked what it is about: all of the above
-      happens without it.
+    * The DataManager is missing or invalid: sends ``lifespan.startup.failed`` with the reason and raises the error, so
+      that the application can end what it has started. This is checked after the application has started, because its
+      lifespan may create the manager.
+    * The server requests a shutdown: ``drain`` is called before the application is told, while everything that requests
+      need is still open.
+    * The application has shut down, as the last one in this process to use the manager: closes the manager's resources
+      of the application's scope. If that fails, sends ``lifespan.shutdown.failed`` and raises the error.
+    * The application does not support the lifespan, and returns or raises without receiving its first message: all of
+    the
+      above happens without it.
     """
     lifespan = Lifespan(scope, receive, send, find, drain)
     try:
@@ -51,10 +53,10 @@ async def serve_lifespan(
 
 
 class Lifespan:
-    """What stands between the lifespan of an application and its server.
+    """Sits between an application's lifespan and the server.
 
     Attributes:
-        has_heard: whether the application has asked what the lifespan is about.
+        has_heard: whether the application has called ``receive`` or ``send``, that is, supports the lifespan.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, find: FindManager, drain: Drain) -> None:
@@ -69,7 +71,7 @@ class Lifespan:
         self.has_heard = False
 
     async def receive(self) -> Message:
-        """What the application gets for ``receive``."""
+        """The application's ``receive``."""
         self.has_heard = True
         message = await self._receive()
         if message["type"] == "lifespan.shutdown":
@@ -77,7 +79,7 @@ class Lifespan:
         return message
 
     async def send(self, message: Message) -> None:
-        """What the application gets for ``send``."""
+        """The application's ``send``."""
         self.has_heard = True
         kind = message["type"]
         if kind == "lifespan.startup.complete":
@@ -97,7 +99,7 @@ class Lifespan:
         await self.send({"type": "lifespan.shutdown.complete"})
 
     async def end(self) -> None:
-        """The lifespan is over: tell what is wrong with the manager, if nobody has."""
+        """End the lifespan; report a missing or invalid manager, if the start-up was not answered."""
         self._release()
         if not self._has_answered:
             try:
@@ -117,7 +119,7 @@ class Lifespan:
         _serving[manager] = _serving.get(manager, 0) + 1
 
     def _release(self) -> bool:
-        """Whether the manager is in use no longer, in any application of this process."""
+        """Release the manager; returns whether no application of this process uses it any more."""
         manager = self._served
         if manager is None:
             return False
@@ -137,9 +139,9 @@ class Lifespan:
 
 
 async def drain(live: Set[Exchange], limit: float) -> None:
-    """Roll back the requests that a server has given up waiting for, or never waited for.
+    """Roll back the requests that the server no longer waits for, or never waited for.
 
-    Each close has its own limit. No new one is begun ``limit`` seconds after the first.
+    Each close has its own limit. After ``limit`` seconds no further close is begun.
     """
     deadline = time.monotonic() + limit
     for exchange in list(live):

@@ -22,11 +22,11 @@ from polydatum import Context, DataAccessLayer, DataManager
 from polydatum.adapting import RequestRules, RollbackRule
 
 DRAIN_LIMIT = 5.0
-"""Seconds after which a shutdown begins to roll back no further request, unless ``teardown_timeout`` says otherwise."""
+"""Seconds after which a shutdown starts no further rollback, unless ``teardown_timeout`` is given."""
 
 
 class Found(NamedTuple):
-    """A DataManager, what makes its contexts by the rules of the middleware, and the rule for failed commits."""
+    """A DataManager, a factory for contexts that applies the middleware's rules, and the handler of failed commits."""
 
     manager: DataManager[Any, Any]
     new_context: ContextFactory
@@ -37,48 +37,50 @@ class PolydatumMiddleware:
     """Gives every HTTP request a Context of its own, which ends before the first byte of the answer.
 
     In Starlette and FastAPI add it before other middleware, which makes it the innermost:
-    ``app.add_middleware(PolydatumMiddleware, data_manager=dm)``. Any other ASGI application is wrapped:
+    ``app.add_middleware(PolydatumMiddleware, data_manager=dm)``. Wrap any other ASGI application:
     ``app = PolydatumMiddleware(app, data_manager=dm)``.
 
-    ``request.dal`` is the DAL in all that runs inside of the middleware until the answer starts; without Starlette it is
-    ``scope["state"]["dal"]``, if the lifespan state has no ``dal`` of its own, and the context is
-    ``scope["polydatum.context"]``. ``ctx.meta`` has ``request``, ``user`` (of ``scope["user"]``), ``params`` and ``request_id``.
+    ``request.dal`` is the DAL for everything that runs inside the middleware until the answer starts. Without Starlette
+    it is ``scope["state"]["dal"]``, unless the lifespan state has its own ``dal``, and the context is
+    ``scope["polydatum.context"]``. ``ctx.meta`` has ``request``, ``user`` (``scope["user"]``), ``params`` and
+    ``request_id``.
 
-    What becomes of a request:
+    What happens to a request:
 
-    * **Answered below 400**: commits, then the answer goes out.
-    * **Answered with 400 or more**, by the view or by an error handler: rolls back, then the answer goes out
+    * **Answered below 400**: commits, then sends the answer.
+    * **Answered with 400 or more**, by the view or by an error handler: rolls back, then sends the answer
       (``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
-    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
-    * **The commit fails**: the error is raised out of the application's ``send``. Nothing of its answer goes out, and from
-      then on nothing below 500; what the application does not answer itself with a 500 is raised again as the original
-      error, for the 500 handler, the log and the server. ``scope["session"]`` is again what it was.
-    * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and is answered with that status and its text.
-    * **Any other exception escapes**: rolls back, and it is raised again, also if a context middleware suppressed it.
+    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
+    * **The commit fails**: the error is raised out of the application's ``send``. Nothing of its answer is sent, and
+    from
+      then on no answer below 500. Unless the application itself answers with a 500, the original error is raised again,
+      for the 500 handler, the log and the server. ``scope["session"]`` is restored.
+    * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and answers with that status and the error's text.
+    * **Any other exception escapes**: rolls back and raises it again, even if a context middleware suppressed it.
     * **Cancelled, or no answer at all**: rolls back.
     * **A context middleware fails to set up**: the application is not called; the error is raised.
 
-    A streamed body runs when the context has ended: see `stream_context`. WebSockets get no context: see `dal_context`. An
-    open context of the same DataManager, of an outer PolydatumMiddleware, is used as it is. When the application shuts
-    down, requests that still run are rolled back before its own shutdown code runs; the last application of a process that uses
-    the manager then closes the manager's resources of the application's scope. A mounted application never hears of start-up
-    and shutdown.
+    A streamed body runs after the context has ended: see `stream_context`. WebSockets get no context: see
+    `dal_context`. An open context of the same DataManager, of an outer PolydatumMiddleware, is used as it is. When the
+    application shuts down, requests that are still running are rolled back before its own shutdown code runs. The last
+    application of a process that uses the manager then closes the manager's resources of the application's scope. A
+    mounted application is never told of start-up and shutdown.
 
     Args:
         app: the ASGI application.
-        data_manager: the DataManager or a dotted path to it. Without it, the lifespan state ``"polydatum"`` is used, or
+        data_manager: the DataManager or a dotted path to it. By default the lifespan state ``"polydatum"`` is used, or
             ``app.state.data_manager``.
         rollback_on: ``f(exc, status) -> bool``, or a dotted path to it, for requests, their streams and WebSockets, in
             place of the DataManager's.
-        on_commit_error: ``f(request, exc)``, or a dotted path to it, called when the commit of a request fails, and the
-            application has not failed before. It may be async. A response that it returns, such as Starlette's, is what
-            the client gets instead of a 500; its status has to be 400 or more, and the error is logged. None: as without
-            it. The request has no body.
+        on_commit_error: ``f(request, exc)``, or a dotted path to it, called when the commit of a request fails and the
+            application had not failed before. It may be async. If it returns a response, such as Starlette's, the
+            client gets that instead of a 500; its status has to be 400 or more, and the error is logged. If it returns
+            None, the error is handled as if there were no handler. The request has no body.
         teardown_timeout: seconds that all async steps of one close may take together, in place of the DataManager's,
-            which is 5.0 unless it says otherwise; and for how long a shutdown begins to roll back.
+            which is 5.0 by default; also the seconds during which a shutdown starts further rollbacks.
 
-    If there is no DataManager, or it or another argument is none of its kind, the start-up of the application fails; without
-    a lifespan, each request does.
+    If there is no DataManager, or if an argument is invalid, the start-up of the application fails; without a lifespan,
+    each request fails.
     """
 
     def __init__(
@@ -91,8 +93,8 @@ class PolydatumMiddleware:
         teardown_timeout: float | None = None,
     ) -> None:
         self.app = app
-        # Starlette builds its middleware when the lifespan starts. An error raised here would look to the server as if
-        # the application knew no lifespan; so what is wrong is found out by the lifespan, or by the first request.
+        # Starlette builds its middleware when the lifespan starts. If this raised, the server would conclude that the
+        # application does not support the lifespan; so the lifespan, or the first request, reports invalid arguments.
         self._given = data_manager
         self._found: Found | None = None
         self._arguments: dict[str, Any] = {
@@ -147,7 +149,7 @@ class PolydatumMiddleware:
         facts.end()
 
     def _find(self, scope: Scope) -> Found:
-        """The DataManager for a scope; looked for once if the argument names it, else each scope may have another."""
+        """The DataManager for a scope; cached if given as an argument, otherwise each scope may have another."""
         found = self._found
         if found is None or self._given is None:
             manager = manager_in(scope, self._given, self.app)
@@ -159,7 +161,7 @@ class PolydatumMiddleware:
         return found
 
     def _replace_dal(self, state: MutableMapping[str, Any], dal: Any) -> None:
-        """Put the DAL in the place of another one, of an outer PolydatumMiddleware; whatever else is there stays."""
+        """Replace the DAL of an outer PolydatumMiddleware in the state; any other value stays."""
         if isinstance(state["dal"], DataAccessLayer):
             state["dal"] = dal
         elif not self._has_warned:
@@ -174,7 +176,7 @@ class PolydatumMiddleware:
         return self._find(scope).manager
 
     def _is_served_by(self, outer: Context, scope: Scope) -> bool:
-        """Whether the context of a PolydatumMiddleware further out is the one this would open."""
+        """Whether an outer PolydatumMiddleware has already opened the context that this one would open."""
         if outer.state != "open":
             return False
         return self._given is None or self._find_manager(scope) is outer.data_manager

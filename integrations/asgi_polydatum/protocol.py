@@ -1,4 +1,4 @@
-"""The words of ASGI 3, as types."""
+"""The types of ASGI 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types for Starlette and FastAPI: a request whose ``dal`` is the user's, and the DAL as a dependency.
+"""Types for Starlette and FastAPI: a request with a typed ``dal``, and the DAL as a dependency.
 
 Importing this module imports Starlette; the rest of `asgi_polydatum` does not.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     class Request(starlette.requests.Request, Generic[DalT]):
         """A Starlette request, annotated with the class of its DAL: ``async def view(request: Request[ShopDAL])``.
 
-        For annotations: what a view is given is an ordinary request of Starlette's, which has the same ``dal``.
-        FastAPI takes the annotation for a request, too.
+        For annotations only: a view gets an ordinary Starlette request, which has the same ``dal``. FastAPI also
+        accepts the annotation for a request.
         """
 
         @property
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
             """The DAL while the request's context is open.
 
             Raises:
-                AdapterMissingError: if the request went through no PolydatumMiddleware.
+                AdapterMissingError: if the request did not pass a PolydatumMiddleware.
                 ContextClosedError: if the context has ended.
             """
             raise NotImplementedError
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 else:
 
     class Request(starlette.requests.Request):
-        """A Starlette request; ``Request[ShopDAL]`` is the same class, for type checkers its ``dal`` is a ShopDAL."""
+        """A Starlette request; ``Request[ShopDAL]`` is the same class, whose ``dal`` type checkers see as a ShopDAL."""
 
         def __class_getitem__(cls, dal_class: Any) -> type[Self]:
-            return cls  # a class, not a generic alias, which FastAPI would take for a parameter
+            return cls  # a class, as FastAPI would treat a generic alias as a parameter
 
 
 async def get_dal(connection: HTTPConnection) -> Any:
-    """The DAL of the current request, as a dependency of FastAPI: ``Annotated[ShopDAL, Depends(get_dal)]``.
+    """The DAL of the current request, as a FastAPI dependency: ``Annotated[ShopDAL, Depends(get_dal)]``.
 
-    A coroutine function, because FastAPI calls any other in its thread pool.
+    This is a coroutine function, because FastAPI runs plain functions in its thread pool.
 
     Raises:
-        AdapterMissingError: if the request went through no PolydatumMiddleware, or is a WebSocket.
+        AdapterMissingError: if the request did not pass a PolydatumMiddleware, or is a WebSocket.
         ContextClosedError: if its context has ended.
     """
     return connection.dal  # type: ignore[attr-defined]

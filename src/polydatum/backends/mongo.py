@@ -36,7 +36,7 @@ __all__ = [
 ClientT = TypeVar("ClientT")
 
 PATIENCE = 3.0
-"""Seconds to wait for a ping, or for the abort of a transaction, which the server ends anyway if the abort gets lost."""
+"""Timeout in seconds for a ping, and for aborting a transaction; if the abort gets lost, the server ends it anyway."""
 UNKNOWN = "UnknownTransactionCommitResult"
 ENDING = (OperationFailure, ConnectionFailure)
 

@@ -1,6 +1,6 @@
-"""For tests: of applications (`attach`), of adapters (`AdapterContract`), of backends (`BackendContract`).
+"""Helpers to test applications (`attach`), adapters (`AdapterContract`) and backends (`BackendContract`).
 
-`attach` needs nothing but Python; the contracts need pytest, which is imported when one is asked for.
+`attach` needs nothing but Python. The contracts need pytest, which is imported with the first of them.
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ def __getattr__(name: str) -> Any:
 
     module = f"{__name__}.{_CONTRACTS[name]}"
     if module not in sys.modules:
-        pytest.register_assert_rewrite(module)  # its failures shall show values, as those of test files do
+        pytest.register_assert_rewrite(module)  # so that its failures show values, as those of test files do
     return getattr(import_module(module), name)

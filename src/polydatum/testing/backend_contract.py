@@ -1,6 +1,6 @@
-"""`BackendContract`: what every backend has to get right, as tests over a real server.
+"""`BackendContract`: the behaviours required of every backend, as tests against a real server.
 
-Subclass it, and supply a `BackendHost`:
+Subclass it, and provide a `BackendHost`:
 
     class TestShelf(BackendContract):
         @pytest.fixture
@@ -31,11 +31,11 @@ _run = itertools.count()
 
 
 class Failure(Exception):
-    """What users' code raises in these tests."""
+    """The exception that user code raises in these tests."""
 
 
 class Bench:
-    """One test's manager, over the host's backend."""
+    """The manager of one test, with the host's backend as its resource."""
 
     def __init__(self, host: BackendHost, backend: Any = None) -> None:
         self.host = host
@@ -49,7 +49,7 @@ class Bench:
         return f"{self._prefix}-{name}"
 
     def context(self, **options: Any) -> Any:
-        """A context, for ``async with`` in either mode."""
+        """A context for ``async with``, whether the backend is sync or async."""
         context = self.manager.context(**options)
         return context if self.host.is_async else Sync(context)
 
@@ -81,7 +81,7 @@ class Bench:
 
 
 class Sync:
-    """A sync block, for ``async with``."""
+    """Wraps a sync block for ``async with``."""
 
     def __init__(self, block: Any) -> None:
         self.block = block
@@ -94,14 +94,14 @@ class Sync:
 
 
 async def settled(result: Any) -> Any:
-    """A result, awaited if need be."""
+    """A result, awaited if it is awaitable."""
     return await result if isinstance(result, Awaitable) else result
 
 
 def scenario(
     *needs: str,
 ) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[[Any, BackendHost], None]]:
-    """A test that the host runs, and skips with the host's reason if it has not what the test needs."""
+    """A test that the host runs; it is skipped, with the host's reason, if the host lacks one of ``needs``."""
 
     def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[Any, BackendHost], None]:
         def run(self: Any, host: BackendHost) -> None:
@@ -119,7 +119,7 @@ def scenario(
             host.run(checked())
 
         functools.update_wrapper(run, test)
-        del run.__wrapped__  # type: ignore[attr-defined]  # pytest would look at the signature of the test
+        del run.__wrapped__  # type: ignore[attr-defined]  # otherwise pytest reads the signature of the test
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", "host")]
         )
@@ -133,7 +133,7 @@ class BackendContract:
 
     @pytest.fixture
     def host(self) -> Iterator[BackendHost]:
-        """The backend with its server: to be overridden."""
+        """The backend and its server; override it."""
         raise NotImplementedError("override the fixture 'host'")
 
     # --- The outcome --------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ class BackendContract:
 
     @scenario()
     async def test_contexts_come_one_after_the_other(self, bench: Bench) -> None:
-        """What one leaves behind does not hurt the next, however it ended."""
+        """However a context ended, it does not affect the next one."""
         for number in range(6):
             try:
                 async with bench.context() as ctx:
@@ -263,7 +263,7 @@ class BackendContract:
 
     @scenario("read_only")
     async def test_a_read_only_context_refuses_writes(self, bench: Bench) -> None:
-        """With an error of the server, or of ours; whoever comes next may write."""
+        """The error is the server's or ours; the next context may write."""
         with pytest.raises(Exception):
             async with bench.context(read_only=True) as ctx:
                 assert await bench.read(ctx) is None
@@ -293,7 +293,7 @@ class BackendContract:
 
     @scenario("counts")
     async def test_no_connection_outlives_the_manager(self, bench: Bench) -> None:
-        """And none waits in a transaction between contexts."""
+        """And none is in a transaction between contexts."""
         for number in range(5):
             async with bench.context() as ctx:
                 await bench.write(ctx, str(number))
@@ -333,13 +333,13 @@ class BackendContract:
 
     @scenario()
     async def test_a_sync_ping(self, bench: Bench) -> None:
-        """An async backend is asked in an event loop made for it, unless its client belongs to another."""
+        """An async backend is pinged in a new event loop, unless its client belongs to another loop."""
         ping = bench.manager.ping()["db"]
         assert ping.ok or (bench.host.is_async and ping.error == "AsyncResourceError")
 
     @scenario("unreachable")
     async def test_ping_without_a_server(self, bench: Bench) -> None:
-        """It says no, soon, and raises nothing."""
+        """It reports the failure soon, and raises nothing."""
         other = Bench(bench.host, bench.host.unreachable())
         started = monotonic()
         ping = await other.ping()
@@ -391,14 +391,14 @@ class BackendContract:
             await bench.close()
 
         if bench.host.is_async:
-            asyncio.events._set_running_loop(None)  # the parent's, which does not run here
+            asyncio.events._set_running_loop(None)  # the parent's loop does not run in the child
         bench.host.run(work())
 
     # --- Many at once -------------------------------------------------------------------------------------------------
 
     @scenario()
     async def test_many_at_once_do_not_meet(self, bench: Bench) -> None:
-        """Each finds what it wrote itself: by threads, or by tasks."""
+        """Each of several threads or tasks reads what it wrote itself."""
 
         async def one(number: int) -> None:
             for turn in range(3):
@@ -416,14 +416,14 @@ class BackendContract:
 
     @scenario("cancel")
     async def test_a_cancelled_operation_rolls_back(self, bench: Bench) -> None:
-        """Its connection is given up, or good again: whoever comes next gets the right answers."""
+        """Its connection is dropped or recovered: the next context gets its own replies."""
         begun = asyncio.Event()
         contexts = []
 
         async def work() -> None:
             async with bench.context() as ctx:
                 contexts.append(ctx)
-                # Another one each time: the server may still hold what the last one wrote.
+                # A new key each time: the server may still hold the locks of the last write.
                 await bench.write(ctx, f"cancelled-{len(contexts)}")
                 begun.set()
                 await bench.host.slow(await bench.value(ctx))
@@ -433,7 +433,7 @@ class BackendContract:
             task = asyncio.create_task(work())
             await begun.wait()
             for _ in range(20):
-                await asyncio.sleep(0.001)  # until the operation is on its way
+                await asyncio.sleep(0.001)  # until the operation has been sent
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -445,14 +445,14 @@ class BackendContract:
         assert {str(ctx.outcome) for ctx in contexts} == {"rolled_back"}
         if "counts" not in bench.host.absent:
             held, in_transaction = gone(bench.host, 2)
-            assert held <= 2  # of four; a pool may have replaced one that it needs no more
+            assert held <= 2  # of four; a pool may have replaced one that it no longer needs
             assert in_transaction == 0
         if "rollback" not in bench.host.absent:
             assert [bench.look(f"cancelled-{number}") for number in (1, 2, 3)] == [None] * 3
 
 
 def gone(host: BackendHost, held: int, patience: float = 20.0) -> tuple[int, int]:
-    """The connections, once no more than some are left: a server notices late that one was closed."""
+    """The connections, once at most ``held`` are left: a server notices a closed one late."""
     deadline = monotonic() + patience
     while (found := host.connections())[0] > held or found[1]:
         if monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A backend over a real server, and the means to look at it from outside: what the contract needs to know."""
+"""`BackendHost`: a backend with its real server, and independent access to the server for the contract."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 
 
 class BackendHost(ABC):
-    """A backend with its server. Methods that may be async return what the tests then await, if ``is_async``.
+    """A backend with its server. If ``is_async``, methods may return awaitables, which the tests await.
 
     Attributes:
         is_async: whether the backend is an `AsyncBackend`.
-        secret: a password that the backend's URL holds, which nothing may show; None: there is none.
-        absent: what the client or its server does not have, with the reason, which the skipped tests tell:
-            ``"rollback"``: what was written cannot be undone; ``"isolation"``: nobody else sees what is not committed;
-            ``"read_only"``; ``"savepoints"``; ``"counts"``: the server tells its connections; ``"cancel"``: an operation
-            that takes long; ``"fork"``; ``"given"``: clients of the user's own; ``"unreachable"``: a server that may be
-            down.
+        secret: a password in the backend's URL, which must never be shown; None: there is none.
+        absent: the features that the client or its server lacks, each with the reason that skipped tests show:
+            ``"rollback"``: writes can be undone; ``"isolation"``: uncommitted writes are invisible to others;
+            ``"read_only"``; ``"savepoints"``; ``"counts"``: the server can count its connections; ``"cancel"``: a slow
+            operation; ``"fork"``; ``"given"``: clients of the user's own; ``"unreachable"``: a server that can be down.
     """
 
     is_async = False
@@ -27,42 +26,42 @@ class BackendHost(ABC):
 
     @abstractmethod
     def backend(self) -> Any:
-        """A new backend that makes its own client."""
+        """A new backend that creates its own client."""
 
     def given(self) -> tuple[Any, Any]:
-        """A new backend over a client of the user's own, and that client."""
+        """A new backend on a client of the user's own, and that client."""
         raise NotImplementedError
 
     def dispose(self, client: Any) -> Any:
-        """Close a client that was given."""
+        """Close a client from `given`."""
         raise NotImplementedError
 
     def unreachable(self) -> Any:
-        """A new backend whose server does not answer: nothing listens there."""
+        """A new backend whose server does not answer, as nothing listens at its address."""
         raise NotImplementedError
 
     @abstractmethod
     def write(self, value: Any, key: str, text: str) -> Any:
-        """Write a text under a key that has none, through what services get from the resource."""
+        """Write a text under a new key, through the value that services get from the resource."""
 
     @abstractmethod
     def read(self, value: Any, key: str) -> Any:
-        """The text under a key, through what services get; None if there is none."""
+        """The text under a key, through the value that services get; None if there is none."""
 
     @abstractmethod
     def look(self, key: str) -> str | None:
-        """The committed text under a key, by other means than the backend."""
+        """The committed text under a key, read without the backend."""
 
     def slow(self, value: Any) -> Any:
-        """An operation that the server takes longer for than any test, as an awaitable."""
+        """An awaitable operation that takes the server longer than any test."""
         raise NotImplementedError
 
     def connections(self) -> tuple[int, int]:
-        """How many connections the backend holds, and how many are in a transaction, by the server's own count."""
+        """The backend's connections, and those in a transaction, as the server counts them."""
         raise NotImplementedError
 
     def run(self, scenario: Coroutine[Any, Any, Any]) -> None:
-        """Run a test: in a new event loop, or, if nothing in it ever suspends, without one."""
+        """Run a test: an async backend's in a new event loop, a sync one's without any, as it never suspends."""
         if self.is_async:
             asyncio.run(scenario)
             return

@@ -1,4 +1,4 @@
-"""How a view is called in a framework: all that an adapter has to say to be held to the contract."""
+"""`Host`: how to call a view in a framework, which is all that the contract needs from an adapter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CommitErrorHandler = Callable[[Any, Exception], "Reply | None"]
 
 @dataclass
 class Reply:
-    """What a view answers, in no framework's words; a body that is no bytes is to be streamed."""
+    """A view's answer, independent of any framework; a body that is not bytes is streamed."""
 
     status: int = 200
     body: bytes | Iterable[bytes] = b"done"
@@ -28,15 +28,15 @@ class Reply:
 
 @dataclass
 class Call:
-    """One call of a view, and the application it is made of.
+    """One call of a view, and how to build the application for it.
 
     Attributes:
-        view: to be called with the framework's request, or what comes nearest to one.
+        view: the view, to be called with the framework's request, or its closest equivalent.
         manager: the DataManager to install the adapter with; None: without the adapter.
-        log: where `request` has to note ``start <status>`` when the answer starts.
-        handlers: error handlers of the application's own.
+        log: where `Host.request` has to append ``start <status>`` when the answer starts.
+        handlers: the application's own error handlers.
         installed: how many times to install the adapter.
-        on_commit_error: the adapter's option of that name, or what goes by another name there.
+        on_commit_error: the adapter's option of that name, or its equivalent.
     """
 
     view: View
@@ -59,10 +59,10 @@ class Call:
 
 @dataclass
 class Answer:
-    """What went over the wire, and what the developers are told.
+    """What went over the wire, and what was reported to the developers.
 
     Attributes:
-        raised: what reached the server.
+        raised: the exception that reached the server.
         logged: the exceptions that were logged.
     """
 
@@ -74,7 +74,7 @@ class Answer:
 
     @property
     def reported(self) -> list[BaseException]:
-        """The exceptions that reached a log, or the server, which logs them; with those that caused them."""
+        """The exceptions that were logged or reached the server, which logs them; with their causes."""
         found: list[BaseException] = []
         for error in (*self.logged, self.raised):
             cause = error
@@ -89,17 +89,18 @@ class Answer:
 
 
 class Host(ABC):
-    """A framework with the adapter installed: says how a view is called in it.
+    """A framework with the adapter installed: knows how to call a view in it.
 
     Attributes:
-        name: for messages.
-        adapter: the module that ``stream_context`` is in; errors of late use name it.
-        fix: what the error for a missing adapter has to name.
-        abort_statuses: the statuses that a view can raise with the framework's own exceptions, see `abort`.
-        absent: what the framework does not have, with the reason, which the skipped tests tell: ``"handlers"`` for its
-            exceptions, ``"causes"``: raised errors that can be told from returned ones, ``"forms"`` parsed
-            synchronously, ``"request"`` objects with a ``dal``, ``"exits"``: a SystemExit of the view that reaches the server, ``"nesting"``: a request made by a view, ``"twice"``: to be installed twice,
-            ``"on_commit_error"``: an option for the answer to a commit that failed.
+        name: the name of the host, for messages.
+        adapter: the module of ``stream_context``, which is named in errors about late use.
+        fix: what the error for a missing adapter has to mention.
+        abort_statuses: the statuses that a view can raise with the framework's own exceptions; see `abort`.
+        absent: the features that the framework lacks, each with the reason that skipped tests show: ``"handlers"``:
+            error handlers; ``"causes"``: raised errors can be distinguished from returned ones; ``"forms"``: parsed
+            synchronously; ``"request"``: request objects with a ``dal``; ``"exits"``: a view's SystemExit reaches the
+            server; ``"nesting"``: a request made by a view; ``"twice"``: the adapter can be installed twice;
+            ``"on_commit_error"``: an option for the answer to a failed commit.
     """
 
     name: str
@@ -114,32 +115,32 @@ class Host(ABC):
 
     @abstractmethod
     def application(self, call: Call) -> Any:
-        """An application with the adapter, that answers GET, POST and HEAD of ``/things/{id}`` with the view of a call."""
+        """An application with the adapter that serves the call's view for GET, POST and HEAD of ``/things/{id}``."""
 
     @abstractmethod
     def request(self, app: Any, call: Call) -> Answer:
-        """One request to it, as a server would make it."""
+        """Make one request to the application, as a server would."""
 
     def call(self, call: Call) -> Answer:
-        """Make the application, and one request."""
+        """Build the application, and make one request."""
         return self.observed(self.application(call), call)
 
     def observed(self, app: Any, call: Call) -> Answer:
-        """One request, and what was logged meanwhile."""
+        """Make one request, and record the exceptions logged meanwhile."""
         with logged_exceptions() as logged:
             answer = self.request(app, call)
         answer.logged = logged
         return answer
 
     def together(self, app: Any, calls: Sequence[Call]) -> list[Answer]:
-        """Several requests at once; here each in a thread."""
+        """Make several requests at once, by default each in a thread."""
         with ThreadPoolExecutor(len(calls)) as pool:
             return list(pool.map(lambda call: self.request(app, call), calls))
 
 
 @contextmanager
 def logged_exceptions() -> Iterator[list[BaseException]]:
-    """The exceptions that are logged in a block, through whichever logger."""
+    """The exceptions that are logged in a block, by any logger."""
     found: list[BaseException] = []
 
     class Collector(logging.Handler):

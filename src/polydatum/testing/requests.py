@@ -1,4 +1,4 @@
-"""Requests that a test has made itself, and that go through no adapter."""
+"""For requests that a test creates itself and that pass no adapter."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from polydatum.manager import DataManager
 
 
 def attach(request: Any, data_manager: DataManager[Any, Any]) -> Context:
-    """Give a request a context, as the adapter does: for views that are tested without their framework's machinery.
+    """Give a request a context, as the adapter does: for tests that call a view without running the framework.
 
-    Use what it returns as ``with`` or ``async with``: ``request.dal`` is the DAL in the block, and what the view did is
-    committed at its end, or rolled back if an exception leaves it. The context's ``meta`` is made of the request. An answer
-    of 400 or more does not roll back here: nobody sees it.
+    Use the returned context with ``with`` or ``async with``. In the block ``request.dal`` is the DAL; at its end the
+    context commits, or rolls back if an exception leaves the block. The context's ``meta`` is derived from the request.
+    An answer of 400 or more does not roll back here, as the context never sees it.
 
     Args:
-        request: of Django's ``RequestFactory``, a Starlette ``Request``, a Flask request (``flask.request`` will do),
-            a ``Request`` of the Django REST framework.
+        request: a request of Django's ``RequestFactory``, a Starlette ``Request``, a Flask request (``flask.request``
+            will do), or a ``Request`` of the Django REST framework.
         data_manager: the DataManager.
 
     Raises:
@@ -33,7 +33,7 @@ def attach(request: Any, data_manager: DataManager[Any, Any]) -> Context:
             response = show_item(request, 1)
     """
     request = getattr(request, "_request", request)  # the Django REST framework wraps Django's
-    request_class = request.__class__  # not ``type``: ``flask.request`` stands for a request
+    request_class = request.__class__  # not ``type()``: ``flask.request`` is a proxy
     door = inspect.getattr_static(request_class, "dal", None)
     if not isinstance(door, RequestDal):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""A shop on a SQLite file, and a log of what happens to it: what the contract of adapters is tested with."""
+"""A shop on a SQLite file that logs what happens to it: the application under test in the adapter contract."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from polydatum import Context, ContextClosedError, DataAccessLayer, DataManager, NoActiveContextError, Service
 
-# Threads share a context in some tests, and race to open its connection; but one connection serves them in turn.
+# In some tests threads share a context and race to open its connection, but a connection serves one thread at a time.
 _in_turn = Lock()
 
 
@@ -32,7 +32,7 @@ class ShopDAL(DataAccessLayer):
 
 
 class Shop:
-    """One DataManager over one file. ``log`` tells what happened, in order; hosts add ``start <status>`` to it."""
+    """One DataManager on one file. ``log`` records all steps in order; hosts append ``start <status>`` to it."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.path = folder / "shop.db"
@@ -45,18 +45,18 @@ class Shop:
         self.dm.register_resources(db=self._db, cache=self._cache)
 
     def fail(self, step: str, error: BaseException) -> BaseException:
-        """Let a step of the resources fail: ``db commit``, ``db rollback``, ``cache commit``, ``cache rollback``."""
+        """Make a step of the resources fail: ``db commit``, ``db rollback``, ``cache commit``, ``cache rollback``."""
         self.failures[step] = error
         return error
 
     @property
     def names(self) -> list[str]:
-        """What was kept, seen through a connection of its own."""
+        """The committed names, read over a separate connection."""
         with closing(sqlite3.connect(self.path)) as connection:
             return [name for (name,) in connection.execute("SELECT name FROM items ORDER BY name")]
 
     def here(self) -> Any:
-        """The current context, remembered for the test."""
+        """The current context; also recorded for the test."""
         context = self.dm.require_active_context()
         self.contexts.append(context)
         return context
@@ -67,7 +67,7 @@ class Shop:
 
     @property
     def is_left(self) -> bool:
-        """Whether no context stays behind here, not even a closed one."""
+        """Whether no context is current here, not even a closed one."""
         try:
             self.dm.require_active_context()
         except NoActiveContextError:
@@ -99,7 +99,7 @@ class Shop:
                 self.log.append("db close")
 
     def _cache(self, context: Context) -> Iterator[dict[str, str]]:
-        """A second generator that commits after its yield; it writes nowhere."""
+        """A second generator that commits after its yield; it stores nothing."""
         self._step("cache open")
         try:
             try:
@@ -129,7 +129,7 @@ class Shop:
 
 
 class Backend:
-    """A transactional resource: commit and close are steps of their own."""
+    """A transactional resource, with commit and close as separate steps."""
 
     kind = "authority"
 

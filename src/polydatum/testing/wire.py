@@ -1,4 +1,4 @@
-"""What servers do, without a socket: one call of a WSGI or ASGI application."""
+"""WSGI and ASGI servers without a socket: each call serves one request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .hosts import Answer, Call
 
 
 def over_wsgi(app: Any, call: Call) -> Answer:
-    """What a WSGI server does, without a socket."""
+    """Make a request as a WSGI server does, without a socket."""
     answer = Answer()
     written: list[bytes] = []
 
@@ -39,7 +39,7 @@ def over_wsgi(app: Any, call: Call) -> Answer:
 def environ_of(call: Call) -> dict[str, Any]:
     """The WSGI environ of a call."""
     headers: dict[str, str] = {}
-    for name, value in call.header_pairs:  # of one name: joined, as servers do
+    for name, value in call.header_pairs:  # servers join those of the same name
         key = name.upper().replace("-", "_")
         key = key if key == "CONTENT_TYPE" else f"HTTP_{key}"
         headers[key] = f"{headers[key]},{value}" if key in headers else value
@@ -65,12 +65,12 @@ def environ_of(call: Call) -> dict[str, Any]:
 
 
 def over_asgi(app: Any, call: Call) -> Answer:
-    """What an ASGI server does, without a socket."""
+    """Make a request as an ASGI server does, without a socket."""
     return asyncio.run(over_asgi_async(app, call))
 
 
 def over_asgi_together(app: Any, calls: Sequence[Call]) -> list[Answer]:
-    """Many requests at once, in one event loop."""
+    """Make many requests at once, in one event loop."""
 
     async def gather() -> list[Answer]:
         return await asyncio.gather(*(over_asgi_async(app, call) for call in calls))
@@ -132,7 +132,7 @@ def scope_of(call: Call) -> dict[str, Any]:
 
 
 def _as_server(answer: Answer) -> Answer:
-    """A server answers 500 if the application raised before it started an answer."""
+    """Answer 500, as servers do, if the application raised before it started an answer."""
     if answer.raised is not None and answer.status == 0:
         answer.status = 500
     return answer

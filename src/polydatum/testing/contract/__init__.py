@@ -1,6 +1,6 @@
-"""What every adapter owes, whatever the framework: a suite that an adapter runs by naming its `Host`.
+"""The behaviours required of every adapter, whatever its framework: a suite that runs through the adapter's `Host`.
 
-A module per theme. The numbers in the names of tests are those of the list of behaviours that adapters owe.
+One module per topic. The numbers in the names of tests refer to the list of adapter behaviours.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class AdapterContract(Answers, Outcomes, Teardown, Contexts, Metadata, Transpare
         class TestMyAdapter(AdapterContract):
             host = MyHost()
 
-    Each test calls a view that works with a small shop on a SQLite file, and looks at what went over the wire, what was
-    logged, what the resources did in which order, and what the file holds. Numbers in the names of tests are those of the
-    list of behaviours in the documentation. A test that needs what the framework does not have is skipped with the reason
-    that the host gives.
+    Each test calls a view that works with a small shop on a SQLite file, and checks what went over the wire, what was
+    logged, what the resources did in which order, and what the file contains. The numbers in the names of tests refer
+    to the list of behaviours in the documentation. A test that needs a feature which the framework lacks is skipped,
+    with the host's reason.
     """

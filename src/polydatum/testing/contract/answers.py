@@ -1,4 +1,4 @@
-"""What goes over the wire: nothing before the outcome is fixed, and what it then says."""
+"""What goes over the wire: nothing before the outcome is decided, and then an answer that agrees with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OutOfStock(ServiceError):
 
 
 class Answers(Suite):
-    """The answer waits for the commit, tells of its failure, and of a `ServiceError`."""
+    """The answer waits for the commit, and reports its failure, or a `ServiceError`."""
 
     # --- 1, 2: the answer waits for the commit --------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Answers(Suite):
         assert (answer.status, answer.body) == (200, b"one two")
         assert shop.log.index("db commit") < shop.log.index("start 200")
         assert shop.names == ["tea"]
-        has_request = "request" not in self.host.absent  # else it is the bare DAL, which is no use of the context
+        has_request = "request" not in self.host.absent  # otherwise it is the bare DAL, not a use of the context
         assert [type(error) for error in errors] == [ContextClosedError] * (2 if has_request else 1)
         if has_request:
             assert f"{self.host.adapter}.stream_context(" in str(errors[0])

@@ -1,4 +1,4 @@
-"""Which context a request has: one of its own, beside and inside of others."""
+"""Which context a request has: one of its own, even beside and inside other requests."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Contexts(Suite):
         def view(request: Any) -> Reply:
             context = shop.here()
             number = context.meta.params["n"]
-            with contextlib.suppress(threading.BrokenBarrierError):  # where requests do not overlap in threads
+            with contextlib.suppress(threading.BrokenBarrierError):  # breaks where requests do not overlap in threads
                 started.wait(0.01)
             assert shop.here() is context
             assert context.cache == {}

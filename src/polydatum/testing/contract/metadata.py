@@ -1,4 +1,4 @@
-"""What a context knows of its request: parameters, who asks, the request's id."""
+"""What a context knows about its request: the parameters, the user, the request id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPOOFED: list[list[tuple[str, str]]] = [
     for value in ("mallory", "admin\r\nX-User: root", "root\x00", "")
     for times in (1, 2)
 ]
-"""Headers by which proxies tell who asks; anybody can send them."""
+"""Headers in which proxies name the user; any client can send them."""
 
 
 class Metadata(Suite):
@@ -109,5 +109,5 @@ class Metadata(Suite):
             return Reply()
 
         assert self.call(shop, view, headers=headers).status == 200
-        assert seen[0] == seen[1]  # of one request there is one
+        assert seen[0] == seen[1]  # one id per request
         return seen[0]

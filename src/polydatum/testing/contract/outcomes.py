@@ -1,4 +1,4 @@
-"""What is kept: by the answer's status, by what was raised, and whoever swallows it."""
+"""What is committed, depending on the status, on exceptions, and on code that swallows them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Outcomes(Suite):
         def swallow(context: Context) -> Iterator[None]:
             try:
                 yield
-            except:  # noqa: E722 - as in the example that people copy
+            except:  # noqa: E722 - as in a widely copied example
                 shop.log.append("swallowed")
 
         shop.dm.register_context_middleware(shop.middleware("outer"), swallow)
@@ -165,7 +165,7 @@ class Outcomes(Suite):
         def swallow(context: Context) -> Iterator[None]:
             try:
                 yield
-            except:  # noqa: E722 - as in the example that people copy
+            except:  # noqa: E722 - as in a widely copied example
                 shop.log.append("swallowed")
 
         def view(request: Any) -> Reply:

@@ -1,4 +1,4 @@
-"""What the tests of every theme start from: a host, a shop, and how a view is called."""
+"""The base class of all tests: a host, a shop, and how to call a view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Suite:
         return Shop(tmp_path)
 
     def needs(self, feature: str) -> None:
-        """Skip the test if the framework does not have a feature, with the reason."""
+        """Skip the test if the framework lacks a feature, with the host's reason."""
         if feature in self.host.absent:
             pytest.skip(self.host.absent[feature])
 

@@ -1,4 +1,4 @@
-"""How a context ends: its resources, middleware and hooks, and one that fails."""
+"""How a context ends: its resources, middleware and hooks, and failures among them."""
 
 from __future__ import annotations
 

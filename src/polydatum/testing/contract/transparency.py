@@ -1,4 +1,4 @@
-"""An application that never touches the DAL: it answers as it did without the adapter."""
+"""An application that never touches the DAL answers as it does without the adapter."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Transparency(Suite):
 
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
             self.same(shop, lambda request: Reply(200, broken()))
-            gc.collect()  # Django leaves the request's body open then, with and without an adapter
+            gc.collect()  # here Django leaves the request's body open, with and without an adapter
 
     def test_65_error_pages_are_what_they_were(self, shop: Shop) -> None:
         self.same(shop, lambda request: Reply(), path="/nowhere")
@@ -79,7 +79,7 @@ class Transparency(Suite):
         assert ours.body == b"m"
 
     def same(self, shop: Shop, view: Any, **options: Any) -> tuple[Answer, Answer]:
-        """The answers without and with the adapter, which have to be the same."""
+        """The answers without and with the adapter; asserts that they are equal."""
         bare = self.host.call(Call(view, None, **options))
         ours = self.call(shop, view, **options)
         assert (ours.status, ours.headers, ours.body) == (bare.status, bare.headers, bare.body)
