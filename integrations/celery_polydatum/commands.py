@@ -1,4 +1,4 @@
-"""Commands through Celery: one task runs them all."""
+"""Commands through Celery: a single task runs all of them."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from polydatum import Command, CommandQueue, CommandRejected, ConfigurationError
 from polydatum.adapting import UserId, as_text, is_transient
 
 RESULT_DUE = 2.0
-"""Seconds after which the result of a command is taken for lost that was done, but by a delivery of its message before."""
+"""Seconds after which the result of a command that an earlier delivery has already run is considered lost."""
 _JSON = {"json", "application/json"}
 _OWN_OPTIONS = {"args", "kwargs", "task_id", "serializer", "argsrepr", "kwargsrepr"}
 
 
 class RunCommand(PolydatumTask):
-    """The task ``polydatum.run_command``: runs the command of a message in a context of its own, for the user it names.
+    """The task ``polydatum.run_command``: runs a message's command in a context of its own, for the user it names.
 
-    A message is checked before the context is opened. It is acknowledged when the task has ended, so that another worker
-    gets it if this one dies: a command is run at least once, and with an inbox done once.
+    A message is checked before the context is opened. It is acknowledged after the task has ended, so that another
+    worker gets it if this one dies: a command runs at least once, and with an inbox takes effect once.
 
     ``ctx.meta`` has ``command`` and ``message_id`` besides the facts of every task.
     """
 
     name = "polydatum.run_command"
-    serializer = "json"  # also of what is retried
-    typing = False  # what arrives is judged by us
+    serializer = "json"  # for retries, too
+    typing = False  # we check the arguments ourselves
     acks_late = True
     reject_on_worker_lost = True
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """Send it; logs and monitors do not see the arguments, also of what is retried."""
+        """Send the task; hides the arguments from logs and monitors, also for retries."""
         return super().apply_async(*args, **{"argsrepr": "(...)", **options})
 
     def context_meta(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The facts of the task, and the command.
+        """The facts of the task, and its command.
 
         Raises:
             CommandError: if the message is refused.
@@ -55,14 +55,14 @@ class RunCommand(PolydatumTask):
         return {**task_facts(self, received.message.user_id), **received.facts}
 
     def run(self, message: Any) -> Any:
-        """Run the command, unless an inbox knows it already."""
+        """Run the command, unless an inbox has already recorded it."""
         context = self.polydatum_configuration.data_manager.require_active_context()
         return context.meta.command.call() if self._is_new(context) else self._done_before()
 
     def _is_new(self, context: Any) -> bool:
-        """As the inbox says; where it cannot, as the same message is being handled, it is delivered once more.
+        """Ask the inbox; if it cannot tell, because the same message is being handled, have this one redelivered.
 
-        A state of this one would take the place of that one's result.
+        It is rejected, not retried, since a state stored for this delivery would replace the other one's result.
         """
         try:
             return context.data_manager.dispatch.is_new(context, context.meta.message_id)  # type: ignore[no-any-return]
@@ -72,9 +72,9 @@ class RunCommand(PolydatumTask):
             raise
 
     def _done_before(self) -> None:
-        """Leave the result that there is, or comes: the commit of who did it may be a moment ago.
+        """Keep the stored result, or wait for it: the other delivery may have committed just now.
 
-        Whoever waits for one that was lost with its worker gets None.
+        If that result was lost with its worker, the caller gets None.
         """
         if not isinstance(self.backend, DisabledBackend) and not self.request.ignore_result:
             result: AsyncResult[Any] = self.AsyncResult(str(self.request.id))
@@ -86,15 +86,15 @@ class RunCommand(PolydatumTask):
         raise Ignore("done before")
 
     def check_configuration(self) -> None:
-        """Refuse a worker that could not run commands, or would run more than that.
+        """Refuse a worker that could not run commands, or would accept unsafe content.
 
         Raises:
-            ConfigurationError: if no queue is registered, its inbox is async or has no such resource, or other content
-                than JSON is accepted.
+            ConfigurationError: if no queue is registered, if its inbox is async or its resource is missing, or if
+                content other than JSON is accepted.
         """
         super().check_configuration()
         manager = self.polydatum_configuration.data_manager
-        in_async_table = getattr(manager.dispatch.inbox, "is_async", None)  # of those in tables
+        in_async_table = getattr(manager.dispatch.inbox, "is_async", None)  # only inboxes in tables have it
         if in_async_table is not None and in_async_table(manager):
             raise ConfigurationError(
                 f"{manager.dispatch.inbox!r} is async, which Celery's tasks cannot await; give workers a sync resource"
@@ -108,20 +108,20 @@ class RunCommand(PolydatumTask):
 
 
 class DeliverOutbox(CeleryTask):
-    """The task ``polydatum.deliver_outbox``, for ``beat_schedule``: sends what is due in the outbox, a batch at a time.
+    """The task ``polydatum.deliver_outbox``, for ``beat_schedule``: sends the outbox's due messages in batches.
 
-    Gives how many messages were sent. For a sync resource; that of an async one is sent by ``polydatum outbox run``.
+    Returns how many messages were sent. Needs a sync resource; with an async one use ``polydatum outbox run``.
     """
 
     name = "polydatum.deliver_outbox"
     ignore_result = True
 
     def run(self, limit: int = 100) -> int:
-        """Send batches of a size until nothing is due.
+        """Send batches of up to ``limit`` messages until none is due.
 
         Raises:
             ConfigurationError: if there is no outbox.
-            Exception: what the database raises.
+            Exception: any error of the database.
         """
         manager = Configuration.read(self.app).data_manager
         outbox = manager.dispatch.require_outbox()
@@ -135,19 +135,20 @@ class CeleryQueue(CommandQueue):
     """Sends commands to the workers of a Celery app: ``dm.register_command_queue(CeleryQueue(app))``.
 
     Registers the tasks ``polydatum.run_command`` and ``polydatum.deliver_outbox`` with the app. Its DataManager is
-    ``app.conf.polydatum_data_manager``; another one of the same app has a queue with a task of its own,
-    ``CeleryQueue(app, name="other.run_command", data_manager=other)``. The id of the user who asks is that of
+    ``app.conf.polydatum_data_manager``. Another DataManager of the same app needs a queue with a task of its own,
+    ``CeleryQueue(app, name="other.run_command", data_manager=other)``. The sender's user id is determined as in
     `PolydatumTask`. The id of a message is the id of its task.
 
-    RabbitMQ is asked to confirm what the app sends, as a message that is written to a connection which has just broken
-    would be lost in silence. If ``app.conf.broker_transport_options`` says something else of ``confirm_publish``, that stays.
+    The app's messages require publisher confirms from RabbitMQ, since a message written to a connection that has just
+    broken would be lost silently. A ``confirm_publish`` in ``app.conf.broker_transport_options`` takes precedence.
 
     Args:
         app: the app.
-        task_options: attributes of the former, such as ``autoretry_for=(...)``, ``acks_late=False``, ``time_limit=60``.
+        task_options: attributes of ``polydatum.run_command``, such as ``autoretry_for=(...)``, ``acks_late=False``,
+            ``time_limit=60``.
 
     Raises:
-        ConfigurationError: if the app has such a queue already.
+        ConfigurationError: if the app already has such a queue.
 
     Example:
         >>> from polydatum import DataAccessLayer, DataManager, Service, command
@@ -180,7 +181,7 @@ class CeleryQueue(CommandQueue):
             app.register_task(DeliverOutbox())
 
     def _ask_to_confirm(self) -> None:
-        """Set it, unless the user says something of it."""
+        """Require publisher confirms, unless the user has configured them."""
         conf = self.app.conf
         if "confirm_publish" not in conf.broker_transport_options:
             conf.broker_transport_options = {"confirm_publish": True, **conf.broker_transport_options}
@@ -190,7 +191,7 @@ class CeleryQueue(CommandQueue):
 
         Args:
             message: the message.
-            options: as ``apply_async`` takes them: ``countdown``, ``queue``, ``priority``, ``expires``, ...
+            options: those of ``apply_async``: ``countdown``, ``queue``, ``priority``, ``expires``, ...
 
         Returns:
             The ``AsyncResult``.
@@ -198,9 +199,9 @@ class CeleryQueue(CommandQueue):
         Raises:
             kombu.exceptions.OperationalError: if the broker cannot be reached.
         """
-        self._ask_to_confirm()  # the app may have been configured after the queue was made
-        path = message["path"]  # shown by logs and monitors, which shall not see arguments
-        # As text: of some dicts in it Celery's JSON would make other things, or fail, and the worker would drop it then.
+        self._ask_to_confirm()  # again: the app may have been configured after the queue was created
+        path = message["path"]  # shown in logs and monitors, in place of the arguments
+        # As text: Celery's JSON would convert some dicts in it, or fail, and the worker would then drop the message.
         return self._task.apply_async(
             (as_text(message),),
             task_id=message["id"],
@@ -209,10 +210,11 @@ class CeleryQueue(CommandQueue):
         )
 
     def check(self, command: Command[Any], options: Mapping[str, Any]) -> None:
-        """Refuse what no worker could run.
+        """Refuse a command that no worker could run.
 
         Raises:
-            ConfigurationError: if the method is async, which Celery does not await, or an option is ours to set.
+            ConfigurationError: if the method is async, which Celery does not await, or if an option is set by the
+                queue.
         """
         if command.is_async:
             raise ConfigurationError(f"{command.path} is an async method, which Celery does not await; send a sync one")
@@ -223,12 +225,12 @@ class CeleryQueue(CommandQueue):
             )
 
     def delay(self, options: Mapping[str, Any]) -> float:
-        """The ``countdown``, or the time until ``eta``, which Celery takes for UTC if it has no time zone."""
+        """The ``countdown``, or the time until ``eta``, which Celery treats as UTC if it has no time zone."""
         if options.get("countdown"):
             return float(options["countdown"])
         eta = maybe_iso8601(options.get("eta"))
         return 0 if eta is None else (maybe_make_aware(eta) - self.app.now()).total_seconds()
 
     def sender(self) -> UserId | None:
-        """As for every task that is sent; see `PolydatumTask`."""
+        """The sender's user id, as for every task; see `PolydatumTask`."""
         return current_sender(self._task.polydatum_configuration)

@@ -1,4 +1,4 @@
-"""How Polydatum is set up for a task: by an attribute of the task and by the configuration of its Celery app."""
+"""Polydatum's configuration for a task: from an attribute of the task, and from its Celery app's configuration."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from polydatum.adapting import RequestRules, find_manager, find_rule
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a task is told.
+    """The configuration of a task.
 
     Attributes:
-        data_manager: the DataManager that its contexts are of.
-        new_context: what makes them.
-        load_user: ``f(user_id)``, the user of an id that came with a message; None: there are no users.
-        user_id: ``f(user)``, the id to send of a user.
+        data_manager: the DataManager of its contexts.
+        new_context: the factory for its contexts.
+        load_user: ``f(user_id)``, loads the user for an id that came with a message; None: there are no users.
+        user_id: ``f(user)``, returns the id to send for a user.
     """
 
     data_manager: DataManager[Any, Any]
@@ -31,12 +31,12 @@ class Configuration:
 
     @classmethod
     def read(cls, app: Celery, data_manager: object = None) -> Configuration:
-        """Make it of the attribute ``data_manager`` of a task and of the keys ``polydatum_...`` of ``app.conf``.
+        """Read a task's attribute ``data_manager`` and the keys ``polydatum_...`` of ``app.conf``.
 
         Raises:
             ManagerNotFoundError: if neither names a DataManager.
-            InvalidManagerError: if what they name is something else.
-            InvalidRuleError: if another value is none of its kind, or a dotted path leads nowhere.
+            InvalidManagerError: if what they name is not a DataManager.
+            InvalidRuleError: if another value is invalid, or a dotted path cannot be imported.
         """
 
         def place(name: str) -> tuple[str, object]:
@@ -44,7 +44,7 @@ class Configuration:
             return f"app.conf.{key}", app.conf.get(key)
 
         def places(name: str) -> list[tuple[str, object]]:
-            return [] if name == "on_commit_error" else [place(name)]  # a failed commit is the result of its task
+            return [] if name == "on_commit_error" else [place(name)]  # a failed commit is the task's result
 
         manager = find_manager(("PolydatumTask.data_manager", data_manager), place("data_manager"))
         return cls(
@@ -56,7 +56,7 @@ class Configuration:
 
 
 def usual_user_id(user: Any) -> object:
-    """The id of a user where nobody says how to find it: what is a string or a number itself, else its ``pk`` or ``id``.
+    """The default id of a user: a string or number itself, otherwise its ``pk`` or ``id``.
 
     Example:
         >>> usual_user_id("ann"), usual_user_id(None)
@@ -68,7 +68,7 @@ def usual_user_id(user: Any) -> object:
 
 
 class CheckConfiguration(Step):
-    """Lets a worker fail when it starts, not at its first task; signals cannot: Celery logs what their receivers raise."""
+    """Makes a worker fail at its start, not at its first task. A signal cannot: Celery logs its receivers' errors."""
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

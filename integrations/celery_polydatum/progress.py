@@ -1,4 +1,4 @@
-"""How far a task is, for those who wait; and the end of one that was revoked while it ran."""
+"""Reports the progress of a task, and ends a task that was revoked while running."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from celery.exceptions import Ignore
 logger = logging.getLogger("polydatum")
 
 STATE = "PROGRESS"
-"""The state of a task that tells its progress; ``AsyncResult.info`` is ``{"done": ..., "total": ...}`` then."""
+"""The state of a task that reports progress; ``AsyncResult.info`` is then ``{"done": ..., "total": ...}``."""
 INTERVAL = 0.5
 """Seconds between two writes to the result backend."""
 
 
 class TaskProgress:
-    """Listens to ``ctx.progress(done, total)`` in a task.
+    """Receives ``ctx.progress(done, total)`` in a task.
 
-    Writes it to the result backend, now and then: a command may tell each of a million rows. What the backend raises is
-    logged, and does not hinder the work. A task that the worker was told to revoke ends here, as ``revoke(terminate=True)``
-    reaches processes only: its context rolls back, and its state is REVOKED.
+    Writes it to the result backend, at limited intervals, as a command may report each of a million rows. Errors of the
+    backend are logged, and do not disturb the work. A task that the worker was told to revoke ends here, since
+    ``revoke(terminate=True)`` only reaches processes: its context rolls back, and its state is REVOKED.
     """
 
     def __init__(self, task: Any, run: Any) -> None:
@@ -32,7 +32,7 @@ class TaskProgress:
         self._due = 0.0
 
     def __call__(self, done: float, total: float | None) -> None:
-        """Write it, or end the task.
+        """Write the progress, or end the task.
 
         Raises:
             Ignore: if the task was revoked.
@@ -51,14 +51,14 @@ class TaskProgress:
 
     @property
     def _is_written(self) -> bool:
-        """A thread may be late: what it says must not take the place of the result."""
+        """Whether progress is stored; not after the end, as a late thread must not overwrite the result."""
         request = self._request
         return not request.is_eager and not request.ignore_result and self._run.context.state == "open"
 
     def _is_revoked(self) -> bool:
         if self._request.is_eager:
             return False
-        from celery.worker.state import revoked  # loaded in workers; whoever only sends needs none of it
+        from celery.worker.state import revoked  # already loaded in workers, and not needed by senders
 
         return self._request.id in revoked
 

@@ -1,8 +1,8 @@
 """The context around ``run``.
 
-``run`` is what Celery retries (``autoretry_for``) and whose end decides the state, the result and what follows: all of
-that comes after the commit. Signals are no place for it: Celery logs what their receivers raise, and ``task_postrun``
-comes when the result is stored.
+Celery retries ``run`` (``autoretry_for``), and its end decides the state, the result and what follows; so all of that
+comes after the commit. Signals would not do: Celery only logs their receivers' errors, and ``task_postrun`` is sent
+after the result was stored.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from polydatum import Context
 logger = logging.getLogger("polydatum")
 
 _RUN = "polydatum_run"
-"""The attribute of a task's request that holds its `TaskRun`, while the context is there."""
+"""The attribute of a task's request that holds its `TaskRun` during the run."""
 
 
 class ContextRun:
-    """Takes the place of ``run`` on a class of tasks; calls what was there in a context.
+    """Replaces ``run`` on a task class; calls the original in a context.
 
-    A descriptor, so that ``task.run`` has the signature and the name of what it calls.
+    A descriptor, so that ``task.run`` has the signature and the name of the original.
     """
 
     def __init__(self, run: Any) -> None:
@@ -53,9 +53,9 @@ def _call(task: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if configuration.data_manager.get_active_context() is not None:
             return run(*args, **kwargs)
     elif current_run(task) is not None:
-        return run(*args, **kwargs)  # by super().run()
+        return run(*args, **kwargs)  # called by super().run()
     task_run = TaskRun(configuration.new_context(task.context_meta(*args, **kwargs)))
-    if request.called_directly:  # maybe with a request that all threads share
+    if request.called_directly:  # all threads may share the request, so nothing is stored on it
         return task_run(run, args, kwargs)
     task_run.context.on_progress(TaskProgress(task, task_run))
     setattr(request, _RUN, task_run)
@@ -66,16 +66,16 @@ def _call(task: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 def current_run(task: Any) -> TaskRun | None:
-    """What a task runs in, if its context is open."""
+    """The current attempt of a task, if its context is open."""
     task_run: TaskRun | None = vars(task.request).get(_RUN)
     return task_run if task_run is not None and task_run.context.state == "open" else None
 
 
 def send_retry(task: Any, send: Callable[[], object]) -> object:
-    """Send the message of a retry, once the result backend says RETRY.
+    """Send the message of a retry after storing the state RETRY.
 
-    Celery stores that afterwards: in the place of the result, if another worker has come to the end by then. With a delay of
-    zero, which ``retry_backoff`` gives at times, whoever waits for the task would wait for ever.
+    Celery stores it afterwards, and would overwrite the result if another worker has finished the retry by then. With a
+    delay of zero, which ``retry_backoff`` sometimes yields, the caller would wait for the result forever.
     """
     error = sys.exception()
     if error is None or task.ignore_result or task.request.ignore_result:
@@ -85,24 +85,24 @@ def send_retry(task: Any, send: Callable[[], object]) -> object:
         task.backend.mark_as_retry(task.request.id, reason, traceback.format_exc(), request=task.request)
     except Exception:
         logger.warning("Task %s: RETRY could not be stored before the retry is sent", task.request.id, exc_info=True)
-        return send()  # and Celery tries to store it
+        return send()  # then Celery tries to store it
     sent = send()
-    task.request.ignore_result = True  # of this attempt, from here on
+    task.request.ignore_result = True  # so that Celery stores nothing more for this attempt
     return sent
 
 
 class TaskRun:
-    """One attempt of one task.
+    """One attempt of a task.
 
-    Celery sends a retry, or a task's replacement, from inside of the task. If another worker began with it before this one
-    has rolled back, it would find rows that are about to go, and wait for locks. So what goes on is kept until the context
-    has ended, and is dropped if that fails: the task is then a failure for good.
+    Celery sends a retry, or a task's replacement, while the task is still running. If another worker started it before
+    this one has rolled back, it would see rows that are about to vanish, and wait for locks. So sending is deferred
+    until the context has ended, and dropped if that fails: the task has then finally failed.
 
     Attributes:
-        context: its context.
+        context: the context of the attempt.
         send_retry: sends the message of a retry.
-        instead: what takes the place of the task's end. Sends the replacement, and raises what Celery raises then, or runs
-            it in eager mode; or marks the task as revoked.
+        instead: called in place of the task's normal end. Sends the replacement and raises what Celery raises for it,
+            or runs it in eager mode; or marks the task as revoked.
     """
 
     def __init__(self, context: Context) -> None:
@@ -111,20 +111,20 @@ class TaskRun:
         self.instead: Callable[[], object] | None = None
 
     def __call__(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Call ``run``, and commit before its result is seen by anybody; roll back whatever it raises.
+        """Call ``run``, and commit before anybody sees its result; roll back if it raises.
 
         Raises:
-            BaseException: what ``run`` raised, suppressed by a context middleware or not; what the end of the context
-                raised in its place; what a context middleware raised on entry.
+            BaseException: the exception of ``run``, even if a context middleware suppressed it; one that the end of the
+                context raised instead; or one that a context middleware raised on entry.
         """
         context = self.context
-        # A soft time limit may strike between any two of these steps.
+        # A soft time limit may raise between any two of these steps.
         try:
             context.open()
             result = run(*args, **kwargs)
             context.close()
         except BaseException as error:
-            if context.state != "open":  # it did not open, or its commit failed
+            if context.state != "open":  # opening it failed, or its commit
                 raise
             context.close(error)
             self._send_retry()

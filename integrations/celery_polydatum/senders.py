@@ -1,6 +1,6 @@
-"""Who sends a task: a user id in a header of the message, an identity and nothing more.
+"""The sender of a task: a user id in a header of the message, which identifies a user and grants no rights.
 
-Whoever can write to the broker can claim to be anybody. What a user may do is up to the user that the id is loaded as.
+Anyone who can write to the broker can claim any id. The rights are those of the user that is loaded for the id.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ HEADER = "polydatum"
 
 
 def sent_by(request: Any) -> UserId | None:
-    """The user id that came with a task; None if none did, or something else did."""
+    """The user id that came with a task; None if it is missing or of another type."""
     header = (request.headers or {}).get(HEADER)
     found = header.get("user_id") if isinstance(header, Mapping) else None
     return found if isinstance(found, str | int) and not isinstance(found, bool) else None
 
 
 def with_sender(headers: Mapping[str, Any] | None, configuration: Configuration) -> dict[str, Any] | None:
-    """The headers of a message that is sent now, with the id of the user who asks, if there is one and none is in them."""
+    """The headers for a message, with the current user's id added, unless they have one or there is none."""
     if headers is not None and HEADER in headers:
         return dict(headers)
     sender = current_sender(configuration)
@@ -38,17 +38,17 @@ def with_sender(headers: Mapping[str, Any] | None, configuration: Configuration)
 
 
 def current_sender(configuration: Configuration) -> UserId | None:
-    """The id of the user who asks, here and now."""
+    """The current user's id."""
     context = configuration.data_manager.get_active_context()
     if context is not None:
         return _user_id(context, configuration)
-    task: Any = celery.current_task  # the next step of a chain is sent when the context of the one before has ended
+    task: Any = celery.current_task  # the next step of a chain is sent after the previous one's context has ended
     return sent_by(task.request) if task else None
 
 
 def _user_id(context: Context, configuration: Configuration) -> UserId | None:
     meta = context.meta
-    if "user_id" in meta:  # that of a task, whose user need not be loaded for it
+    if "user_id" in meta:  # in a task: the user need not be loaded
         found = meta["user_id"]
     elif configuration.load_user is not None and meta.user is not None:
         found = configuration.user_id(meta.user)
@@ -59,7 +59,7 @@ def _user_id(context: Context, configuration: Configuration) -> UserId | None:
 
 @before_task_publish.connect
 def add_sender(headers: dict[str, Any], **_: Any) -> None:
-    """Add it to what ``app.send_task`` sends by name; there only Celery's current app can tell how."""
+    """Add the sender to tasks that ``app.send_task`` sends by name; only Celery's current app is known there."""
     if HEADER in headers:
         return
     try:
@@ -70,7 +70,7 @@ def add_sender(headers: dict[str, Any], **_: Any) -> None:
 
 
 def task_facts(task: Any, user_id: UserId | None) -> dict[str, Any]:
-    """The ``meta`` of a task's context: which task it is, and who asks."""
+    """The ``meta`` of a task's context: the facts of the task, and its user."""
     request = task.request
     load = task.polydatum_configuration.load_user
     return {

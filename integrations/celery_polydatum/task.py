@@ -16,7 +16,7 @@ from celery_polydatum.senders import sent_by, task_facts, with_sender
 from polydatum import DataManager, NoActiveContextError
 from polydatum.adapting import AdapterMissingError
 
-if TYPE_CHECKING:  # generic for type checkers alone in some versions of Celery
+if TYPE_CHECKING:  # in some versions of Celery generic for type checkers only
     CeleryTask = Task[..., Any]
 else:
     CeleryTask = Task
@@ -25,24 +25,24 @@ else:
 class PolydatumTask(CeleryTask):
     """Gives every run of a task a Context of its own, which ends before Celery sees the result.
 
-    For all tasks of an app, ``app.Task = PolydatumTask`` before the first one is defined, or for some, with
-    ``@app.task(base=PolydatumTask)``, ``@shared_task(base=...)`` or as the base of a class. The DataManager is the
-    attribute ``data_manager`` of the task, which ``@app.task(data_manager=dm)`` sets, too, or else
+    To use it for all tasks of an app, set ``app.Task = PolydatumTask`` before the first one is defined. For single
+    tasks, use ``@app.task(base=PolydatumTask)`` or ``@shared_task(base=...)``, or derive a class from it. The
+    DataManager is the task's attribute ``data_manager``, which ``@app.task(data_manager=dm)`` sets, too, or else
     ``app.conf.polydatum_data_manager``; both may be a dotted path to it. A worker that finds none does not start.
 
-    What becomes of a task:
+    What happens to a task:
 
     * **It returns**: commits, then Celery stores the result and sends what follows (``link``, chains).
     * **The commit fails**: the task fails with that error, which ``autoretry_for`` may name; nothing follows.
-    * **An exception escapes**, ``SoftTimeLimitExceeded`` too: rolls back, and the task fails with it, also if a context
-      middleware suppressed it (``rollback_on`` and ``ctx.commit_on_error()`` may decide otherwise).
-    * **Retry, Ignore, Reject, replace()**: rolls back, then Celery does what they mean. The message of a retry or a
-      replacement is sent when the context has ended.
-    * **Called as a function**, ``task(1)``: takes part in the context that is open, or else has one of its own.
-    * **Eager**, by ``apply()`` or ``task_always_eager``: as in a worker; a context around it is left alone.
+    * **An exception escapes**, including ``SoftTimeLimitExceeded``: rolls back, and the task fails with it, even if a
+      context middleware suppressed it (``rollback_on`` and ``ctx.commit_on_error()`` may decide otherwise).
+    * **Retry, Ignore, Reject, replace()**: rolls back, then Celery proceeds as usual. The message of a retry or a
+      replacement is sent after the context has ended.
+    * **Called as a function**, ``task(1)``: takes part in the open context, or else gets one of its own.
+    * **Eager**, by ``apply()`` or ``task_always_eager``: as in a worker; an outer context is not affected.
 
-    ``ctx.meta`` has ``task_id``, ``task_name``, ``retries``, ``root_id``, ``parent_id``, ``user_id``, the id of who sent it,
-    and ``user``, loaded when it is read by what ``app.conf.polydatum_load_user`` names.
+    ``ctx.meta`` has ``task_id``, ``task_name``, ``retries``, ``root_id``, ``parent_id``, ``user_id`` (the sender's),
+    and ``user``, which the function named by ``app.conf.polydatum_load_user`` loads on first access.
 
     Attributes:
         data_manager: the DataManager or a dotted path to it.
@@ -69,42 +69,42 @@ class PolydatumTask(CeleryTask):
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:
-        """Let the workers of the app look whether there is a DataManager when they start."""
+        """Make the app's workers check the configuration when they start."""
         super().on_bound(app)
         app.steps["worker"].add(CheckConfiguration)
 
     @cached_property
     def polydatum_configuration(self) -> Configuration:
-        """How Polydatum is set up for this task, found at the first use.
+        """Polydatum's configuration for this task, read on first use.
 
         Raises:
-            ManagerNotFoundError: if nothing names a DataManager.
-            InvalidManagerError: if what names it is something else.
-            InvalidRuleError: if another setting is none of its kind.
+            ManagerNotFoundError: if no DataManager is named.
+            InvalidManagerError: if what is named is not a DataManager.
+            InvalidRuleError: if another setting is invalid.
         """
         return Configuration.read(self.app, self.data_manager)
 
     def context_meta(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The ``meta`` of the context of a run; override it to add facts of the arguments, which are passed in.
+        """The ``meta`` of a run's context. Override it to add facts; it is called with the task's arguments.
 
-        What it raises is raised in place of the run.
+        If it raises, the task is not run, and fails with that exception.
         """
         return task_facts(self, sent_by(self.request))
 
     def check_configuration(self) -> None:
-        """Called when a worker starts; what it raises keeps it from starting.
+        """Called when a worker starts, which does not start if this raises.
 
         Raises:
             ConfigurationError: if the task could not run.
         """
-        self.polydatum_configuration  # noqa: B018 - reads it
+        self.polydatum_configuration  # noqa: B018 - reads the configuration
 
     @property
     def dal(self) -> Any:
-        """The DAL of the context that is current.
+        """The DAL of the current context.
 
         Raises:
-            AdapterMissingError: if none is.
+            AdapterMissingError: if there is none.
             ContextClosedError: if it has closed.
         """
         try:
@@ -118,7 +118,7 @@ class PolydatumTask(CeleryTask):
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *more: Any, **options: Any
     ) -> Any:
-        """Send the task, as Celery does, with the id of the user of the current context."""
+        """Send the task, as Celery does, with the user id of the current context."""
         options["headers"] = with_sender(options.get("headers"), self.polydatum_configuration)
         send = partial(super().apply_async, args, kwargs, task_id, *more, **options)
         if task_id is None or task_id != self.request.id or not options.get("retries"):
@@ -131,12 +131,12 @@ class PolydatumTask(CeleryTask):
         return self.AsyncResult(task_id)
 
     def apply(self, *args: Any, **options: Any) -> Any:
-        """Run the task here and now, as Celery does, in a context of its own, for the user of the current context."""
+        """Run the task immediately, as Celery does, in a context of its own, for the user of the current context."""
         options["headers"] = with_sender(options.get("headers"), self.polydatum_configuration)
         return super().apply(*args, **options)
 
     def on_replace(self, sig: Any) -> Any:
-        """Replace the task once its context has ended."""
+        """Replace the task after its context has ended."""
         replace = partial(super().on_replace, sig)
         run = current_run(self)
         if run is None:
@@ -153,14 +153,14 @@ class PolydatumTask(CeleryTask):
     ) -> None:
         """Send the task when the current context has committed, and not at all if it rolls back.
 
-        Without a context it is sent at once, as Celery's ``DjangoTask`` does. The message is lost if the process dies
-        right after the commit, or if the broker is not there then: that is logged, and changes neither the outcome nor the
-        answer.
+        Without a context the task is sent at once, as Celery's ``DjangoTask`` does. The message is lost if the process
+        dies right after the commit, or if the broker cannot be reached then: the error is logged, and changes neither
+        the outcome nor the answer.
 
         Args:
             args: positional arguments for the task.
             kwargs: keyword arguments for the task.
-            options: as `apply_async` takes them.
+            options: those of `apply_async`.
 
         Raises:
             TypeError: if the arguments do not fit the task.

@@ -1,4 +1,4 @@
-"""The Django app: its system checks, its command, and the error that ``request.dal`` gives without the middleware."""
+"""The Django app: its system checks, its command, and the error that ``request.dal`` raises without the middleware."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class PolydatumConfig(AppConfig):
     verbose_name = "Polydatum"
 
     def ready(self) -> None:
-        """Register the system checks, and give requests their ``dal``."""
+        """Register the system checks, and add ``dal`` to requests."""
         register(check_settings, TAG)
         put_dal_on_requests()

@@ -1,4 +1,4 @@
-"""The system checks: what ``manage.py check`` says about the setting and the middleware."""
+"""The system checks: what ``manage.py check`` reports about the setting and the middleware."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _database_problems() -> Iterator[CheckMessage]:
 
 
 def _position(names: list[str], wanted: str) -> int | None:
-    """Where a middleware stands, or a subclass of it."""
+    """The index of a middleware, or of a subclass of it."""
     for number, name in enumerate(names):
         if name == wanted or _is_kind_of(name, wanted):
             return number
@@ -78,6 +78,6 @@ def _position(names: list[str], wanted: str) -> int | None:
 def _is_kind_of(name: str, wanted: str) -> bool:
     try:
         found, base = import_string(name), import_string(wanted)
-    except Exception:  # what cannot be imported is for Django to report
+    except Exception:  # Django itself reports what cannot be imported
         return False
     return isinstance(found, type) and issubclass(found, base)

@@ -11,15 +11,15 @@ from polydatum import ConfigurationError
 
 
 class ContextCommand:
-    """Mixin: a management command whose ``handle`` runs in a Context of its own. Put it before BaseCommand.
+    """Mixin for a management command whose ``handle`` runs in a Context of its own. Put it before BaseCommand.
 
-    ``self.dal`` is the DAL, ``self.context`` the Context; ``ctx.meta.command`` is the name of the command. What the command
-    did is committed when ``handle`` returns, or exits with status 0. Any exception, CommandError included, and any other
-    exit roll back. If the commit fails, so does the command.
+    ``self.dal`` is the DAL, ``self.context`` the Context; ``ctx.meta.command`` is the name of the command. The context
+    commits when ``handle`` returns, or exits with status 0. Any exception, including CommandError, and any other exit
+    status roll back. If the commit fails, so does the command.
 
     Raises:
-        ConfigurationError: when the class is made, if it stands behind BaseCommand; when the command runs, if the setting
-            ``POLYDATUM`` cannot be used.
+        ConfigurationError: when the class is defined, if the mixin comes after BaseCommand; when the command runs, if
+            the setting ``POLYDATUM`` is invalid.
 
     Example::
 
@@ -31,10 +31,10 @@ class ContextCommand:
     """
 
     context: Any
-    """The Context, while the command runs."""
+    """The Context of the running command."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse a class in which BaseCommand would run the command, and not this."""
+        """Refuse a class in which BaseCommand.execute() would take precedence."""
         super().__init_subclass__(**options)
         order = cls.__mro__
         if BaseCommand in order and order.index(BaseCommand) < order.index(ContextCommand):
@@ -57,6 +57,6 @@ class ContextCommand:
             raise
         except BaseException as error:
             context.close(error)
-            raise  # also if a context middleware suppressed it: the command has failed
+            raise  # even if a context middleware suppressed it: the command has failed
         context.close()
         return output

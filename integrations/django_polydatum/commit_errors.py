@@ -1,4 +1,4 @@
-"""``ON_COMMIT_ERROR``: an answer of the project's own when a commit fails, in place of Django's 500."""
+"""``ON_COMMIT_ERROR``: the project's own answer to a failed commit, instead of Django's 500."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Handler = Callable[[HttpRequest, Exception], Any]
 
 
 class CommitErrors:
-    """Asks ``ON_COMMIT_ERROR``, if there is one, for the answer to a failed commit.
+    """Calls ``ON_COMMIT_ERROR``, if it is set, for the answer to a failed commit.
 
-    It is asked about an Exception of the commit itself, not where an error of the view's led to the answer. What it raises,
-    or returns in vain, is logged, and the failure stands.
+    It is called for an `Exception` of the commit itself, not if an error of the view led to the answer. If it raises,
+    or returns an unusable response, that is logged, and the failure stands.
     """
 
     def __init__(self, handler: Handler | None) -> None:
         self._handler = handler
 
     def answer(self, request: HttpRequest, failure: BaseException, cause: BaseException | None) -> Any:
-        """The answer, or None."""
+        """The answer of the handler, or None."""
         answer = None
         if self._handler is not None and isinstance(failure, Exception) and cause is None:
             with failures_logged(NAME):

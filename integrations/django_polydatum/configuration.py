@@ -25,10 +25,10 @@ KEYS = ("DATA_MANAGER", *(name.upper() for name in RULES))
 
 
 class UnknownKeysError(ConfigurationError):
-    """The setting has keys that mean nothing, such as misspelt ones.
+    """The setting has unknown keys, which may be misspelt.
 
     Attributes:
-        keys: those keys.
+        keys: the unknown keys.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -40,12 +40,12 @@ class UnknownKeysError(ConfigurationError):
 
 
 class Configuration:
-    """What the setting says, checked.
+    """The validated setting.
 
     Attributes:
         manager: the DataManager.
-        on_commit_error: what is asked for an answer when a commit fails, or None.
-        new_context: ``manager.context``, with the rules of the setting if it has any.
+        on_commit_error: the function that answers failed commits, or None.
+        new_context: ``manager.context``, with the setting's rules if it has any.
 
     Raises:
         ConfigurationError: the first of its `problems`.
@@ -64,14 +64,14 @@ def configured_manager() -> DataManager[Any, Any]:
     """The DataManager that the setting names.
 
     Raises:
-        ManagerNotFoundError: if it names none, or cannot be imported.
-        InvalidManagerError: if it names something else.
+        ManagerNotFoundError: if the setting names none, or it cannot be imported.
+        InvalidManagerError: if the setting names something else.
     """
     return find_manager(*_places("data_manager"))
 
 
 def problems() -> Iterator[ConfigurationError]:
-    """Everything that is wrong with the setting."""
+    """All problems of the setting."""
     setting = getattr(settings, "POLYDATUM", None)
     if setting is not None and not isinstance(setting, Mapping):
         kind = type(setting).__name__
@@ -95,6 +95,6 @@ def _options() -> Mapping[str, Any]:
 
 
 def _places(name: str) -> list[tuple[str, Any]]:
-    """Where the DataManager or a rule may be, in the words of the user's code, and what is there."""
+    """The place of the DataManager or of a rule, as the user would write it, and its value."""
     key = name.upper()
     return [(f"settings.POLYDATUM[{key!r}]", _options().get(key))]

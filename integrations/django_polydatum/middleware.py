@@ -31,29 +31,31 @@ class PolydatumMiddleware:
 
     ``request.dal`` is the DAL. ``ctx.meta`` has ``request``, ``user`` (``request.user``), ``params`` and ``request_id``.
 
-    What becomes of a request:
+    What happens to a request:
 
-    * **Answered below 400**: commits, then the answer goes out. Template responses are rendered before.
-    * **Answered with 400 or more**, by the view or by Django's own error page: rolls back, then the answer goes out
+    * **Answered below 400**: commits, then sends the answer. Template responses are rendered before.
+    * **Answered with 400 or more**, by the view or by Django's own error page: rolls back, then sends the answer
       (``POLYDATUM["ROLLBACK_ON"]``, ``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
-    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
-    * **The commit fails**: the answer is dropped, the session is again what the client has sent, and the error raised;
-      Django logs it and answers 500, unless ``POLYDATUM["ON_COMMIT_ERROR"]`` has an answer of 400 or more.
-    * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and is answered with that status and its
-      text, unless the ``process_exception`` of a middleware further in has answered it.
-    * **Any other exception escapes**: Django makes it a 500, or what else it makes of it; rolls back, also if a context
+    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
+    * **The commit fails**: the answer is dropped, the session is reset to what the client sent, and the error is
+    raised;
+      Django logs it and answers 500, unless ``POLYDATUM["ON_COMMIT_ERROR"]`` returns an answer of 400 or more.
+    * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and answers with that status and the
+      error's text, unless the ``process_exception`` of an inner middleware has answered it.
+    * **Any other exception escapes**: Django turns it into a 500, or whatever it maps it to; rolls back, even if a
+    context
       middleware suppressed it.
-    * **Cancelled**, because the client left an async view: rolls back.
+    * **Cancelled**, because the client disconnected from an async view: rolls back.
     * **A context middleware fails to set up**: the view is not called; Django answers 500.
 
-    A streamed body runs when the context has ended: see `stream_context`. Under ASGI, what a sync view opened in its thread
-    is closed in that thread.
+    A streamed body runs after the context has ended: see `stream_context`. Under ASGI, what a sync view opened in its
+    thread is closed in that thread.
 
     Args:
         get_response: the next layer.
 
     Raises:
-        ImproperlyConfigured: when the application starts, if the setting names no DataManager, or cannot be used.
+        ImproperlyConfigured: when the application starts, if the setting names no DataManager or is invalid.
     """
 
     sync_capable = True
@@ -77,7 +79,7 @@ class PolydatumMiddleware:
         """Serve a request; awaitable if the next layer is."""
         if self._is_async:
             return self._aserve(request)
-        held = request.__dict__  # looked up once for all that is kept there: each look costs every request
+        held = request.__dict__  # hot path: looked up once
         if CONTEXT in held and self._is_served(held[CONTEXT]):
             return self.get_response(request)  # type: ignore[no-any-return]
         facts = DjangoFacts(request)
@@ -90,7 +92,7 @@ class PolydatumMiddleware:
                 context.close(error, keep_current=True, late_hint=STREAM_HINT)
                 raise
             status = response.status_code
-            cause = held.pop(ERROR, None)  # decides nothing: it tells `rollback_on` and the middleware why
+            cause = held.pop(ERROR, None)  # the status decides; this only tells `rollback_on` and the middleware why
             if status < 400:
                 cause = None
             try:
@@ -127,7 +129,7 @@ class PolydatumMiddleware:
                 await context.aclose(error, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread)
                 raise
             status = response.status_code
-            cause = held.pop(ERROR, None)  # decides nothing: it tells `rollback_on` and the middleware why
+            cause = held.pop(ERROR, None)  # the status decides; this only tells `rollback_on` and the middleware why
             if status < 400:
                 cause = None
             try:
@@ -153,12 +155,12 @@ class PolydatumMiddleware:
         return response  # type: ignore[no-any-return]
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Called by Django for what a view raises: answers a ServiceError, remembers every other."""
+        """Called by Django for an exception of a view: records it, and answers a ServiceError."""
         setattr(request, ERROR, exception)
         return _answer(request, exception)
 
     def _is_served(self, context: Context) -> bool:
-        """Whether another PolydatumMiddleware further out has given the request this context."""
+        """Whether an outer PolydatumMiddleware has given the request this context."""
         return context.state == "open" and context.data_manager is self._manager
 
 
@@ -168,9 +170,9 @@ async def _in_view_thread(job: Callable[[], T]) -> T:
 
 
 def _discard(request: HttpRequest, response: Any) -> None:
-    """Keep nothing of an answer that nobody will send, nor of what its view has written into the session."""
-    for close in response._resource_closers:  # its own ``close`` would tell Django that the request is over
-        with contextlib.suppress(Exception):  # the failure is what has to be told
+    """Drop an answer that will not be sent, and the view's changes to the session."""
+    for close in response._resource_closers:  # not response.close(), which would signal the end of the request
+        with contextlib.suppress(Exception):  # only the commit's failure is reported
             close()
     session = getattr(request, "session", None)
     if isinstance(session, SessionBase):
@@ -192,14 +194,14 @@ def _answer_or_raise(request: HttpRequest, error: ServiceError, context: Context
 
 
 def _run_outside(response: Any, context: Context) -> None:
-    """Have a streamed body run with the closed context; a file's content is no code that could touch it."""
+    """Make a streamed body run with the closed context; a file runs no code that could use it."""
     if isinstance(response, FileResponse):
         return
-    body = response._iterator  # `streaming_content` refers back to the response: a cycle
+    body = response._iterator  # not `streaming_content`, which refers back to the response: a cycle
     if response.is_async:
         response._iterator = AsyncStreamedBody(body, context)
         return
     streamed = response._iterator = StreamedBody(body, context)
     close = getattr(body, "close", None)
-    closers = response._resource_closers  # where Django has put it already
+    closers = response._resource_closers  # Django has already added the body's close()
     response._resource_closers = [streamed.close if closer == close else closer for closer in closers]

@@ -1,4 +1,4 @@
-"""What is read from a Django request, and ``request.dal``."""
+"""Access to Django requests: their facts, their context, and ``request.dal``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONTEXT = "polydatum_context"
 """The attribute of a request that holds its Context."""
 
 ERROR = "polydatum_error"
-"""The attribute of a request that holds the exception its view has raised."""
+"""The attribute of a request that holds the exception raised by its view."""
 
 _FIX = (
     "PolydatumMiddleware did not see this request; add 'django_polydatum.PolydatumMiddleware' to MIDDLEWARE, "
@@ -32,11 +32,11 @@ class DjangoFacts(RequestFacts[HttpRequest]):
     __slots__ = ()
 
     def find_user(self, request: HttpRequest) -> object:
-        """``request.user``, itself lazy: Django loads it when it is used. Async code awaits ``meta.request.auser()``."""
+        """``request.user``, which Django loads on first access; async code awaits ``meta.request.auser()``."""
         return getattr(request, "user", None)
 
     def find_params(self, request: HttpRequest) -> Iterable[tuple[str, object]]:
-        """Query, form fields of a POST, and what the URL pattern has captured."""
+        """The query, the form fields of a POST, and the values captured by the URL pattern."""
         for fields in (request.GET, request.POST):
             for key, values in fields.lists():
                 for value in values:
@@ -46,7 +46,7 @@ class DjangoFacts(RequestFacts[HttpRequest]):
             yield from match.captured_kwargs.items()
 
     def find_header(self, request: HttpRequest, name: str) -> str | None:
-        """A header of the request; several of one name are joined by the server."""
+        """A header of the request; the server joins several of the same name."""
         return request.headers.get(name)
 
     def is_routed(self, request: HttpRequest) -> bool:
@@ -61,7 +61,7 @@ def context_of(request: Any) -> Context | None:
 
 
 def keep(request: HttpRequest, context: Context) -> None:
-    """Let a request carry its context."""
+    """Store the context on its request."""
     setattr(request, CONTEXT, context)
 
 
@@ -69,22 +69,22 @@ _request_dal = RequestDal(CONTEXT, keep, DjangoFacts, fix=_FIX, stream=STREAM_HI
 
 
 def put_dal_on_requests() -> None:
-    """Give Django's requests their ``dal``."""
+    """Add ``dal`` to Django's requests."""
     _request_dal.put_on(HttpRequest)
 
 
 def stream_context(request: HttpRequest) -> Context:
     """A new context for the body of a streamed answer, with the ``meta`` of the request; ``with`` and ``async with``.
 
-    A body runs after the request's own context has ended: the answer's status is on its way, and nothing can take it
-    back. What the body reads or writes is a unit of work of its own, which ends with the block: when the body is read to
-    its end, or when the server closes it because the client has left.
+    A body runs after the request's own context has ended, when the status has been sent and can no longer change. What
+    the body reads or writes is a separate unit of work, which ends with the block: when the body has been read to its
+    end, or when the server closes it because the client has disconnected.
 
     Args:
         request: the request that is answered.
 
     Raises:
-        AdapterMissingError: if the request went through no PolydatumMiddleware.
+        AdapterMissingError: if the request did not pass PolydatumMiddleware.
 
     Example::
 
@@ -96,5 +96,5 @@ def stream_context(request: HttpRequest) -> Context:
 
             return StreamingHttpResponse(rows())
     """
-    real: Any = getattr(request, "_request", request)  # of the Django REST framework
+    real: Any = getattr(request, "_request", request)  # the Django REST framework wraps Django's
     return _request_dal.stream_context(real)

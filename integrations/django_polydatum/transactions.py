@@ -1,4 +1,4 @@
-"""Django's own connection as a resource: what services write with the ORM commits, or rolls back, with the rest."""
+"""Django's own connection as a resource: what services write through the ORM commits or rolls back with the context."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from polydatum import CommitOutcomeUnknown, Context, ResourceError, RollbackOnly
 ModelT = TypeVar("ModelT", bound=Model)
 
 _ABORTED = (3, 4)
-"""Of libpq's transaction states: INERROR, where COMMIT rolls back without a word, and UNKNOWN, a lost connection."""
+"""libpq's transaction states INERROR, in which COMMIT silently rolls back, and UNKNOWN, for a lost connection."""
 
 
 def orm(using: str = DEFAULT_DB_ALIAS) -> Callable[[Context], OrmTransaction]:
-    """A resource: one transaction on a connection of Django's, which is part of the context's own.
+    """A resource: one transaction on one of Django's connections, as part of the context's own transaction.
 
-    Opened on first touch, as ``transaction.atomic(durable=True)``; from then on everything that this thread does on the
-    connection is part of it, through models, querysets and cursors. It commits in the same step as other transactional
-    resources, after all of them have prepared. ``atomic()`` within it makes savepoints, as does ``ctx.nested()``. Two
-    databases that both wrote are refused unless ``DataManager(commit_order=...)`` names them. ``transaction.on_commit``
-    functions run once everything has committed; as with ``ctx.on_commit`` an error there is logged and changes nothing.
+    It opens on first touch, as ``transaction.atomic(durable=True)``. From then on everything that this thread does on
+    the connection is part of it, through models, querysets and cursors. It commits in the same step as other
+    transactional resources, after all of them have prepared. An inner ``atomic()`` is a savepoint, as is
+    ``ctx.nested()``. If two databases have both written, the commit is refused unless ``DataManager(commit_order=...)``
+    names them. ``transaction.on_commit`` functions run once everything has committed; as with ``ctx.on_commit``, an
+    error there is logged and changes nothing.
 
-    For sync code: scripts, commands, tasks, sync views, also under ASGI. Async code reaches it as it reaches the ORM, in
+    For sync code: scripts, commands, tasks, and sync views, also under ASGI. Async code uses it as it uses the ORM, by
     ``await sync_to_async(function)()``.
 
     Args:
         using: the alias of the database in ``DATABASES``.
 
     Raises:
-        ResourceError: when it is touched, if the connection is in a transaction already (``ATOMIC_REQUESTS``, ``atomic()``
-            further out, an outer context), or has ``AUTOCOMMIT`` switched off.
-        SynchronousOnlyOperation: when it is touched in an event loop.
+        ResourceError: on first touch, if the connection is already in a transaction (``ATOMIC_REQUESTS``, an outer
+            ``atomic()``, an outer context), or has ``AUTOCOMMIT`` switched off.
+        SynchronousOnlyOperation: on first touch in an event loop.
 
     Example::
 
@@ -63,7 +64,7 @@ class OrmTransaction:
         self._context = context
         self._on_commit_hooks: list[Any] = []
         self._connection = connections[using]
-        context.on_commit(self.run_on_commit_hooks)  # before it begins: it may be too late for that, and raise
+        context.on_commit(self.run_on_commit_hooks)  # before BEGIN, as this raises if it is too late for hooks
         self._atomic: Any = self._begin()
 
     def _begin(self) -> Any:
@@ -74,7 +75,7 @@ class OrmTransaction:
                 raise ResourceError(
                     f"database {self.using!r} has AUTOCOMMIT off, so that atomic() commits nothing there"
                 )
-            self._is_outermost = not connection.in_atomic_block  # in a TestCase it is not
+            self._is_outermost = not connection.in_atomic_block  # False in a TestCase
             atomic.__enter__()
         except SynchronousOnlyOperation as error:
             error.add_note(
@@ -93,11 +94,11 @@ class OrmTransaction:
         return model._default_manager.using(self.using)
 
     def prepare(self) -> None:
-        """Refuse to commit what cannot be committed.
+        """Raise if the transaction cannot be committed.
 
         Raises:
             RollbackOnlyError: if an error of the database was swallowed.
-            ResourceError: if this is another thread than the one that opened it.
+            ResourceError: if another thread has opened it.
         """
         if not self._is_here():
             raise ResourceError(
@@ -111,23 +112,23 @@ class OrmTransaction:
         """Commit.
 
         Raises:
-            CommitOutcomeUnknown: if the connection was lost meanwhile.
+            CommitOutcomeUnknown: if the connection was lost during the commit.
         """
-        self.prepare()  # once more: it is not the last to prepare
+        self.prepare()  # once more, as other resources have prepared since
         connection = self._connection
         raw = connection.connection
-        if self._is_outermost:  # Django would run them in here, before the others have committed
+        if self._is_outermost:  # Django would run the hooks in here, before the other resources have committed
             self._on_commit_hooks, connection.run_on_commit = connection.run_on_commit, []
         try:
             self._end()
         except Error as error:
             self._on_commit_hooks = []
-            if connection.connection is not raw or not connection.is_usable():  # Django drops what is broken
+            if connection.connection is not raw or not connection.is_usable():  # Django drops a broken connection
                 raise CommitOutcomeUnknown(f"orm({self.using!r})") from error
             raise
 
     def rollback(self) -> None:
-        """Roll back, unless it has ended; while the context is open, what comes next is in a new transaction."""
+        """Roll back, unless the transaction has ended; while the context is open, begin a new one."""
         if self._atomic is None:
             return
         if self._is_here():
@@ -139,11 +140,11 @@ class OrmTransaction:
             self._atomic = self._begin()
 
     def savepoint(self) -> OrmSavepoint:
-        """A place to come back to, for ``ctx.nested()``."""
+        """A savepoint, for ``ctx.nested()``."""
         return OrmSavepoint(self.using)
 
     def close(self) -> None:
-        """Roll back what has neither been committed nor rolled back."""
+        """Roll back, unless the transaction has ended."""
         self.rollback()
 
     def run_on_commit_hooks(self) -> None:
@@ -160,7 +161,7 @@ class OrmTransaction:
         atomic.__exit__(None, None, None)
 
     def _drop_connection(self) -> None:
-        """Have the database roll back, from another thread than the connection's own, which then connects anew."""
+        """Make the database roll back, called in another thread than the connection's own, which then reconnects."""
         self._atomic = None
         self._connection.inc_thread_sharing()
         try:
@@ -179,17 +180,17 @@ class OrmSavepoint:
         self._atomic.__enter__()
 
     def release(self) -> None:
-        """Keep what was done since.
+        """Keep the changes made since.
 
         Raises:
-            RollbackOnlyError: if an error of the database was swallowed; Django would roll back without a word.
+            RollbackOnlyError: if an error of the database was swallowed; Django would silently roll back.
         """
         if _is_doomed(connections[self._using]):
             raise RollbackOnlyError(f"orm({self._using!r})")
         self._end()
 
     def rollback(self) -> None:
-        """Undo what was done since."""
+        """Undo the changes made since."""
         transaction.set_rollback(True, self._using)
         self._end()
 

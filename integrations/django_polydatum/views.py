@@ -12,25 +12,25 @@ from django_polydatum.configuration import configured_manager
 from polydatum.adapting import PING_TIMEOUT, HealthAnswer, health_answer
 
 
-@non_atomic_requests  # under ATOMIC_REQUESTS a database that is down would not let the view run
+@non_atomic_requests  # under ATOMIC_REQUESTS the view could not run while a database is down
 def health(request: HttpRequest, *, timeout: float = PING_TIMEOUT) -> HttpResponse:
-    """Ask every backend for a sign of life; 200, or 503 if one gives none.
+    """Ping every backend; answers 200, or 503 if a ping fails.
 
-    The body is JSON, ``{"ok": true, "resources": {"db": true}}``. Each request is one exchange with each server: keep it from
-    the public, or limit its rate. An async backend is asked over a client that is made for it; one over a client of your own
-    cannot be, and counts as one that gave no answer: use `ahealth`. Databases of Django's own are no backends, and are not
-    asked.
+    The body is JSON, ``{"ok": true, "resources": {"db": true}}``. Each request is one exchange with each server: do not
+    expose it to the public, or limit its rate. An async backend is pinged over a new client. An async backend with a
+    client of your own cannot be pinged here and counts as failed: use `ahealth`. Django's own databases are not
+    backends, and are not pinged.
 
     Args:
-        request: is not looked at.
-        timeout: seconds that all of them together may take; less than the patience of whoever asks.
+        request: not used.
+        timeout: seconds that all pings together may take; less than the timeout of the health check's caller.
     """
     return _response(health_answer(configured_manager().ping(timeout=timeout)))
 
 
 @non_atomic_requests
 async def ahealth(request: HttpRequest, *, timeout: float = PING_TIMEOUT) -> HttpResponse:  # noqa: ASYNC109 -- it answers
-    """As `health`, in an event loop: asks async backends over the clients that belong to it."""
+    """As `health`, in an event loop: pings async backends over the clients of that loop."""
     return _response(health_answer(await configured_manager().aping(timeout=timeout)))
 
 

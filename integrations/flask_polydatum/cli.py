@@ -1,4 +1,4 @@
-"""``flask`` on the command line: commands with a context, the shell, ``flask polydatum``."""
+"""The ``flask`` command line: commands with a context, the shell, and ``flask polydatum``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def install_cli(app: flask.Flask, manager: DataManager[Any, Any]) -> None:
-    """Give an app the commands ``flask polydatum ...``, and its shell ``dm`` and ``dal``; the app's own names win."""
+    """Add the commands ``flask polydatum ...``, and ``dm`` and ``dal`` to the shell; the app's own names win."""
     app.shell_context_processors.insert(0, lambda: {"dm": manager, "dal": manager.get_dal()})
     if COMMANDS.name not in app.cli.commands:
         app.cli.add_command(COMMANDS)
@@ -29,17 +29,16 @@ def install_cli(app: flask.Flask, manager: DataManager[Any, Any]) -> None:
 def with_context(command: Callable[P, T]) -> Callable[P, T]:
     """Decorator: run a command in a Context of the app's DataManager, which ends before the command does.
 
-    The app's ``rollback_on`` and ``teardown_timeout`` hold for it.
-    `flask_polydatum.dal`, `FlaskPolydatum.dal` and ``dm.get_active_context()`` work in it. An app context is pushed
-    if there is none. What becomes of the command:
+    The app's ``rollback_on`` and ``teardown_timeout`` apply. `flask_polydatum.dal`, `FlaskPolydatum.dal` and
+    ``dm.get_active_context()`` work in it. An app context is pushed if there is none. What happens to the command:
 
-    * **Returns**, or ends with exit code 0 (``sys.exit()``, ``ctx.exit()``): commits. If that fails, the error leaves the
-      command, whose exit code is then 1.
-    * **Any other exit code** (``sys.exit(1)``, ``ctx.exit(3)``, ``ctx.abort()``): rolls back, and the exit code stays.
-    * **Any other exception**: rolls back, and it is raised again, also if a context middleware suppressed it.
+    * **Returns**, or ends with exit code 0 (``sys.exit()``, ``ctx.exit()``): commits. If that fails, the command raises
+      the error, and its exit code is 1.
+    * **Any other exit code** (``sys.exit(1)``, ``ctx.exit(3)``, ``ctx.abort()``): rolls back, and keeps the exit code.
+    * **Any other exception**: rolls back and raises it again, even if a context middleware suppressed it.
 
     Raises:
-        ConfigurationError: if it stands above the decorator that makes the command, or on an ``async def``.
+        ConfigurationError: if used above the decorator that makes the command, or on an ``async def``.
 
     Example::
 
@@ -73,7 +72,7 @@ def with_context(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def _is_success(error: BaseException) -> bool:
-    """Whether an exception is only the way in which a command ends that has succeeded."""
+    """Whether an exception only ends a successful command."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code == 0
     return isinstance(error, SystemExit) and error.code in (None, 0)

@@ -1,4 +1,4 @@
-"""How Polydatum is installed in one app: from the arguments of `FlaskPolydatum` and from ``app.config``."""
+"""Polydatum's configuration for one app: from the arguments of `FlaskPolydatum` and from ``app.config``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polydatum import Context, DataManager
 from polydatum.adapting import RequestRules, find_manager
 
 EXTENSION = "polydatum"
-"""The key of ``app.extensions``, under which an app keeps its Configuration."""
+"""The key of an app's Configuration in ``app.extensions``."""
 
 CommitErrorHandler = Callable[
     [flask.Request, Exception], ResponseReturnValue | Awaitable[ResponseReturnValue | None] | None
@@ -23,12 +23,12 @@ CommitErrorHandler = Callable[
 
 @dataclass(frozen=True)
 class Configuration:
-    """What ``app.extensions["polydatum"]`` holds, for as long as the app lives.
+    """The value of ``app.extensions["polydatum"]``.
 
     Attributes:
-        data_manager: the DataManager of the app.
-        rules: for the contexts of its requests and commands, in place of the DataManager's; ``on_commit_error`` answers
-            requests whose commit failed.
+        data_manager: the app's DataManager.
+        rules: the rules for contexts of the app's requests and commands, in place of the DataManager's;
+            ``on_commit_error`` answers requests whose commit failed.
     """
 
     data_manager: DataManager[Any, Any]
@@ -36,21 +36,21 @@ class Configuration:
 
     @cached_property
     def new_context(self) -> Callable[..., Context]:
-        """What makes the contexts of the app's requests and commands."""
+        """The factory for the contexts of the app's requests and commands."""
         return self.rules.context_factory(self.data_manager)
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any], config: Mapping[str, Any]) -> Configuration:
-        """Make it of arguments, and of the keys ``POLYDATUM_...`` of a config for those that are None.
+        """Read the arguments, and the keys ``POLYDATUM_...`` of a config for arguments that are None.
 
         Raises:
             ManagerNotFoundError: if neither names a DataManager.
-            InvalidManagerError: if what they name is something else.
-            InvalidRuleError: if another value is none of its kind, or a dotted path leads nowhere.
+            InvalidManagerError: if what they name is not a DataManager.
+            InvalidRuleError: if another value is invalid, or a dotted path cannot be imported.
         """
 
         def places(name: str) -> list[tuple[str, Any]]:
-            """Where a setting may be, in the words of the user's code, and what is there; the first one wins."""
+            """The places of a setting, as the user would write them, and their values; the first one wins."""
             key = f"POLYDATUM_{name.upper()}"
             return [(f"FlaskPolydatum({name})", arguments[name]), (f"app.config[{key!r}]", config.get(key))]
 

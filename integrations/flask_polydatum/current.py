@@ -1,4 +1,4 @@
-"""The DataManager of the current app, and what follows from it: `context` and `dal`."""
+"""The DataManager of the current app, and what depends on it: `context` and `dal`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _WHERE = (
 
 
 def current_configuration(wanted: str) -> Configuration:
-    """How Polydatum is installed in the current app.
+    """Polydatum's configuration in the current app.
 
     Args:
-        wanted: what it is needed for, in the words of the user's code.
+        wanted: what it is needed for, as the user would write it.
 
     Raises:
         AdapterMissingError: if there is no current app, or Polydatum is not installed in it.
@@ -48,10 +48,10 @@ def current_manager(wanted: str) -> DataManager[Any, Any]:
 
 
 def current_dal(manager: DataManager[Any, Any], wanted: str) -> Any:
-    """The DAL of the context that is current.
+    """The DAL of the current context.
 
     Raises:
-        AdapterMissingError: if none is.
+        AdapterMissingError: if there is none.
         ContextClosedError: if it has closed.
     """
     try:
@@ -63,9 +63,9 @@ def current_dal(manager: DataManager[Any, Any], wanted: str) -> Any:
 def context(meta: Mapping[str, Any] | Meta | None = None) -> Context:
     """A new Context of the current app's DataManager, for scripts, commands and tests; use it with ``with``.
 
-    It is independent of a context that is open already, and lives as long as the block: what was done in it is committed
-    at the end, or rolled back if an exception leaves it, where the app's ``rollback_on`` does not say otherwise. Needs an
-    app context; ``dm.context()`` does not, and knows no rules of the app.
+    It is independent of any context that is already open, and ends with the block: it commits at the end, or rolls back
+    if an exception leaves the block, unless the app's ``rollback_on`` decides otherwise. Needs an app context;
+    ``dm.context()`` needs none, and does not apply the app's rules.
 
     Args:
         meta: the read-only facts of the context, such as ``{"user": ...}``.
@@ -84,6 +84,6 @@ def context(meta: Mapping[str, Any] | Meta | None = None) -> Context:
 dal: Any = LocalProxy(lambda: current_dal(current_manager("flask_polydatum.dal"), "flask_polydatum.dal"))
 """The DAL of the current app's current context: in requests, commands with ``@with_context``, blocks of `context`.
 
-Any other use raises `AdapterMissingError`, and `ContextClosedError` in a streamed body. Type checkers see ``Any``;
-`FlaskPolydatum.dal` is the typed one.
+Elsewhere it raises `AdapterMissingError`; in a streamed body, `ContextClosedError`. For type checkers it is ``Any``;
+`FlaskPolydatum.dal` is typed.
 """

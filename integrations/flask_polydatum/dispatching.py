@@ -1,11 +1,12 @@
 """The context around Flask's dispatch of a request.
 
-``app.full_dispatch_request`` is wrapped, because its end is the last point where an error still becomes Flask's own 500,
-before ``start_response``: ``after_request`` functions have run and the session is in a cookie of the answer, the teardown
-functions, which run after the answer, have not. A session that goes into a store instead would be there already: such an
-app gets an ``after_request`` function that is called last, right before Flask saves the session, and ends the context.
+``app.full_dispatch_request`` is wrapped, because its end is the last point at which an error still becomes Flask's own
+500, before ``start_response``. The ``after_request`` functions have run and the session is in a cookie of the answer;
+the teardown functions, which run after the answer, have not. A session that is saved to a store would already be
+written by then, so such an app gets an ``after_request`` function that ends the context. It is called last, right
+before Flask saves the session.
 
-Signatures are passed through as they are; they differ between versions of Flask.
+Arguments are passed on unchanged, as signatures differ between versions of Flask.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from polydatum import Context, PolydatumError, ServiceError
 from polydatum.adapting import StreamedBody, answer_for
 
 ERROR = "polydatum_error"
-"""The attribute of a request that holds the exception that an error handler made into its answer."""
+"""The attribute of a request that holds the exception which an error handler turned into the answer."""
 
 FAILING = "polydatum_failing"
-"""The attribute of a request whose commit has failed: whether it had been failing before."""
+"""The attribute, set when the commit of a request fails: whether the request had already failed before."""
 
 
 class Dispatch:
-    """What takes the place of three methods of an app, on the instance."""
+    """Replaces three methods of an app, on the instance."""
 
     def __init__(self, app: flask.Flask, configuration: Configuration) -> None:
-        # The app refers to this: a reference back would keep it from being freed with its last user.
+        # Weak, as the app refers to this object: a cycle would delay freeing the app.
         self._app_ref = weakref.ref(app)
         self._new_context = configuration.new_context
         self._on_commit_error = configuration.rules.on_commit_error
-        self._sessions: Any = None  # what was found of the app's session interface
+        self._sessions: Any = None  # the session interface that `_watch_sessions` has seen
         self._dispatch = _unbound(app, "full_dispatch_request")
         self._handle_user = _unbound(app, "handle_user_exception")
         self._handle = _unbound(app, "handle_exception")
 
     def install(self) -> None:
-        """Put it around the methods of the app."""
+        """Wrap the methods of the app."""
         app = self._app
         app.full_dispatch_request = self._full_dispatch_request
         app.handle_user_exception = self._handle_user_exception
@@ -57,22 +58,22 @@ class Dispatch:
 
     def _full_dispatch_request(self, *args: Any, **kwargs: Any) -> flask.Response:
         app: Any = self._app_ref()
-        # At the first request, and if an extension has put its own there since.
+        # At the first request, and after an extension has replaced the interface.
         if app.session_interface is not self._sessions:
             self._watch_sessions(app)
         request = current_request()
         facts = FlaskFacts(request)
         context = self._new_context(facts)
-        setattr(request, CONTEXT, context)  # `keep`, without its frame
+        setattr(request, CONTEXT, context)  # `keep`, inlined
         try:
             response = self._answer(app, context, request, args, kwargs)
             body: Any = response.response
-            # Most bodies are lists, of which `is_streamed` need not be asked.
+            # Fast path: most bodies are lists, which are not streamed.
             if not isinstance(body, list) and response.is_streamed and not response.direct_passthrough:
                 response.response = StreamedBody(body, context)
         finally:
             context.leave()
-        facts.end()  # if it was raised, the 500 handler may still read ctx.meta
+        facts.end()  # not after an exception: the 500 handler may still read ctx.meta
         return response
 
     def _answer(self, app: Any, context: Context, request: flask.Request, args: Any, kwargs: Any) -> flask.Response:
@@ -100,7 +101,7 @@ class Dispatch:
         status = response.status_code
         was_handled = hasattr(request, ERROR)
         try:
-            # Not kept in a variable: the frames of its traceback lead here, and would be in a cycle with it.
+            # The cause is not kept in a variable: its traceback refers to this frame, which would make a cycle.
             context.close(
                 _cause(request, status) if was_handled else None,
                 status=status,
@@ -108,7 +109,7 @@ class Dispatch:
                 late_hint=STREAM_HINT,
             )
         except BaseException:
-            context.close(keep_current=True, late_hint=FAILED_HINT)  # it has ended; only the hint is new
+            context.close(keep_current=True, late_hint=FAILED_HINT)  # already closed; only replaces the hint
             failing.drop(self._app, request, response)
             setattr(request, FAILING, was_handled and status >= 400)
             raise
@@ -117,7 +118,7 @@ class Dispatch:
         self._sessions = app.session_interface
         functions = app.after_request_funcs.setdefault(None, [])
         if not isinstance(self._sessions, SecureCookieSessionInterface) and self._close_before_saving not in functions:
-            functions.insert(0, self._close_before_saving)  # they are called in reverse
+            functions.insert(0, self._close_before_saving)  # called last: Flask runs them in reverse
 
     def _close_before_saving(self, response: flask.Response) -> flask.Response:
         request = current_request()
@@ -127,7 +128,7 @@ class Dispatch:
         return response
 
     def _failure_response(self, failure: BaseException, request: flask.Request, args: Any) -> flask.Response | None:
-        """The answer to a commit that failed, or None if that is left to Flask."""
+        """The answer to a failed commit, or None if Flask has to answer."""
         app = self._app
         was_failing = getattr(request, FAILING)
         delattr(request, FAILING)
@@ -139,7 +140,7 @@ class Dispatch:
         return self._error_response(failure, request, args) if isinstance(failure, ServiceError) else None
 
     def _error_response(self, error: ServiceError, request: flask.Request, args: Any) -> flask.Response:
-        """Flask's answer to an error that the context itself raised, called while it is handled."""
+        """Flask's answer to an error that the context itself raised; called while the error is being handled."""
         if answer_for(error) is None:
             raise error
         app = self._app
@@ -156,15 +157,15 @@ class Dispatch:
         response: flask.Response = self._handle(self._app, *args, **kwargs)
         context = context_of(current_request())
         outcome = context.outcome if context is not None else None
-        if outcome is not None and outcome.http_status is not None:  # it was answered, and then the commit failed
+        if outcome is not None and outcome.http_status is not None:  # there was an answer, and then the commit failed
             failing.as_failure(response)
         return response
 
 
 def _cause(request: flask.Request, status: int) -> BaseException | None:
-    """The exception that an error handler made into the answer, if that is an error, too. The request lets go of it.
+    """Remove from the request the exception that an error handler answered; None if the answer is below 400.
 
-    It tells ``rollback_on`` and the middleware why; whether to roll back, the status decides.
+    The status decides whether to roll back; the exception only tells ``rollback_on`` and the middleware the reason.
     """
     error: BaseException | None = getattr(request, ERROR, None)
     if error is not None:
@@ -173,7 +174,7 @@ def _cause(request: flask.Request, status: int) -> BaseException | None:
 
 
 def _unbound(app: flask.Flask, name: str) -> Callable[..., Any]:
-    """A method of an app, to be called with the app; what another extension has put in its place on the instance, too."""
+    """A method of an app as a function of the app, also if another extension has replaced it on the instance."""
     own = vars(app).get(name)
     if own is None:
         method: Callable[..., Any] = getattr(type(app), name)
@@ -182,9 +183,9 @@ def _unbound(app: flask.Flask, name: str) -> Callable[..., Any]:
 
 
 def answer_service_error(error: ServiceError) -> Any:
-    """The app's error handler for ServiceError: answers 400 to 499, and is not there for the others.
+    """The app's error handler for ServiceError: answers codes 400 to 499, and handles no others.
 
-    If the app has a handler for that status, it answers, as it answers ``abort(404, "item 7")``.
+    If the app has a handler for the status, that answers, as it does for ``abort(404, "item 7")``.
     """
     app = flask.current_app
     answer = answer_for(error, flask.request.headers.get("Accept"))

@@ -31,40 +31,42 @@ class FlaskPolydatum(Generic[DalT]):
     ``request.dal`` is the DAL, in views, ``before_request`` and ``after_request`` functions, error handlers and templates.
     ``ctx.meta`` has ``request``, ``user`` (Flask-Login's, if it is used), ``params`` and ``request_id``.
 
-    What becomes of a request:
+    What happens to a request:
 
-    * **Answered below 400**: commits, then the answer goes out.
-    * **Answered with 400 or more**, by the view, by ``abort`` or by an error handler: rolls back, then the answer goes out
+    * **Answered below 400**: commits, then sends the answer.
+    * **Answered with 400 or more**, by the view, by ``abort`` or by an error handler: rolls back, then sends the answer
       (``rollback_on`` and ``ctx.commit_on_error()`` may decide otherwise).
-    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
-    * **The commit fails**: the answer is dropped, and the session is again what the client has sent. ``on_commit_error``
-      may answer. Else Flask handles the error like one of the view that has no handler, with the 500 handler, in which it
-      is ``original_exception``, or by raising it (``TESTING``). An answer to it below 400 is made a 500.
-    * **A ServiceError with 400 <= code < 500 is raised**: answered by the app's handler for it, else with that status and its
-      text; rolls back. ``after_request`` functions run and the session is saved, as for every handled error.
-    * **Any other exception escapes**: rolls back, and Flask handles it, also if a context middleware suppressed it.
+    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
+    * **The commit fails**: the answer is dropped, and the session is reset to what the client sent. ``on_commit_error``
+      may answer. Otherwise Flask handles the error like an unhandled one of the view: with the 500 handler, where it is
+      ``original_exception``, or by raising it (``TESTING``). An answer to it below 400 becomes a 500.
+    * **A ServiceError with 400 <= code < 500 is raised**: rolls back; answered by the app's handler for it, or else
+    with
+      that status and the error's text. ``after_request`` functions run and the session is saved, as for every handled
+      error.
+    * **Any other exception escapes**: rolls back, and Flask handles it, even if a context middleware suppressed it.
     * **A context middleware fails to set up**: the view is not called; Flask handles the error.
 
-    The context is open in ``before_request`` and ``after_request`` functions and error handlers, and has ended in the 500
-    handler, in teardown functions and in a streamed body: see `stream_context`. An async view has the same context;
-    async resources cannot be used in Flask, which runs such a view in an event loop of its own.
+    The context is open in ``before_request`` and ``after_request`` functions and error handlers. It has ended in the
+    500 handler, in teardown functions and in a streamed body: see `stream_context`. An async view has the same context,
+    but async resources cannot be used in Flask, which runs such a view in an event loop of its own.
 
-    Every argument may come from ``app.config`` instead, as ``POLYDATUM_`` and its name in capitals; the argument wins.
+    Every argument can be set in ``app.config`` instead, as ``POLYDATUM_`` and its name in capitals; the argument wins.
 
     Args:
         data_manager: the DataManager or a dotted path to it.
         rollback_on: ``f(exc, status) -> bool``, or a dotted path to it, in place of the DataManager's: for requests and
             their streams, for commands and `flask_polydatum.context`.
-        teardown_timeout: seconds that the close of a context of theirs may take, in place of the DataManager's.
-        on_commit_error: ``f(request, exc)``, or a dotted path to it, called when the commit of a request fails that was
-            not failing before. What it returns, with a status of 400 or more, is what the client gets, after the
-            ``after_request`` functions. None: as without it. Anything else, and what it raises, is logged, and Flask
-            handles the commit's error.
+        teardown_timeout: seconds that closing one of these contexts may take, in place of the DataManager's.
+        on_commit_error: ``f(request, exc)``, or a dotted path to it, called when the commit of a request fails that had
+            not failed before. If it returns an answer with a status of 400 or more, the client gets that, after the
+            ``after_request`` functions. If it returns None, Flask handles the commit's error as if there were no
+            handler. If it raises, or returns anything else, that is logged, and Flask handles the commit's error, too.
 
     Attributes:
         dal: the DAL, typed as the user's class, wherever a context is current: in requests, in commands with
-            ``@with_context``, in blocks of `flask_polydatum.context` or ``dm.context()``. A proxy, to be imported freely.
-            Any other use raises `AdapterMissingError`, and `ContextClosedError` in a streamed body.
+            ``@with_context``, in blocks of `flask_polydatum.context` or ``dm.context()``. It is a proxy, which any
+            module can import. Elsewhere it raises `AdapterMissingError`; in a streamed body, `ContextClosedError`.
 
     Example:
         >>> polydatum = FlaskPolydatum(DataManager())
@@ -93,12 +95,12 @@ class FlaskPolydatum(Generic[DalT]):
         request_dal.put_on(flask.Request)
 
     def init_app(self, app: flask.Flask) -> None:
-        """Install it in an app, before the first request. A second time with the same settings changes nothing.
+        """Install Polydatum in an app, before the first request. A second call with the same settings has no effect.
 
         Raises:
             ManagerNotFoundError: if neither the argument nor ``app.config["POLYDATUM_DATA_MANAGER"]`` names a DataManager.
-            InvalidManagerError: if what they name is something else.
-            ConfigurationError: if another setting is none of its kind, or the app has been given other ones.
+            InvalidManagerError: if what they name is not a DataManager.
+            ConfigurationError: if another setting is invalid, or the app already has other settings.
         """
         configuration = Configuration.read(self._arguments, app.config)
         installed = app.extensions.setdefault(EXTENSION, configuration)

@@ -1,4 +1,4 @@
-"""What becomes of an answer whose commit has failed."""
+"""The answer to a request whose commit has failed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from polydatum.adapting import admit_answer, failures_logged
 
 
 def drop(app: flask.Flask, request: flask.Request, response: flask.Response) -> None:
-    """Nothing of the answer is kept: Flask would put its session into the answer to the failure."""
-    with contextlib.suppress(Exception):  # the failure is what has to be told
+    """Drop the answer and its session, which Flask would otherwise save with the answer to the failure."""
+    with contextlib.suppress(Exception):  # only the commit's failure is reported
         response.close()
     session: Any = flask.session
     if session.modified and not app.session_interface.is_null_session(session):
@@ -24,7 +24,7 @@ def drop(app: flask.Flask, request: flask.Request, response: flask.Response) -> 
 
 
 def asked(app: flask.Flask, handler: Any, request: flask.Request, failure: Exception) -> flask.Response | None:
-    """What ``on_commit_error`` answers, or None. What it raises or returns in vain is logged, and the failure stands."""
+    """The answer of ``on_commit_error``, or None. Its errors and unusable answers are logged; the failure stands."""
     response: flask.Response | None = None
     with failures_logged():
         returned = app.ensure_sync(handler)(request, failure)
@@ -40,7 +40,7 @@ def asked(app: flask.Flask, handler: Any, request: flask.Request, failure: Excep
 
 
 def as_failure(response: flask.Response) -> flask.Response:
-    """An error handler that has forgotten the status does not make a success of a commit that has failed."""
+    """Turn a status below 400 into 500: an error handler that forgot the status must not report success."""
     if response.status_code < 400:
         response.status_code = 500
     return response

@@ -1,4 +1,4 @@
-"""What is read from a Flask request, and ``request.dal``."""
+"""Access to Flask requests: their facts, their context, and ``request.dal``."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class FlaskFacts(RequestFacts[flask.Request]):
     __slots__ = ()
 
     def find_user(self, request: flask.Request) -> object:
-        """Flask-Login's current user, loaded now if it was not; None without Flask-Login.
+        """Flask-Login's current user, loaded if necessary; None without Flask-Login.
 
         Raises:
-            ContextError: if another request is the current one, or none is. Its user is not this request's.
+            ContextError: if this is not the current request, as the current user would belong to another one.
         """
         flask_login: Any = sys.modules.get("flask_login")
         if flask_login is None:
@@ -45,7 +45,7 @@ class FlaskFacts(RequestFacts[flask.Request]):
         try:
             is_current = current_request() is request
         except RuntimeError:
-            is_current = False  # there is none
+            is_current = False  # there is no current request
         if not is_current:
             raise ContextError(
                 "meta.user is Flask-Login's current user, and the request is not Flask's current one here; read it "
@@ -56,13 +56,13 @@ class FlaskFacts(RequestFacts[flask.Request]):
         return flask_login.current_user._get_current_object()
 
     def find_params(self, request: flask.Request) -> Iterable[tuple[str, object]]:
-        """Query, form fields, path. Reading the fields consumes the body of a form, as ``request.form`` does."""
+        """Query, form fields, path. Consumes the body of a form, as ``request.form`` does."""
         yield from request.args.items(multi=True)
         yield from request.form.items(multi=True)
         yield from (request.view_args or {}).items()
 
     def find_header(self, request: flask.Request, name: str) -> str | None:
-        """A header of the request; several of one name are joined by the server."""
+        """A header of the request; the server joins several of the same name."""
         return request.headers.get(name)
 
 
@@ -72,20 +72,20 @@ _current_app: Callable[[], flask.Flask] = flask.current_app._get_current_object 
 
 
 def _unwrapped(request: Any) -> flask.Request:
-    """A request itself, where ``flask.request`` may have been passed."""
+    """The real request, also if ``flask.request`` was passed."""
     unwrap = getattr(request, "_get_current_object", None)
     real: flask.Request = request if unwrap is None else unwrap()
     return real
 
 
 def context_of(request: Any) -> Context | None:
-    """The context that a request carries, if it was given one."""
+    """The context of a request, or None."""
     context: Context | None = getattr(request, CONTEXT, None)
     return context
 
 
 def keep(request: flask.Request, context: Context) -> None:
-    """Let a request carry its context."""
+    """Store the context on its request."""
     setattr(request, CONTEXT, context)
 
 
@@ -95,9 +95,9 @@ request_dal = RequestDal(CONTEXT, keep, lambda request: FlaskFacts(_unwrapped(re
 def stream_context(request: flask.Request) -> Context:
     """A new context for the body of a streamed answer, with the ``meta`` of the request; use it with ``with``.
 
-    A body runs after the request's own context has ended: the answer's status is on its way, and nothing can take it
-    back. What the body reads or writes is a unit of work of its own, which ends with the ``with`` block: when the body is
-    read to its end, or when the server closes it because the client has left.
+    A body runs after the request's own context has ended, when the status has been sent and can no longer change. What
+    the body reads or writes is a separate unit of work, which ends with the ``with`` block: when the body has been read
+    to its end, or when the server closes it because the client has disconnected.
 
     Args:
         request: the request that is answered; ``flask.request`` will do.

@@ -1,4 +1,4 @@
-"""What is read from a WSGI environ and put into it."""
+"""Access to the WSGI environ: its facts, its context, and the DAL."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from polydatum.adapting import RequestDal, RequestFacts
 Environ = dict[str, Any]
 
 CONTEXT_KEY = "polydatum.context"
-"""Where the environ of a request holds its Context."""
+"""The key of a request's Context in its environ."""
 
 DAL_KEY = "polydatum.dal"
-"""Where the environ of a request holds the DAL."""
+"""The key of the DAL in a request's environ."""
 
 FIX = "PolydatumWSGI did not see this request; wrap the application: app = PolydatumWSGI(app, dm)"
 STREAM_HINT = (
@@ -35,40 +35,40 @@ class EnvironFacts(RequestFacts[Environ]):
         return MappingProxyType(request)
 
     def find_user(self, request: Environ) -> object:
-        """``REMOTE_USER``, which the server sets when it has authenticated a user; a header is ``HTTP_...``."""
+        """``REMOTE_USER``, which only the server can set, after it has authenticated a user; headers are ``HTTP_...``."""
         return request.get("REMOTE_USER")
 
     def find_params(self, request: Environ) -> Iterable[tuple[str, object]]:
-        """Query and path; a body is read once, and that is the application's business."""
+        """Query and path; the body can be read only once, by the application."""
         yield from parse_qsl(request.get("QUERY_STRING", ""), keep_blank_values=True)
         yield from (path_params_of(request) or {}).items()
 
     def find_header(self, request: Environ, name: str) -> str | None:
-        """A header of the request; several of one name are joined by the server."""
+        """A header of the request; the server joins several of the same name."""
         key = name.upper().replace("-", "_")
         value: str | None = request.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}")
         return value
 
     def is_routed(self, request: Environ) -> bool:
-        """Whether a router has left the path's parameters."""
+        """Whether a router has stored the path parameters."""
         return path_params_of(request) is not None
 
 
 def path_params_of(environ: Environ) -> Mapping[str, Any] | None:
-    """What a router has found in the path, where it says so in the environ."""
+    """The path parameters, if a router has stored them in the environ."""
     if "wsgiorg.routing_args" in environ:  # https://wsgi.readthedocs.io/en/latest/specifications/routing_args.html
         named: Mapping[str, Any] = environ["wsgiorg.routing_args"][1]
         return named
-    return environ.get("route.url_args")  # of Bottle
+    return environ.get("route.url_args")  # Bottle's
 
 
 def environ_of(request: Any) -> Environ:
-    """The environ of a request, which may be given as itself."""
+    """The environ of a request; an environ is returned unchanged."""
     return getattr(request, "environ", request)  # type: ignore[no-any-return]
 
 
 def _find(request: Any) -> Context | None:
-    try:  # `environ_of` spelled out: every DAL call of a view comes through here
+    try:  # `environ_of` inlined: hot path of every DAL call in a view
         environ: Environ = request.environ
     except AttributeError:
         environ = request
@@ -89,15 +89,15 @@ request_dal = RequestDal(_find, _keep, _facts, fix=FIX, stream=STREAM_HINT)
 def stream_context(request: Any) -> Context:
     """A new context for the body of a streamed answer, with the ``meta`` of the request; use it with ``with``.
 
-    A body runs after the request's own context has ended: the answer's status is on its way, and nothing can take it
-    back. What the body reads or writes is a unit of work of its own, which ends with the ``with`` block: when the body is
-    read to its end, or when the server closes it because the client has left.
+    A body runs after the request's own context has ended, when the status has been sent and can no longer change. What
+    the body reads or writes is a separate unit of work, which ends with the ``with`` block: when the body has been read
+    to its end, or when the server closes it because the client has disconnected.
 
     Args:
-        request: the environ of the request that is answered, or an object that has it as ``environ``.
+        request: the environ of the request that is answered, or an object with the attribute ``environ``.
 
     Raises:
-        AdapterMissingError: if the request went through no PolydatumWSGI.
+        AdapterMissingError: if the request did not pass a PolydatumWSGI.
 
     Example::
 

@@ -1,8 +1,8 @@
-"""The answer of one request (PEP 3333): it is held back until the context has closed.
+"""The answer to one request (PEP 3333), held back until the context has closed.
 
-What the application hands to ``start_response`` is kept until something of the body is to go out: its first bytes, the
-first ``write()``, or the end of the call. Then the context closes, and only then the server hears of the answer. A close
-that fails is raised where that happened; from then on no status below 500 goes out any more.
+What the application passes to ``start_response`` is held until the first output: the first bytes of the body, the first
+``write()``, or the end of the call. Then the context closes, and only then is the answer passed on to the server. If
+the close fails, it raises at that point; from then on no status below 500 is sent.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ StartResponse = Callable[..., Write]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
-# What the application has handed to ``start_response``, after the number in it, and the exception it was handling then.
-# A plain tuple: making a named one costs every request as much as all else that is done with it.
+# The status code, the arguments of ``start_response``, and the exception that the application was handling.
+# A plain tuple: on this hot path, creating a NamedTuple would double the cost.
 Start = tuple[int, str, Headers, ExcInfo | None, BaseException | None]
 
 
@@ -50,10 +50,10 @@ class Exchange:
         self._held: Start | None = None
         self._write: Write | None = None  # the server's, once the answer has started
         self._failure: BaseException | None = None
-        self._was_failing = False  # before the failure
+        self._was_failing = False  # whether the request had already failed before the commit
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
-        """What the application gets for ``start_response``."""
+        """The application's ``start_response``."""
         code = status_code(status)
         if self._failure is not None and code < 500:
             raise self._failure
@@ -66,7 +66,7 @@ class Exchange:
         return self._write_started
 
     def _start_again(self, status: str, headers: Headers, exc_info: ExcInfo | None) -> Write:
-        """The server decides, which knows if headers are out; but what was rolled back becomes no success any more."""
+        """Restart the answer, as far as the server allows; a rolled-back request must not become a success."""
         if exc_info is None:
             return self._server(status, headers)
         outcome = self._context.outcome
@@ -76,7 +76,7 @@ class Exchange:
         return self._server(status, headers, exc_info)
 
     def _answered_error(self, exc_info: ExcInfo | None) -> BaseException | None:
-        """The exception that is being made into this answer, if it shows; it never decides whether to roll back."""
+        """The exception being turned into this answer, if it can be found; it never decides whether to roll back."""
         error = exc_info[1] if exc_info else sys.exception()
         return error if isinstance(error, Exception) and error is not self._outside else None
 
@@ -85,16 +85,16 @@ class Exchange:
         return write(data)
 
     def _start(self) -> Write:
-        """Close the context, then let the server hear of the answer."""
+        """Close the context, then pass the answer on to the server."""
         if self._held is None:
             raise AssertionError("the application has not called start_response() (PEP 3333)")
         code, status, headers, exc_info, error = self._held
         if self._failure is None:
             self._close(error, code)
         elif code < 500:
-            raise self._failure  # the application has met it before, and goes on as if it had not
+            raise self._failure  # raised before, but the application has ignored it
         self._write = self._server(status, headers, exc_info) if exc_info else self._server(status, headers)
-        self._held = None  # the frames of an exception in it lead back to here
+        self._held = None  # the traceback of an exception in it refers back to this object: a cycle
         return self._write
 
     def _close(self, error: BaseException | None, status: int | None) -> None:
@@ -106,29 +106,28 @@ class Exchange:
             raise
 
     def begin(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """The application has returned: start the answer, unless ``write()`` has, and give the body to send."""
+        """Called when the application has returned; starts the answer, unless started, and returns the body to send."""
         try:
             pulled = None if isinstance(body, (list, tuple)) else PulledBody(StreamedBody(body, self._context))
             if pulled is not None:
-                # An application that is a generator calls start_response when it is read, at the latest for its first
-                # bytes.
+                # A generator application calls start_response only while it is being read, before its first bytes.
                 while self._held is None and self._write is None and pulled.pull() == b"":
                     pass
             if self._write is None:
                 self._start()
         except BaseException:
-            with contextlib.suppress(Exception):  # what went wrong before is what has to be told
+            with contextlib.suppress(Exception):  # only the first error is reported
                 getattr(body, "close", lambda: None)()
             raise
         return body if pulled is None or self._is_file(body) else pulled.rest()
 
     def _is_file(self, body: Iterable[bytes]) -> bool:
-        """Whether the server knows a body by its class; no code of the application's runs in it."""
+        """Whether the body is a server's file wrapper, which must keep its class and runs no application code."""
         file_wrapper = self._environ.get("wsgi.file_wrapper")
         return isinstance(file_wrapper, type) and isinstance(body, file_wrapper)
 
     def fail(self, error: BaseException, on_commit_error: Any) -> Iterable[bytes]:
-        """The application, or the context, raised: the body of what is answered here, or what has to be raised is."""
+        """Called when the application or the context raised; returns the body of an answer, or raises an error."""
         leaving = error
         if self._write is not None:
             raise error
@@ -161,7 +160,7 @@ class Exchange:
         return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
 
     def _answer_commit_error(self, failure: Exception, on_commit_error: Any) -> Iterable[bytes] | None:
-        """What ``on_commit_error`` answers, or None; what it raises is logged, and the failure stands."""
+        """The answer of ``on_commit_error``, or None; its errors are logged, and the failure stands."""
         body: Iterable[bytes] | None = None
         with failures_logged():
             response = on_commit_error(self._environ, failure)
@@ -178,21 +177,21 @@ class Exchange:
 
 
 class PulledBody:
-    """The body of an application, of which the first pieces have been read already."""
+    """An application's body, with the pieces that were read ahead."""
 
     def __init__(self, body: StreamedBody) -> None:
         self._body = body
         self._pulled: list[bytes] = []
 
     def pull(self) -> bytes | None:
-        """Read one more piece ahead, and tell it; None if there is none."""
+        """Read one more piece ahead and return it; None at the end."""
         for piece in self._body:
             self._pulled.append(piece)
             return piece  # type: ignore[no-any-return]
         return None
 
     def rest(self) -> Iterable[bytes]:
-        """All that is to be sent; without this in between if nothing has been read ahead."""
+        """The body to send; the application's own if nothing was read ahead."""
         return self if self._pulled else self._body
 
     def __iter__(self) -> Iterator[bytes]:
@@ -207,7 +206,7 @@ class PulledBody:
 
 
 def status_code(status: str) -> int:
-    """The number of a status line; of one without a number, which the server has to judge, that of an error."""
+    """The number of a status line; 500 for an invalid one, which the server has to reject."""
     try:
         return int(status[:3])
     except ValueError:

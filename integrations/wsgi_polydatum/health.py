@@ -13,20 +13,20 @@ from wsgi_polydatum.exchange import StartResponse, WSGIApp
 
 
 def health(data_manager: DataManager[Any, Any] | str, *, timeout: float = PING_TIMEOUT) -> WSGIApp:
-    """A WSGI application that asks every backend for a sign of life, and answers 200, or 503 if one gives none.
+    """A WSGI application that pings every backend, and answers 200, or 503 if a ping fails.
 
-    The body is JSON, ``{"ok": true, "resources": {"db": true}}``. In Flask a view returns it:
-    ``app.add_url_rule("/health", "health", lambda: health(dm))``. Each request is one exchange with each server: keep it from
-    the public, or limit its rate. An async backend is asked over a client that is made for it; one over a client of your own
-    cannot be, and counts as one that gave no answer.
+    The body is JSON, ``{"ok": true, "resources": {"db": true}}``. In Flask a view can return it:
+    ``app.add_url_rule("/health", "health", lambda: health(dm))``. Each request is one exchange with each server: do not
+    expose it to the public, or limit its rate. An async backend is pinged over a new client. An async backend with a
+    client of your own cannot be pinged here and counts as failed.
 
     Args:
         data_manager: the DataManager or a dotted path to it.
-        timeout: seconds that all of them together may take; less than the patience of whoever asks.
+        timeout: seconds that all pings together may take; less than the timeout of the health check's caller.
 
     Raises:
         ManagerNotFoundError: if it cannot be imported.
-        InvalidManagerError: if it is something else.
+        InvalidManagerError: if it is not a DataManager.
     """
     manager = find_manager(("health(data_manager)", data_manager))
 

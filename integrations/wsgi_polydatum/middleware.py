@@ -11,48 +11,52 @@ from wsgi_polydatum.environment import CONTEXT_KEY, DAL_KEY, Environ, EnvironFac
 from wsgi_polydatum.exchange import Exchange, StartResponse, WSGIApp
 
 CommitErrorHandler = Callable[[Environ, Exception], WSGIApp | None]
-"""What ``on_commit_error`` is: it is given the environ and the error, and may return an application that answers."""
+"""The type of ``on_commit_error``: is called with the environ and the error, and may return an application."""
 
 
 class PolydatumWSGI:
-    """Gives every request a Context of its own, which ends before ``start_response`` of the server is called.
+    """Gives every request a Context of its own, which ends before the server's ``start_response`` is called.
 
-    ``app = PolydatumWSGI(app, dm)`` around any WSGI application. The DAL is ``environ["polydatum.dal"]``, the context
-    ``environ["polydatum.context"]``; requests of Werkzeug have it as ``request.dal`` with `wsgi_polydatum.werkzeug`.
-    ``ctx.meta`` has ``request`` (the environ), ``user`` (``REMOTE_USER``), ``params`` and ``request_id``.
+    Wrap any WSGI application: ``app = PolydatumWSGI(app, dm)``. The DAL is ``environ["polydatum.dal"]``, the context
+    ``environ["polydatum.context"]``; with `wsgi_polydatum.werkzeug`, Werkzeug's requests have the DAL as
+    ``request.dal``. ``ctx.meta`` has ``request`` (the environ), ``user`` (``REMOTE_USER``), ``params`` and
+    ``request_id``.
 
-    What becomes of a request:
+    What happens to a request:
 
-    * **Answered below 400**: commits, then the answer goes out.
-    * **Answered with 400 or more**: rolls back, then the answer goes out (``rollback_on`` and ``ctx.commit_on_error()``
-      may decide otherwise).
-    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, the answer goes out as it is.
-    * **The commit fails**: nothing of the answer goes out; the error is raised, for the server, where the application
-      would meet an error of its own: out of ``write()``, or when it has returned. What it then answers itself with a status
-      of 500 or more goes out.
-    * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and is answered with that status and its text.
-    * **Any other exception escapes**: rolls back, and it is raised again, also if a context middleware suppressed it.
+    * **Answered below 400**: commits, then sends the answer.
+    * **Answered with 400 or more**: rolls back, then sends the answer (``rollback_on`` and ``ctx.commit_on_error()``
+    may
+      decide otherwise).
+    * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
+    * **The commit fails**: nothing of the answer is sent. The error is raised out of ``write()``, where the application
+      can handle it like one of its own, or, once the application has returned, to the server. If the application then
+      answers with a status of 500 or more, that answer is sent.
+    * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and answers with that status and the error's text.
+    * **Any other exception escapes**: rolls back and raises it again, even if a context middleware suppressed it.
     * **A context middleware fails to set up**: the application is not called; the error is raised.
 
-    The body of an application is closed once, also when the commit fails. A body that is a generator runs when the
-    context has ended: see `stream_context`; one that calls ``start_response`` late is read until it does, at most to its
-    first bytes. An open context of the same DataManager, of an outer PolydatumWSGI, is used as it is; inside one of another
-    DataManager the application gets a copy of the environ.
+    The body of an application is closed once, also when the commit fails. A generator body runs after the context has
+    ended: see `stream_context`. A generator that calls ``start_response`` late is read until it does, at most to its
+        first
+    bytes. An open context of the same DataManager, of an outer PolydatumWSGI, is used as it is; inside the context of
+    another DataManager, the application gets a copy of the environ.
 
     Args:
         app: the WSGI application.
         data_manager: the DataManager or a dotted path to it.
         rollback_on: ``f(exc, status) -> bool``, or a dotted path to it, for requests and their streams, in place of the
             DataManager's.
-        on_commit_error: ``f(environ, exc)``, or a dotted path to it, called when the commit of a request fails that was not failing before, and
-            the application does not answer that itself. A WSGI application that it returns, such as a response of
-            Werkzeug's, is what the client gets; its status has to be 400 or more. None: as without it.
-        teardown_timeout: in place of the DataManager's.
+        on_commit_error: ``f(environ, exc)``, or a dotted path to it, called when the commit of a request fails that had
+            not failed before, and the application does not answer the failure itself. If it returns a WSGI application,
+            such as a Werkzeug response, the client gets its answer, whose status has to be 400 or more. If it returns
+            None, the error is handled as if there were no handler.
+        teardown_timeout: seconds that one close may take, in place of the DataManager's.
 
     Raises:
         ManagerNotFoundError: if there is no DataManager, or it cannot be imported.
-        InvalidManagerError: if it is something else.
-        ConfigurationError: if another argument is none of its kind.
+        InvalidManagerError: if it is not a DataManager.
+        ConfigurationError: if another argument is invalid.
 
     Example:
         >>> from polydatum import DataManager
@@ -91,7 +95,7 @@ class PolydatumWSGI:
         if outer is not None and outer.state == "open":
             if outer.data_manager is self._manager:
                 return self.app(environ, start_response)
-            environ = environ.copy()  # who is outside of us keeps the dal and context of theirs
+            environ = environ.copy()  # outer code keeps its own dal and context
         facts = EnvironFacts(environ)
         context = environ[CONTEXT_KEY] = self._new_context(facts)
         environ[DAL_KEY] = context.dal

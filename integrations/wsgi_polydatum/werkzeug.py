@@ -10,9 +10,10 @@ DalT = TypeVar("DalT")
 
 
 class RequestMixin(Generic[DalT]):
-    """Mixed into a request class that has an ``environ``: ``class Request(RequestMixin[ShopDAL], werkzeug.Request)``.
+    """Mixin for a request class that has an ``environ``: ``class Request(RequestMixin[ShopDAL], werkzeug.Request)``.
 
-    Imports nothing of Werkzeug: the requests of WebOb, and so of Pyramid, have an ``environ``, too.
+    It does not import Werkzeug, and also works for requests of WebOb, and so of Pyramid, which have an ``environ``,
+    too.
     """
 
     environ: Environ
@@ -24,7 +25,7 @@ class RequestMixin(Generic[DalT]):
             """The DAL while the request's context is open.
 
             Raises:
-                AdapterMissingError: if the request went through no PolydatumWSGI.
+                AdapterMissingError: if the request did not pass a PolydatumWSGI.
                 ContextClosedError: if the context has ended.
             """
             raise NotImplementedError

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         """Called by Django.
 
         Raises:
-            CommandError: if ``check`` has found something.
+            CommandError: if ``check`` has found a problem.
         """
         manager = configured_manager()
         if action == "tree":
