@@ -1,4 +1,4 @@
-"""A small Conduit to look at: four people, what they have written, and what they make of it."""
+"""Demo data for Conduit: four people, their articles, and their reactions to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conduit.services.layer import ConduitManager
 from conduit.services.tables import ArticleRow, CommentRow, FavoriteRow, FollowRow, TagRow, UserRow, now
 
 PASSWORD = "conduit-demo"
-"""Of all of them."""
+"""The password of all users."""
 
 BIOS = {
     "ann": "Brews tea, keeps bees, writes about both.",
@@ -22,7 +22,7 @@ BIOS = {
 
 
 class Story(NamedTuple):
-    """An article, and what became of it."""
+    """An article, with its tags, fans and comments."""
 
     author: str
     title: str
@@ -33,7 +33,7 @@ class Story(NamedTuple):
     comments: tuple[tuple[str, str], ...] = ()
 
 
-STORIES = [  # the oldest first
+STORIES = [  # oldest first
     Story(
         "dmitri",
         "The hum was the fridge",
@@ -123,7 +123,7 @@ FOLLOWS = [("ann", "bob"), ("ann", "chioma"), ("bob", "ann"), ("bob", "dmitri"),
 
 
 def seed(dm: ConduitManager) -> None:
-    """Fill an empty database; one with users in it stays as it is."""
+    """Fill an empty database; one that has users is left unchanged."""
     with dm.context() as ctx:
         db = ctx.db
         if db.scalar(select(UserRow.id).limit(1)) is not None:

@@ -1,7 +1,7 @@
 """Serve Conduit in one of its hosts: ``python -m conduit.serve --app flask --port 8001``.
 
-What is not given as an option is taken from the environment: ``APP``, ``PORT``, ``DATABASE_URL``, ``SEED``. Servers that
-call a factory get theirs: ``APP=starlette uvicorn --factory conduit.serve:make_app``.
+Missing options are taken from the environment: ``APP``, ``PORT``, ``DATABASE_URL``, ``SEED``. For servers that call an
+application factory there is `make_app`: ``APP=starlette uvicorn --factory conduit.serve:make_app``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Try in another terminal, in this order:
 
 
 def make_app(name: str | None = None, dm: ConduitManager | None = None) -> Any:
-    """The ASGI or WSGI application of a host; with ``CELERY_BROKER_URL``, its commands go to workers."""
+    """The ASGI or WSGI application of a host; with ``CELERY_BROKER_URL``, its commands are sent to workers."""
     dm = dm or data_manager_from_environment()
     broker = os.environ.get("CELERY_BROKER_URL")
     if broker:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line, and behind it the environment."""
+    """Parse the command line, with defaults from the environment."""
     environ = os.environ
     parser = argparse.ArgumentParser(prog="python -m conduit.serve", description="Serve Conduit.")
     parser.add_argument("--app", choices=SERVERS, default=environ.get("APP") or "starlette", help="the host")
@@ -89,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def print_greeting(app: str, url: str, kept_in: str, *, is_seeded: bool) -> None:
-    """Where it is, and what to try."""
+    """Print the address, and what to try."""
     who = f"ann, bob, chioma and dmitri; as ann@example.org one logs in with the password {PASSWORD}"
     print(
         GREETING.format(

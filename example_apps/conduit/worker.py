@@ -1,4 +1,4 @@
-"""A worker for Conduit's commands: ``celery -A conduit.worker worker``, by ``CELERY_BROKER_URL``."""
+"""A worker for Conduit's commands: ``celery -A conduit.worker worker``, with ``CELERY_BROKER_URL`` set."""
 
 from __future__ import annotations
 

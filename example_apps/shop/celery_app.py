@@ -11,11 +11,11 @@ from celery_polydatum import CeleryQueue, PolydatumTask
 from shop.layer import ShopManager
 
 FILES = "filesystem://"
-"""Celery's broker in a folder, for a demonstration without a server."""
+"""Celery's broker in a folder, for a demo without a server."""
 
 
 def make_celery_app(dm: ShopManager, folder: Path, broker: str) -> Celery[Any]:
-    """The Celery app of a shop, to which its commands are sent from now on."""
+    """Create the Celery app of a shop; from then on the shop's commands are sent to it."""
     app = Celery("shop", broker=broker, task_cls=PolydatumTask)
     app.conf.polydatum_data_manager = dm
     app.conf.task_default_queue = "polydatum-shop"

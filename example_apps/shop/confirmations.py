@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class ConfirmationLog:
-    """A file with one line per confirmed order. It knows no transaction: what is written stays written."""
+    """A file with one line per confirmed order. It has no transactions: what was written stays."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The types of what a service finds in ``self._ctx``."""
+"""The type of ``self._ctx`` in the services."""
 
 from __future__ import annotations
 

@@ -34,16 +34,16 @@ FIRST_ITEMS = [
 
 
 def create_database(path: Path) -> None:
-    """Make the tables and the first items, unless the file has them already."""
+    """Create the tables and the first items, unless the file already has them."""
     with closing(connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")  # readers and the one writer do not wait for each other
+        connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
         connection.executescript(SCHEMA)
         with connection:
             connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?)", FIRST_ITEMS)
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A new connection. Its first write begins a transaction, and waits there for other writers to end theirs."""
+    """A new connection. Its first write begins a transaction, after waiting for other writers to finish theirs."""
     connection = sqlite3.connect(
         path,
         isolation_level="IMMEDIATE",

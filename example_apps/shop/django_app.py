@@ -65,10 +65,10 @@ urlpatterns = [
 
 
 def settings_for(dm: ShopManager) -> dict[str, Any]:
-    """The settings of the shop; what they leave out is Django's default."""
+    """The shop's settings; for all others Django's defaults apply."""
     return {
         "ALLOWED_HOSTS": ["127.0.0.1", "localhost"],
-        "LOGGING_CONFIG": None,  # logs go where the program that serves this sends them
+        "LOGGING_CONFIG": None,  # the program that serves this configures logging
         "MIDDLEWARE": ["django_polydatum.PolydatumMiddleware"],
         "POLYDATUM": {"DATA_MANAGER": dm},
         "ROOT_URLCONF": __name__,
@@ -76,7 +76,7 @@ def settings_for(dm: ShopManager) -> dict[str, Any]:
 
 
 def make_app(dm: ShopManager) -> ASGIHandler:
-    """The ASGI application. Django has its settings per process, so this may be called once."""
+    """The ASGI application. Call this only once: Django's settings are per process."""
     settings.configure(**settings_for(dm))
     django.setup()
     return ASGIHandler()

@@ -9,7 +9,7 @@ from shop.context import ShopContext
 
 
 class OutOfStock(ServiceError):
-    """There are fewer of an item than somebody wants: 409."""
+    """Not enough of an item is left: 409."""
 
     code = 409
 
@@ -25,10 +25,10 @@ class Item:
 
 
 class ItemService(Service[ShopContext]):
-    """What the shop sells, and how much of it there is."""
+    """What the shop sells, and how much of it is in stock."""
 
     def list_items(self) -> list[Item]:
-        """All items, in order of their ids."""
+        """All items, ordered by id."""
         rows = self._ctx.db.execute("SELECT id, name, price_cents, stock FROM items ORDER BY id")
         return [Item(*row) for row in rows]
 
@@ -43,7 +43,7 @@ class ItemService(Service[ShopContext]):
 
         Raises:
             NotFound: if there is no such item.
-            OutOfStock: if there are fewer.
+            OutOfStock: if fewer are left.
         """
         item = self.get_item(item_id)
         if item is None:

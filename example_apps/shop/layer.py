@@ -21,7 +21,7 @@ logger = logging.getLogger("shop")
 
 
 class ShopDAL(DataAccessLayer):
-    """What ``request.dal`` is in every host."""
+    """The class of ``request.dal`` in every host."""
 
     items = ItemService()
     orders = OrderService()
@@ -31,24 +31,24 @@ ShopManager = DataManager[ShopDAL, ShopContext]
 
 
 def make_data_manager(folder: Path) -> ShopManager:
-    """The DataManager of a shop that keeps ``shop.db`` and ``confirmations.log`` in a folder."""
+    """The DataManager of a shop with its ``shop.db`` and ``confirmations.log`` in a folder."""
     database = folder / "shop.db"
     create_database(database)
 
     def db(context: ShopContext) -> Iterator[sqlite3.Connection]:
-        # A connection for each request that touches it; as a context manager it commits, or rolls back on an error.
+        # One connection per request that uses it; as a context manager it commits, or rolls back on an error.
         with closing(connect(database)) as connection, connection:
             yield connection
 
     dm = DataManager(ShopDAL, context_class=ShopContext)
     dm.register_resources(db=db, confirmations=ValueResource(ConfirmationLog(folder / "confirmations.log")))
     dm.register_method_middleware(log_call)
-    dm.register_command_queue(LocalQueue(dm))  # confirms in this process, until `celery_app` sends that to workers
+    dm.register_command_queue(LocalQueue(dm))  # in this process, unless `celery_app` sends commands to workers
     return dm
 
 
 def log_call(call: Call) -> Generator[None, Any, Any]:
-    """Method middleware: how long each DAL call took, and what it raised, if it did."""
+    """Method middleware: logs how long each DAL call took, and what it raised, if anything."""
     started = perf_counter()
     ended = "returned"
     try:

@@ -1,4 +1,4 @@
-"""Orders: read from a request, placed, and found again."""
+"""Orders: reading them from a request, placing and finding them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MISSING_ITEM = 404404
 
 
 class InvalidOrder(ServiceError):
-    """What somebody wants to order makes no sense: 422."""
+    """The order is invalid: 422."""
 
     code = 422
 
 
 @dataclass(frozen=True)
 class OrderLine:
-    """So many of one item."""
+    """An item and its quantity."""
 
     item_id: int
     quantity: int
@@ -29,7 +29,7 @@ class OrderLine:
 
 @dataclass(frozen=True)
 class Order:
-    """A placed order, with the prices of the day."""
+    """A placed order, at the prices of that day."""
 
     id: int
     total_cents: int
@@ -40,7 +40,7 @@ def read_lines(body: bytes) -> list[OrderLine]:
     """The lines of an order, as a client sends them: ``{"lines": [{"item_id": 1, "quantity": 2}]}``.
 
     Raises:
-        InvalidOrder: if it is anything else.
+        InvalidOrder: if the body has another form.
     """
     try:
         return [OrderLine(index(line["item_id"]), index(line["quantity"])) for line in json.loads(body)["lines"]]
@@ -61,22 +61,22 @@ class OrderService(Service[ShopContext]):
         return Order(order_id, total_cents, [OrderLine(item_id, quantity) for item_id, quantity, _ in rows])
 
     def place(self, lines: list[OrderLine]) -> Order:
-        """Take every line out of the stock and keep the order: all of it or, if anything is raised, nothing.
+        """Take every line out of the stock and store the order: all of it or, if anything raises, nothing.
 
         Nothing is undone here: an exception that leaves the request rolls its transaction back. For the same reason the
-        confirmation is sent on commit; the caller has not been told yet that there is an order, and may never be.
+        confirmation is sent on commit: until then the order is not final, and the commit may still fail.
 
         Raises:
             InvalidOrder: if there are no lines, or a quantity is not between 1 and 1000.
-            NotFound: if there is no such item.
-            OutOfStock: if there are fewer of one than wanted.
+            NotFound: if an item does not exist.
+            OutOfStock: if fewer of an item are left than wanted.
         """
         if not lines:
             raise InvalidOrder("an order has at least one line")
         if not all(1 <= line.quantity <= MOST_OF_ONE_ITEM for line in lines):
             raise InvalidOrder(f"a quantity is between 1 and {MOST_OF_ONE_ITEM}")
         order_id = self._ctx.db.execute("INSERT INTO orders DEFAULT VALUES").lastrowid
-        assert order_id is not None  # an INSERT of a row has one
+        assert order_id is not None  # an INSERT of a row sets it
         total_cents = 0
         for line in lines:
             item = self._dal.items.take_from_stock(line.item_id, line.quantity)
@@ -87,14 +87,14 @@ class OrderService(Service[ShopContext]):
 
     @command
     def confirm(self, order_id: int, total_cents: int) -> None:
-        """Confirm an order that was kept: in a worker, if there is one."""
+        """Confirm a committed order; runs in a worker, if there is one."""
         self._ctx.confirmations.confirm(order_id, total_cents)
 
     def place_broken(self, lines: list[OrderLine]) -> Order:
-        """Place an order and spoil the commit, on purpose: a gift goes in as a line, of an item that does not exist.
+        """Place an order and make its commit fail, on purpose: adds a gift line for an item that does not exist.
 
-        Every statement succeeds, and so does this method: the missing item is found out by COMMIT. Whoever answered
-        before that, would have answered "201 Created" for an order that is not there.
+        Every statement succeeds, and so does this method: only COMMIT detects the missing item. A host that answered
+        before the commit would answer "201 Created" for an order that does not exist.
         """
         order = self.place(lines)
         self._add_line(order.id, OrderLine(MISSING_ITEM, 1), price_cents=0)

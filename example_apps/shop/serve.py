@@ -1,6 +1,6 @@
 """Serve the shop in one of its hosts: ``python -m shop.serve --app flask --port 8001``.
 
-With ``--broker`` a Celery worker is started, too, and confirms the orders.
+With ``--broker``, it also starts a Celery worker, which confirms the orders.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ UNKNOWN_ITEM = '{"lines": [{"item_id": 99, "quantity": 1}]}'
 
 
 class Server(NamedTuple):
-    """What serves an application."""
+    """A server for an application."""
 
-    run: Callable[[], None]  # until it is stopped
-    stop: Callable[[], None]  # may be called by a signal handler, at any time
+    run: Callable[[], None]  # returns when stopped
+    stop: Callable[[], None]  # safe in a signal handler, at any time
 
 
 def asgi_server(app: Any, listener: socket.socket) -> Server:
     import uvicorn
 
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # not every stage of its start and stop
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # not each step of its start and stop
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level=None))
     return Server(partial(server.run, [listener]), partial(setattr, server, "should_exit", True))
 
@@ -76,7 +76,7 @@ def wsgi_server(app: Any, listener: socket.socket) -> Server:
 
     _, port = listener.getsockname()
     server = make_server(HOST, port, app, threaded=True, fd=listener.fileno())
-    # shutdown() waits for the loop to end, so it must not be called in the loop's own thread.
+    # shutdown() waits for the loop to end, so the loop's own thread must not call it.
     return Server(server.serve_forever, lambda: Thread(target=server.shutdown).start())
 
 
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m shop.serve", description="Serve the demo shop.")
     parser.add_argument("--app", choices=SERVERS, default="starlette", help="the host (default: starlette)")
     parser.add_argument("--port", type=port_number, default=8000, help="default: 8000; 0 for any that is free")
@@ -113,7 +113,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def port_number(text: str) -> int:
-    """A number that may be a port."""
+    """Parse a port number."""
     if not (text.isascii() and text.isdigit() and int(text) < 2**16):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535 is")
     return int(text)
@@ -121,7 +121,7 @@ def port_number(text: str) -> int:
 
 @contextlib.contextmanager
 def listening(port: int, command: str) -> Iterator[socket.socket]:
-    """A socket that listens; if the port cannot be had, the program ends with a message that says how to ask for another."""
+    """A listening socket; if the port is not available, exits with a message that says how to choose another."""
     try:
         listener = socket.create_server((HOST, port), backlog=128)
     except OSError as error:
@@ -131,7 +131,7 @@ def listening(port: int, command: str) -> Iterator[socket.socket]:
 
 
 def serve(name: str, listener: socket.socket, folder: Path, broker: str | None = None) -> None:
-    """Serve the shop of a folder in the host of a name; with a worker, if there is a broker."""
+    """Serve a folder's shop in the named host; with a worker, if there is a broker."""
     folder.mkdir(parents=True, exist_ok=True)
     dm = make_data_manager(folder)
     app = importlib.import_module(f"shop.{name}_app").make_app(dm)
@@ -145,16 +145,16 @@ def serve(name: str, listener: socket.socket, folder: Path, broker: str | None =
 
 @contextlib.contextmanager
 def working(dm: ShopManager, folder: Path, broker: str) -> Iterator[None]:
-    """A worker that runs the shop's commands, in a process of its own."""
+    """Run a worker for the shop's commands in a separate process."""
     from shop.celery_app import make_celery_app
 
     make_celery_app(dm, folder, broker)
     words = "-m celery -A shop.worker --quiet worker --concurrency=2 --loglevel=INFO"
-    alone = "--without-gossip --without-mingle --without-heartbeat"  # it has no other workers to talk to
+    alone = "--without-gossip --without-mingle --without-heartbeat"  # there are no other workers
     worker = subprocess.Popen(
         [sys.executable, *words.split(), *alone.split()],
         env={**os.environ, "SHOP_FOLDER": str(folder), "SHOP_BROKER": broker},
-        start_new_session=True,  # Ctrl-C is for us; the worker is told when the last request has been answered
+        start_new_session=True,  # only we get Ctrl-C; the worker is terminated after the last request was answered
     )
     try:
         yield
@@ -164,7 +164,7 @@ def working(dm: ShopManager, folder: Path, broker: str) -> Iterator[None]:
 
 
 def print_tour(name: str, url: str, folder: Path, broker: str | None) -> None:
-    """What to try, and what to expect."""
+    """Print what to try, and what to expect."""
     print(f"The shop is open at {url}, served by {name}. Ctrl-C closes it.\n")
     if broker:
         print(WORKER_TOUR.format(broker=broker.partition("@")[2] or broker))

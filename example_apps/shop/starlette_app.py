@@ -22,7 +22,7 @@ class ShopRequest(Request):
     dal: ShopDAL
 
 
-# SQLite blocks, so no call is made on the event loop: Starlette runs a plain `def` in a thread by itself.
+# SQLite blocks, so no call is made on the event loop: Starlette runs a plain `def` in a thread.
 
 
 def list_items(request: ShopRequest) -> JSONResponse:

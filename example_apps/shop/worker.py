@@ -1,4 +1,4 @@
-"""The shop in a worker: ``celery -A shop.worker worker``, with the folder and the broker in the environment."""
+"""A worker for the shop: ``celery -A shop.worker worker``, with ``SHOP_FOLDER`` and ``SHOP_BROKER`` set."""
 
 from __future__ import annotations
 

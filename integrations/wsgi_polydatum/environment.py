@@ -35,7 +35,7 @@ class EnvironFacts(RequestFacts[Environ]):
         return MappingProxyType(request)
 
     def find_user(self, request: Environ) -> object:
-        """``REMOTE_USER``, which only the server can set, after it has authenticated a user; headers are ``HTTP_...``."""
+        """``REMOTE_USER``, set by a server that has authenticated the user; a header would be ``HTTP_...``."""
         return request.get("REMOTE_USER")
 
     def find_params(self, request: Environ) -> Iterable[tuple[str, object]]:

@@ -1,4 +1,4 @@
-"""What Starlette and FastAPI share: FastAPI is Starlette, too."""
+"""Code shared by Starlette and FastAPI, which builds on Starlette."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Json(Response):
 
 
 class Authentication:
-    """A middleware that leaves it to the services to find out who asks, when they need to know."""
+    """A middleware that sets a lazy user: the services authenticate the request when they need to know."""
 
     def __init__(self, app: ASGIApp, dal: ConduitDAL) -> None:
         self._app = app
@@ -49,7 +49,7 @@ def answer_http_error(request: Request, error: HTTPException) -> Response:
 
 
 def install(app: Starlette, dm: ConduitManager) -> None:
-    """Have an application serve Conduit's requests: each in a context, with a user, its errors answered as they should."""
+    """Prepare an application for Conduit: a context and a user for each request, and the API's error responses."""
     app.add_exception_handler(ConduitError, answer_conduit_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, answer_http_error)  # type: ignore[arg-type]
     app.router.routes.append(page_route(dm))

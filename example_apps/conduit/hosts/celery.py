@@ -1,4 +1,4 @@
-"""Conduit's commands, run by Celery: a worker is a host, too."""
+"""Conduit's commands, run by Celery: a worker is also a host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conduit.services.layer import ConduitManager
 
 
 def make_app(dm: ConduitManager, broker: str) -> Celery[Any]:
-    """The Celery app; from now on, commands go to its workers."""
+    """Create the Celery app; from then on, commands are sent to its workers."""
     app = Celery("conduit", broker=broker, task_cls=PolydatumTask)
     app.conf.polydatum_data_manager = dm
     app.conf.polydatum_load_user = dm.get_dal().users.load

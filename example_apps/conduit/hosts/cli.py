@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None, dm: ConduitManager | None = None) -> None:
-    """Run a command; a ConduitError ends it with its message and exit code 1, and nothing is kept."""
+    """Run a command. A ConduitError rolls back, and ends it with its message and exit code 1."""
     given = make_parser().parse_args(arguments)
     dm = dm or data_manager_from_environment()
     if given.run is None:

@@ -138,7 +138,7 @@ urlpatterns = [
 ]
 SETTINGS: dict[str, Any] = {
     "ALLOWED_HOSTS": ["127.0.0.1", "localhost"],
-    "LOGGING_CONFIG": None,  # logs go where the program that serves this sends them
+    "LOGGING_CONFIG": None,  # the program that serves this configures logging
     "MIDDLEWARE": ["django_polydatum.PolydatumMiddleware"],
     "ROOT_URLCONF": __name__,
 }

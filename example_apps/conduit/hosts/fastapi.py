@@ -1,4 +1,4 @@
-"""Conduit, served by FastAPI, which documents it, too: at ``/docs``."""
+"""Conduit, served by FastAPI, which also documents it, at ``/docs``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ api = APIRouter(prefix="/api", responses=errors)
 FOR_USERS: dict[str, Any] = {"dependencies": [Depends(token)], "responses": {403: {"model": GenericErrorModel}}}
 
 
-# Views return responses. What else a `def` returns, FastAPI validates in another turn in its threads, and the transaction is
-# open until then: where many come at once, those who hold a connection wait for a thread, and the threads for a connection.
+# Views return responses. FastAPI would validate any other value in a second thread pool call, with the transaction open
+# until then: under load, requests that hold a connection would wait for a thread, and the threads for a connection.
 
 
 @api.post("/users/login", response_model=s.UserResponse)

@@ -95,7 +95,7 @@ def list_tags(request: ConduitRequest) -> Response:
     return Json({"tags": request.dal.articles.tags()})
 
 
-# The database blocks, so no view runs on the event loop: Starlette runs a plain `def` in a thread by itself.
+# The database blocks, so no view runs on the event loop: Starlette runs a plain `def` in a thread.
 def _route(method: str, path: str, view: Callable[..., Response], schema: type[s.Schema] | None = None) -> Route:
     endpoint = view if schema is None else _reading(schema, view)
     return Route(path, endpoint, methods=[method], name=view.__name__)

@@ -1,4 +1,4 @@
-"""Pages to read Conduit by: the newest articles, one article, one person. They know no web framework either.
+"""Pages to read Conduit: the newest articles, an article, a person. They do not depend on a web framework either.
 
-`site.answer` turns a path and its parameters into a page; `starlette`, `flask` and `django` have a host answer with it.
+`site.answer` turns a path and its parameters into a page; `starlette`, `flask` and `django` serve it in their hosts.
 """

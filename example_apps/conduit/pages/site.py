@@ -1,4 +1,4 @@
-"""The site: what there is at which address."""
+"""The site: which page is served at which address."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from conduit.services.layer import ConduitDAL, ConduitManager
 
 PER_PAGE = 5
 PATH = r"(?!api(?:/|$)).*"
-"""What the pages answer, without its leading slash: whatever is not the API's."""
+"""The paths that the pages answer, without the leading slash: all except the API's."""
 FOLDER = Path(__file__).parent
 FILES = {"/style.css": "text/css; charset=utf-8", "/icon.svg": "image/svg+xml"}
 HEADERS = {
-    # Whatever slips into a page loads nothing, runs nothing and sends nothing.
+    # Injected content can load nothing, run nothing and send nothing.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' https:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -41,7 +41,7 @@ templates.tests.update(loadable=is_loadable)
 
 
 class Page(NamedTuple):
-    """What a host answers."""
+    """The answer that a host sends."""
 
     body: str
     status: int
@@ -64,11 +64,11 @@ class Listing(NamedTuple):
 
 
 def answer(dm: ConduitManager, path: str, query: Mapping[str, str]) -> Page:
-    """What a reader gets at an address; what a service refuses becomes a page, too, with its status.
+    """The page at an address; an error of a service becomes a page, too, with its status.
 
     Args:
-        dm: where it is read from, in a context of its own: nobody who only reads can write by mistake.
-        path: without escapes.
+        dm: the manager to read from, in a read-only context, so that showing a page cannot write by mistake.
+        path: the path, with escapes decoded.
         query: the parameters of the URL.
     """
     if path in FILES:
@@ -87,7 +87,7 @@ def _page(body: str, status: int, content_type: str) -> Page:
 
 
 def _find(dal: ConduitDAL, path: str, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """The template of an address, and the facts for it."""
+    """The template for an address, and its variables."""
     for pattern, template, gather in ADDRESSES:
         if found := re.fullmatch(pattern, path):
             return template, gather(dal, Wanted.of(query), *found.groups())

@@ -1,4 +1,4 @@
-"""How words that users wrote, and moments, appear on a page."""
+"""How users' texts, and dates, appear on a page."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 TINTS = 12
 
-markdown = MarkdownIt("commonmark", {"html": False})  # HTML in a text is text; links to javascript: are none
+markdown = MarkdownIt("commonmark", {"html": False})  # HTML is shown as text; javascript: links are not links
 
 
 def prose(text: str) -> Markup:
-    """The HTML of a text in Markdown. Its headings stand below that of the page."""
+    """The HTML of a Markdown text. Its headings rank below the page's heading."""
     tokens = markdown.parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -24,17 +24,17 @@ def prose(text: str) -> Markup:
             if child.type == "link_open":
                 child.attrSet("rel", "ugc nofollow noreferrer")
             elif child.type == "image" and not is_loadable(str(child.attrGet("src"))):
-                child.type = "text"  # its content is the description
+                child.type = "text"  # its content is the image's description
     return Markup(markdown.renderer.render(tokens, markdown.options, {}))
 
 
 def is_loadable(url: str) -> bool:
-    """Whether an image may be shown: only over HTTPS, as the site's Content-Security-Policy says."""
+    """Whether an image may be shown: only over HTTPS, as the site's Content-Security-Policy demands."""
     return url.startswith("https://")
 
 
 def initials(name: str) -> str:
-    """What stands in the place of a picture.
+    """The initials shown in place of a picture.
 
     Example:
         >>> initials("ann"), initials("Bob van der Berg")
@@ -45,12 +45,12 @@ def initials(name: str) -> str:
 
 
 def tint(name: str) -> int:
-    """The number of a colour: of the same name always the same."""
+    """The number of a colour, which is always the same for a name."""
     return zlib.crc32(name.encode()) % TINTS
 
 
 def day(moment: datetime) -> str:
-    """A date to read.
+    """A date in readable form.
 
     Example:
         >>> day(datetime(2026, 3, 1))

@@ -1,4 +1,4 @@
-"""Conduit without a web framework: all of its rules, and what it keeps.
+"""Conduit without a web framework: all of its rules, and its data.
 
-Begin with `articles`; `layer` puts the services together.
+Start with `articles`; `layer` puts the services together.
 """

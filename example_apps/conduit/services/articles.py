@@ -1,4 +1,4 @@
-"""Articles: published, found, favourited."""
+"""Articles: publishing, finding and favouriting them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from polydatum import command
 
 
 class ArticleService(ConduitService):
-    """What is written here, seen by the viewer."""
+    """The articles, as the viewer sees them."""
 
     def search(self, wanted: ArticleFilter) -> MultipleArticlesResponse:
-        """The articles that fit, newest first."""
+        """The articles that match a filter, newest first."""
         conditions: list[ColumnElement[bool]] = []
         if wanted.tag is not None:
             conditions.append(ArticleRow.tags.any(TagRow.name == wanted.tag))
@@ -42,7 +42,7 @@ class ArticleService(ConduitService):
         return self._page(wanted, conditions)
 
     def feed(self, page: Page) -> MultipleArticlesResponse:
-        """The articles of those whom the viewer follows, newest first."""
+        """The articles of the authors that the viewer follows, newest first."""
         self._require_viewer()
         return self._page(page, [self._is_followed()])
 
@@ -50,12 +50,12 @@ class ArticleService(ConduitService):
         """One article.
 
         Raises:
-            NotFound: if there is none of that slug.
+            NotFound: if there is no such article.
         """
         return self._shown(self._find_article(slug).id)
 
     def publish(self, new: NewArticle) -> Article:
-        """Write an article, and have the viewer's followers notified once it is kept."""
+        """Publish an article; the viewer's followers are notified once it has been committed."""
         author = self._require_viewer()
         article = ArticleRow(
             author_id=author.id,
@@ -70,11 +70,11 @@ class ArticleService(ConduitService):
         return self._shown(article.id)
 
     def update(self, slug: str, changes: UpdateArticle) -> Article:
-        """Change an article of the viewer's; with the title changes the slug.
+        """Change one of the viewer's articles; a new title changes the slug.
 
         Raises:
-            NotFound: if there is none of that slug.
-            Forbidden: if somebody else wrote it.
+            NotFound: if there is no such article.
+            Forbidden: if somebody else has written it.
         """
         article = self._find_own(slug)
         for name, value in changes.items():
@@ -83,20 +83,20 @@ class ArticleService(ConduitService):
         return self._shown(article.id)
 
     def delete(self, slug: str) -> None:
-        """Delete an article of the viewer's, with all that belongs to it.
+        """Delete one of the viewer's articles, with everything that belongs to it.
 
         Raises:
-            NotFound: if there is none of that slug.
-            Forbidden: if somebody else wrote it.
+            NotFound: if there is no such article.
+            Forbidden: if somebody else has written it.
         """
         article = self._find_own(slug)
         self._ctx.db.execute(delete(ArticleRow).where(ArticleRow.id == article.id))
 
     def favorite(self, slug: str) -> Article:
-        """Let an article be one of the viewer's favourites; nothing changes if it is.
+        """Make an article one of the viewer's favourites; no change if it already is.
 
         Raises:
-            NotFound: if there is none of that slug.
+            NotFound: if there is no such article.
         """
         viewer = self._require_viewer()
         article = self._find_article(slug)
@@ -104,10 +104,10 @@ class ArticleService(ConduitService):
         return self._shown(article.id)
 
     def unfavorite(self, slug: str) -> Article:
-        """Let an article be no favourite of the viewer's; nothing changes if it is none.
+        """Remove an article from the viewer's favourites; no change if it is none of them.
 
         Raises:
-            NotFound: if there is none of that slug.
+            NotFound: if there is no such article.
         """
         viewer = self._require_viewer()
         article = self._find_article(slug)
@@ -117,7 +117,7 @@ class ArticleService(ConduitService):
         return self._shown(article.id)
 
     def tags(self) -> list[str]:
-        """All tags that articles have, in alphabetical order."""
+        """All tags of articles, in alphabetical order."""
         return sorted(self._ctx.db.scalars(select(TagRow.name).distinct()))
 
     def _find_own(self, slug: str) -> ArticleRow:
@@ -129,7 +129,7 @@ class ArticleService(ConduitService):
 
     def _shown(self, article_id: int) -> Article:
         article = self._ctx.db.scalar(self._select().where(ArticleRow.id == article_id))
-        if article is None:  # somebody has deleted it a moment ago
+        if article is None:  # somebody has just deleted it
             raise NotFound(article="not found")
         return Article.model_validate(article)
 

@@ -13,7 +13,7 @@ from conduit.services.tables import MAX_ID, CommentRow, UserRow
 
 
 class CommentService(ConduitService):
-    """What is said about an article."""
+    """The comments on an article."""
 
     def of_article(self, slug: str) -> list[Comment]:
         """The comments on an article, newest first.
@@ -26,7 +26,7 @@ class CommentService(ConduitService):
         return [Comment.model_validate(row) for row in self._ctx.db.scalars(query)]
 
     def add(self, slug: str, new: NewComment) -> Comment:
-        """Say something about an article.
+        """Comment on an article.
 
         Raises:
             NotFound: if there is no such article.
@@ -36,16 +36,16 @@ class CommentService(ConduitService):
         self._ctx.db.add(comment)
         try:
             self._ctx.db.flush()  # for the id
-        except IntegrityError:  # somebody has deleted the article a moment ago
+        except IntegrityError:  # somebody has just deleted the article
             raise NotFound(article="not found") from None
         return Comment.model_validate(self._ctx.db.scalars(self._select().where(CommentRow.id == comment.id)).one())
 
     def delete(self, slug: str, comment_id: int) -> None:
-        """Take back what the viewer has said.
+        """Delete one of the viewer's comments.
 
         Raises:
             NotFound: if there is no such comment on that article.
-            Forbidden: if somebody else said it.
+            Forbidden: if somebody else has written it.
         """
         viewer = self._require_viewer()
         article = self._find_article(slug)
@@ -61,5 +61,5 @@ class CommentService(ConduitService):
             select(CommentRow)
             .join(CommentRow.author)
             .options(contains_eager(CommentRow.author).with_expression(UserRow.following, self._is_followed()))
-            .execution_options(populate_existing=True)  # the viewer may be an author, too, and is loaded already
+            .execution_options(populate_existing=True)  # the viewer may be an author, and already loaded
         )

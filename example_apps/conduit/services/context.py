@@ -1,4 +1,4 @@
-"""What a service finds in ``self._ctx``, and what all services of Conduit can do."""
+"""The type of ``self._ctx``, and the base class of all Conduit services."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ConduitContext(Context):
 
 
 class ConduitService(Service[ConduitContext]):
-    """A service that knows who is looking: the user that the host has authenticated, loaded when it is read first."""
+    """A service that knows its viewer: the user that the host has authenticated, loaded on first access."""
 
     @property
     def _viewer(self) -> UserRow | None:
@@ -47,14 +47,14 @@ class ConduitService(Service[ConduitContext]):
         return viewer
 
     def _is_followed(self) -> ColumnElement[bool]:
-        """Of a user in a query: whether the viewer follows them."""
+        """For a user in a query: whether the viewer follows them."""
         return exists().where(FollowRow.follower_id == self._viewer_id, FollowRow.followed_id == UserRow.id)
 
     def _find_article(self, slug: str, *, to_change: bool = False) -> ArticleRow:
-        """The bare row of an article; one that is to change is locked, so that it does not go meanwhile.
+        """The bare row of an article; with ``to_change`` it is locked, so that nobody deletes it meanwhile.
 
         Raises:
-            NotFound: if there is none of that slug.
+            NotFound: if there is no such article.
         """
         article = self._ctx.db.get(ArticleRow, ArticleRow.id_in(slug), with_for_update=to_change)
         if article is None or article.slug != slug:
@@ -62,10 +62,10 @@ class ConduitService(Service[ConduitContext]):
         return article
 
     def _add_once(self, row: Base) -> None:
-        """Keep a row that may be there already: from before, or by a request at the same time."""
+        """Add a row that may already exist, from before or from a concurrent request."""
         try:
             with self._ctx.nested():
                 self._ctx.db.add(row)
-                self._ctx.db.flush()  # fails inside of the block, if it does
+                self._ctx.db.flush()  # so that a conflict is raised inside the block
         except IntegrityError:
             pass

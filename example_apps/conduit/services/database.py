@@ -1,4 +1,4 @@
-"""Where it is kept: SQLite, PostgreSQL or MariaDB, by URL."""
+"""The database: SQLite, PostgreSQL or MariaDB, chosen by its URL."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-"""For URLs that name none."""
+"""The driver for URLs that name none."""
 
-SERVER: dict[str, Any] = {"isolation_level": "READ COMMITTED"}  # of MariaDB, too: what another has kept shows at once
+SERVER: dict[str, Any] = {"isolation_level": "READ COMMITTED"}  # MariaDB, too, then sees others' commits at once
 FILE: dict[str, Any] = {
-    # SQLite has one writer. All wait for it in turn: in this process for the connection, with others for the lock.
+    # SQLite has one writer. Threads of this process take turns on the connection, processes wait for the lock.
     "pool_size": 1,
     "max_overflow": 0,
     "execution_options": {"sqlite_begin": "BEGIN IMMEDIATE"},

@@ -1,4 +1,4 @@
-"""What the services refuse, and how the API says so."""
+"""The errors of the services, and their bodies in the API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polydatum import ServiceError
 
 
 class Errors(BaseModel):
-    """Problems by field; ``body`` tells those of the whole, or all of them."""
+    """Problems by field; ``body`` has those of the whole body, or all problems."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, list[str]]
@@ -27,7 +27,7 @@ class GenericErrorModel(BaseModel):
 
 
 def as_response(**problems: str) -> GenericErrorModel:
-    """An error's body, from a problem for each field.
+    """The body of an error, from one problem per field.
 
     Example:
         >>> as_response(email="can't be empty").model_dump()
@@ -39,7 +39,7 @@ def as_response(**problems: str) -> GenericErrorModel:
 
 
 class ConduitError(ServiceError):
-    """Something a client may not do. Every host answers it with its `code`, `headers` and `response`."""
+    """An error of the client. Every host answers it with its `code`, `headers` and `response`."""
 
     headers: ClassVar[dict[str, str]] = {}
 
@@ -72,11 +72,11 @@ WORDS = {
     "string_too_long": "is too long",
     "json_invalid": "is no JSON",
 }
-"""For pydantic's types of errors."""
+"""The messages for pydantic's error types."""
 
 
 def problems_in(errors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What pydantic found, by the names of fields; FastAPI passes on the same.
+    """Pydantic's errors, which FastAPI passes on unchanged, as problems by field name.
 
     Example:
         >>> problems_in([{"type": "missing", "loc": ("body", "user", "email")}])

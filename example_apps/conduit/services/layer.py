@@ -20,7 +20,7 @@ from polydatum import DataAccessLayer, DataManager, LocalQueue, ValueResource
 
 
 class ConduitDAL(DataAccessLayer):
-    """What ``request.dal`` is in every host."""
+    """The class of ``request.dal`` in every host."""
 
     articles = ArticleService()
     comments = CommentService()
@@ -33,26 +33,26 @@ ConduitManager = DataManager[ConduitDAL, ConduitContext]
 
 
 def make_data_manager(url: str, tokens: Tokens, passwords: PasswordHasher | None = None) -> ConduitManager:
-    """The DataManager of a Conduit that keeps everything at a URL."""
+    """The DataManager of a Conduit with its data at a URL."""
     dm = DataManager(ConduitDAL, context_class=ConduitContext)
     dm.register_resources(
         db=Database(url),
         passwords=ValueResource(passwords or PasswordHasher()),
         tokens=ValueResource(tokens),
     )
-    dm.register_command_queue(LocalQueue(dm))  # right here, until `hosts.celery` sends commands to workers
+    dm.register_command_queue(LocalQueue(dm))  # in this process, unless `hosts.celery` sends commands to workers
     return dm
 
 
 def data_manager_from_environment() -> ConduitManager:
-    """The same, by ``DATABASE_URL`` and ``CONDUIT_SECRET``, which signs tokens: several processes need the same."""
+    """The same, from ``DATABASE_URL`` and ``CONDUIT_SECRET``, which signs tokens: all processes need the same one."""
     url = os.environ.get("DATABASE_URL") or "sqlite:///conduit.db"
     dm = make_data_manager(url, Tokens(os.environ.get("CONDUIT_SECRET") or secrets.token_hex()))
     if url.startswith("sqlite"):
-        create_tables(dm)  # elsewhere, two processes that start at once would both try
+        create_tables(dm)  # on a server, two processes that start at once would both try
     return dm
 
 
 def create_tables(dm: ConduitManager) -> None:
-    """Make the tables that are not there yet."""
+    """Create the missing tables."""
     Base.metadata.create_all(dm.get_client("db"))

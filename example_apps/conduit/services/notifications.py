@@ -1,4 +1,4 @@
-"""Notifications: written in the background, after an article is kept."""
+"""Notifications: written in the background, after an article was committed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from polydatum import command
 
 
 class NotificationService(ConduitService):
-    """Who has to hear of what."""
+    """Notifications of new articles."""
 
     @command
     def notify_followers(self, article_id: int) -> None:
-        """Notify those who follow the author of an article, each once: a queue may bring a command twice."""
+        """Notify the followers of an article's author, each only once, as a queue may deliver a command twice."""
         notified = exists().where(
             NotificationRow.user_id == FollowRow.follower_id, NotificationRow.article_id == ArticleRow.id
         )

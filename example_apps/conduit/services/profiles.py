@@ -1,4 +1,4 @@
-"""Profiles: what others see of a user, and following."""
+"""Profiles, the public side of users, and following."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from conduit.services.tables import FollowRow, UserRow
 
 
 class ProfileService(ConduitService):
-    """Users, as others see them."""
+    """The users, as others see them."""
 
     def get(self, username: str) -> Profile:
         """The profile of a user.
 
         Raises:
-            NotFound: if there is none of that name.
+            NotFound: if there is no such user.
         """
         return Profile.model_validate(self._find(username))
 
     def follow(self, username: str) -> Profile:
-        """Let the viewer follow a user; nothing changes if they do.
+        """Make the viewer follow a user; no change if they already do.
 
         Raises:
-            NotFound: if there is none of that name.
+            NotFound: if there is no such user.
         """
         viewer = self._require_viewer()
         self._add_once(FollowRow(follower_id=viewer.id, followed_id=self._find(username).id))
         return self.get(username)
 
     def unfollow(self, username: str) -> Profile:
-        """Let the viewer follow a user no more; nothing changes if they do not.
+        """Make the viewer unfollow a user; no change if they do not follow them.
 
         Raises:
-            NotFound: if there is none of that name.
+            NotFound: if there is no such user.
         """
         viewer = self._require_viewer()
         user = self._find(username)
@@ -52,7 +52,7 @@ class ProfileService(ConduitService):
             .options(with_expression(UserRow.following, self._is_followed()))
             .execution_options(populate_existing=True)
         )
-        user = None if "\0" in username else self._ctx.db.scalar(query)  # PostgreSQL would refuse the question
+        user = None if "\0" in username else self._ctx.db.scalar(query)  # PostgreSQL would refuse the query
         if user is None:
             raise NotFound(profile="not found")
         return user

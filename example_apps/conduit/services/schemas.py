@@ -1,4 +1,4 @@
-"""What travels: what clients send, checked, and what they get. The names are those of the API's description."""
+"""The JSON of the API: validated input from clients, and the output. The names are those of the API's description."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing_extensions import TypedDict  # pydantic reads typing's from Python 3
 from conduit.services.errors import Invalid, problems_in
 
 MOST_ARTICLES = 100
-"""On one page."""
+"""The maximum on one page."""
 
-# What every database keeps: PostgreSQL takes no NUL, MariaDB's TEXT has 64 KiB.
+# What every database can store: PostgreSQL accepts no NUL, MariaDB's TEXT holds 64 KiB.
 STORABLE = r"^[^\x00]*$"
 
 Username = Annotated[
@@ -37,7 +37,7 @@ Timestamp = Annotated[
 
 
 class Schema(BaseModel):
-    """JSON in camelCase, from or to an object of ours."""
+    """JSON in camelCase, read from clients or made of our own objects."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True, from_attributes=True
@@ -45,10 +45,10 @@ class Schema(BaseModel):
 
     @classmethod
     def read(cls, body: bytes) -> Self:
-        """What a client sends as JSON.
+        """Read and validate a client's JSON.
 
         Raises:
-            Invalid: if it is anything else.
+            Invalid: if the body is not JSON, or does not fit the schema.
         """
         if not body:
             raise Invalid(body="can't be empty")
@@ -60,10 +60,10 @@ class Schema(BaseModel):
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
-        """What a client asks for by the parameters of a URL, or by options.
+        """Validate the parameters of a URL, or command line options.
 
         Raises:
-            Invalid: if it makes no sense.
+            Invalid: if they do not fit the schema.
         """
         return cls._checked(dict(values))
 
@@ -88,7 +88,7 @@ class NewUser(LoginUser):
 
 
 class UpdateUser(TypedDict, total=False):
-    """What is not given stays as it is."""
+    """The fields to change; missing ones stay unchanged."""
 
     email: Email
     password: Password
@@ -143,7 +143,7 @@ class Page(Schema):
 
 
 class ArticleFilter(Page):
-    """Those that fit in every way."""
+    """The conditions that all listed articles meet."""
 
     tag: Known | None = None
     author: Known | None = None
@@ -158,7 +158,7 @@ class NewArticle(Schema):
 
 
 class UpdateArticle(TypedDict, total=False):
-    """What is not given stays as it is."""
+    """The fields to change; missing ones stay unchanged."""
 
     title: Title
     description: Prose

@@ -1,4 +1,4 @@
-"""The tables. Columns that depend on who is looking are loaded by the queries that ask for them."""
+"""The tables. Columns that depend on the viewer are filled by the queries that need them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_express
 from sqlalchemy.types import TypeDecorator
 
 MAX_ID = 2**31 - 1
-"""Of what the databases count to, the least."""
+"""The smallest maximum of an id among the databases."""
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time in UTC, kept as milliseconds: no two databases agree on more."""
+    """A time in UTC, stored as milliseconds, since databases differ in their time types."""
 
     impl = BigInteger
     cache_ok = True
@@ -28,14 +28,14 @@ class Moment(TypeDecorator[datetime]):
 
 
 def now() -> datetime:
-    """The time, as exact as it is kept."""
+    """The current time, with the precision that is stored."""
     time = datetime.now(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 class Base(DeclarativeBase):
     type_annotation_map = {datetime: Moment, str: Text}  # noqa: RUF012 - SQLAlchemy's own
-    # By default MariaDB takes "Ann", "ann" and "ann " for one name; the others do not.
+    # By default MariaDB treats "Ann", "ann" and "ann " as equal, unlike the other databases.
     __table_args__: Any = dict.fromkeys(("mariadb_collate", "mysql_collate"), "utf8mb4_nopad_bin")
 
 
@@ -70,7 +70,7 @@ class ArticleRow(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
-    # Nothing is loaded row by row, in a loop that nobody sees: what a query forgot raises.
+    # No hidden loading row by row: access to something that the query did not load raises.
     author: Mapped[UserRow] = relationship(lazy="raise")
     tags: Mapped[list[TagRow]] = relationship(lazy="raise")
 
@@ -79,12 +79,12 @@ class ArticleRow(Base):
 
     @property
     def slug(self) -> str:
-        """The words of the title and the id: it changes with the title, and no other article can have it."""
+        """The words of the title, and the id, which makes it unique. It changes with the title."""
         return "-".join([*re.findall(r"\w+", self.title.lower()), str(self.id)])
 
     @staticmethod
     def id_in(slug: str) -> int:
-        """The id in a slug; 0, which nothing has, if there is none."""
+        """The id in a slug; 0, which no article has, if there is none."""
         last = slug.rpartition("-")[2]
         return int(last) if re.fullmatch("[0-9]{1,9}", last) else 0
 
@@ -121,7 +121,7 @@ class CommentRow(Base):
 
 
 class NotificationRow(Base):
-    """Somebody whom the user follows has published an article."""
+    """Tells a user that somebody they follow has published an article."""
 
     __tablename__ = "notifications"
 

@@ -1,4 +1,4 @@
-"""Tokens: who was logged in, signed and for a while."""
+"""Tokens: signed, and valid for a limited time; they name the user who has logged in."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SCHEME = "Token"
 
 
 class Tokens:
-    """Issues tokens and reads them again.
+    """Issues and reads tokens.
 
     Args:
-        secret: the key, the same in all processes; 32 bytes or more.
-        lifetime: for how long one is good.
+        secret: the signing key, the same in all processes; 32 bytes or more.
+        lifetime: how long a token is valid.
     """
 
     def __init__(self, secret: str, lifetime: timedelta = timedelta(days=14)) -> None:
@@ -33,7 +33,7 @@ class Tokens:
         """The user in an Authorization header: ``Token xxxxxx.yyyyyyy.zzzzzz``.
 
         Raises:
-            Unauthorized: if it is no token of ours, or too old.
+            Unauthorized: if the token is not ours, or has expired.
         """
         scheme, _, token = authorization.partition(" ")
         try:

@@ -1,4 +1,4 @@
-"""Users: who they are, and how they prove it."""
+"""Users: their accounts, and how they authenticate."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class UserService(ConduitService):
     """Accounts and logins."""
 
     def authenticate(self, authorization: str | None) -> UserRow | None:
-        """The user of an Authorization header, None without one. Hosts have it called when ``meta.user`` is read.
+        """The user of an Authorization header; None without a header. In all hosts, reading ``meta.user`` calls this.
 
         Raises:
-            Unauthorized: if the token in it is not valid, or too old.
+            Unauthorized: if the token is invalid, or has expired.
         """
         if authorization is None:
             return None
@@ -29,10 +29,10 @@ class UserService(ConduitService):
         return user
 
     def find(self, username: str) -> UserRow:
-        """The user of a name, for a host that knows by itself who that is.
+        """The user of a name, for a host that identifies its user by name.
 
         Raises:
-            NotFound: if there is none.
+            NotFound: if there is no such user.
         """
         user = self._ctx.db.scalar(select(UserRow).where(UserRow.username == username))
         if user is None:
@@ -40,11 +40,11 @@ class UserService(ConduitService):
         return user
 
     def load(self, user_id: int) -> UserRow | None:
-        """The user of an id: of who sent a command, for example."""
+        """The user of an id, for example that of the sender of a command."""
         return self._ctx.db.get(UserRow, user_id)
 
     def register(self, new: NewUser) -> User:
-        """Make an account.
+        """Create an account.
 
         Raises:
             Invalid: if the name or the address is taken.
@@ -56,14 +56,14 @@ class UserService(ConduitService):
         """The user of an address, with a fresh token.
 
         Raises:
-            Unauthorized: if there is none, or their password is another one: which of the two is nobody's business.
+            Unauthorized: if there is no such user or the password is wrong; the error does not reveal which.
         """
         user = self._ctx.db.scalar(select(UserRow).where(UserRow.email == login.email))
         try:
             if user is not None:
                 self._ctx.passwords.verify(user.password_hash, login.password)
                 return self._shown(user)
-            self._ctx.passwords.hash(login.password)  # takes as long, so that time does not tell who has an account
+            self._ctx.passwords.hash(login.password)  # takes as long, so that timing does not reveal who has an account
         except VerifyMismatchError:
             pass
         raise Unauthorized(**{"email or password": "is invalid"})
@@ -85,13 +85,13 @@ class UserService(ConduitService):
         return self._save(viewer, values)
 
     def _save(self, user: UserRow, values: dict[str, str]) -> User:
-        """Keep a new or a changed user. Whether a name is taken the database decides: of two at once, one gets it."""
+        """Save a new or changed user. The database decides whether a name is taken, as two requests may race for it."""
         try:
             with self._ctx.nested():
                 for name, value in values.items():
                     setattr(user, name, value)
                 self._ctx.db.add(user)
-                self._ctx.db.flush()  # fails inside of the block, if it does
+                self._ctx.db.flush()  # so that a conflict is raised inside the block
         except IntegrityError:
             raise Invalid(**self._taken(user, values)) from None
         return self._shown(user)
