@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: measure, print the tables, judge. See the package for how."""
+"""``python -m tests.benchmarks``: measure, print the tables, judge. The package's docstring explains the method."""
 
 import argparse
 import json
@@ -44,7 +44,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _start(row: Row, options: Sequence[str]) -> dict[str, Any]:
-    """What one measuring process found out about a row."""
+    """The results of one measuring process for a row."""
     command = [sys.executable, "-m", "tests.benchmarks.process", row.name, *options]
     finished = subprocess.run(command, capture_output=True, text=True)
     if finished.returncode:

@@ -1,4 +1,4 @@
-"""Core, async: the same works with ``async with`` and resources that are async generators."""
+"""Core, async: the same work with ``async with`` and resources that are async generators."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def measure(row: str, contenders: Mapping[str, Contender], settings: Settings) -
 
 
 def time_works(works: Mapping[str, AsyncWork], proofs: Mapping[str, Proof], settings: Settings) -> Measured:
-    """Time works by contender, all in turn on one event loop, each sample in a task of its own."""
+    """Time works by contender, in turn on one event loop, each sample in a task of its own."""
     measured = Measured()
     samples: dict[str, Sample] = {}
     with asyncio.Runner() as runner:

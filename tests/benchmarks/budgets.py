@@ -1,8 +1,8 @@
-"""The rows of the tables and what each may cost. Every budget stands here, once.
+"""The rows of the tables and their budgets. Every budget is defined here, once.
 
-A budget is a factor over the limit in the same run, unless ``Budget.absolute`` says that it is in the
-row's own unit. It holds for CPython 3.12 and newer; 3.11 may take ``ON_311`` times as much, if the row
-does not say otherwise.
+A budget is a factor over the limit in the same run, or with ``Budget.absolute`` a value in the row's
+unit. It applies to CPython 3.12 and newer; 3.11 may take ``ON_311`` times as much, unless the row says
+otherwise.
 """
 
 from dataclasses import dataclass
@@ -39,14 +39,14 @@ class Row:
     area: str
     title: str
     budget: Budget | None = None
-    """None: reported, not judged."""
+    """None: the row is reported, but not judged."""
     unit: str = "µs"
     repeated: bool = True
-    """Measured in several processes; False for what comes out the same in each."""
+    """Whether it is measured in several processes; False for figures that are the same in each."""
     times: int = 1
-    """In how many processes each pass measures it."""
+    """The number of processes that measure it in each pass."""
     over: str | None = None
-    """The contender whose time is taken off that of all others: their figures are what they add to it."""
+    """The contender whose time is subtracted from all others: their figures are what they add to it."""
 
 
 def _exactly(amount: float) -> Budget:
@@ -120,5 +120,5 @@ BY_NAME = {row.name: row for row in ROWS}
 
 
 def named(name: str) -> list[Row]:
-    """The row of that name, or all whose names begin with it: ``http`` for ``http_flask`` and the others."""
+    """The row of that name, or all rows of that prefix: ``http`` for ``http_flask`` and the others."""
     return [BY_NAME[name]] if name in BY_NAME else [row for row in ROWS if row.name.startswith(f"{name}_")]

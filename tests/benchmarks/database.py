@@ -1,4 +1,4 @@
-"""What the row ``session`` works on: a database of SQLite in memory, and a statement that writes."""
+"""The database of the row ``session``: SQLite in memory, and a statement that writes."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ UPDATE = text("UPDATE counters SET value = value + 1")
 
 
 def counters() -> Engine:
-    """A database of its own, whose uses of the connection are counted as openings."""
+    """A separate database, where each use of its connection is counted as an opening."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE counters (value INTEGER)"))

@@ -1,4 +1,4 @@
-"""HTTP: a request that uses a resource through a service, in each framework, and beside it the bare framework."""
+"""HTTP: a request that uses a resource through a service, in each framework, and in the bare framework."""
 
 import random
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ MORE_ROUNDS = 5
 
 
 def measure(row: str, contenders: Mapping[str, Contender], settings: Settings) -> Measured:
-    """Time one row: the whole requests, of which the results take those of the bare framework off.
+    """Time one row: whole requests, from which `results` subtracts those of the bare framework.
 
-    Who is built first is up to 2 µs slower for the whole life of the process, so that is left to chance.
+    The application built first is up to 2 µs slower for the whole life of the process, so the order is random.
     """
     names = random.sample(list(contenders), len(contenders))
     proofs = dict.fromkeys(names, PROOF) | {BARE: Proof()}

@@ -1,8 +1,8 @@
 """Memory, garbage, growth, many registrations, import.
 
-Bytes of an open context: many are open at once, each in a ``contextvars.Context`` of its own as in a
-server; ``tracemalloc`` counts. The ``contextvars.Context`` is subtracted, for an ambient contender with
-the entry its current context takes there, so that what is left is the contender's own.
+Bytes of an open context: many are open at once, each in its own ``contextvars.Context`` as in a server,
+and ``tracemalloc`` counts. The ``contextvars.Context`` is subtracted, for an ambient contender together
+with the entry of its current context, so that only the contender's own bytes remain.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _entry: ContextVar[None] = ContextVar("entry")
 
 
 def measure(row: str, contenders: Mapping[str, Contender], settings: Settings) -> Measured:
-    """Measure one row; whoever fails is reported, the others go on."""
+    """Measure one row; a contender that fails is reported, and the others go on."""
     if row == "crowded":
         return _crowded(contenders[OURS], settings) if OURS in contenders else Measured()
     measured = Measured()
@@ -52,7 +52,7 @@ def measure(row: str, contenders: Mapping[str, Contender], settings: Settings) -
 
 
 def _samples(row: str, contender: Contender, settings: Settings) -> list[float]:
-    """A contender's figures for a row; none if it has no equivalent."""
+    """A contender's figures for a row; empty if it has no equivalent."""
     match row:
         case "held_empty" if work := contender.held.get(row):
             return [_bytes_per_open_context(work, resources=0, ambient=contender.ambient)]
@@ -113,7 +113,7 @@ def _bytes_per_open_context(work: HeldWork, *, resources: int, ambient: bool) ->
 
 @contextmanager
 def _collecting() -> Iterator[list[int]]:
-    """Gives how many objects only the cyclic collector could free."""
+    """Yields the number of objects that only the cyclic collector could free."""
     found: list[int] = []
     gc.collect()
     gc.disable()
@@ -154,7 +154,7 @@ def _resident_kib() -> float:
 
 
 async def _growth(contender: Contender, contexts: int, size: Callable[[], float]) -> float:
-    """How much more there is after that many contexts, half of them sync and half async."""
+    """The growth of ``size`` after that many contexts, half of them sync and half async."""
     with contender.sync["full"]() as run:
         async with contender.async_["async_full"]() as async_run:
 
@@ -170,7 +170,7 @@ async def _growth(contender: Contender, contexts: int, size: Callable[[], float]
 
 
 def _register(registering: Registering) -> float:
-    """Microseconds for each of many registrations, the first context included, which may do what was put off."""
+    """Microseconds per registration, including the first context, which may do deferred work."""
     register = registering(MANY)
     with quiet_collector():
         started = perf_counter_ns()
@@ -179,7 +179,7 @@ def _register(registering: Registering) -> float:
 
 
 def _crowded(ours: Contender, settings: Settings) -> Measured:
-    """Our own work with few registrations is the limit of the same work with many."""
+    """Compare our own work with many registrations to the same work with few, which is the limit."""
     assert ours.one_among is not None
     few, many = ours.one_among(FEW), ours.one_among(MANY)
     prove_sync(few, _ONE_RESOURCE)
@@ -201,7 +201,7 @@ print(json.dumps([taken / 1e6, sorted(foreign - {"polydatum"})]))
 
 
 def _imports(count: int) -> list[tuple[float, list[str]]]:
-    """Milliseconds a fresh interpreter takes to import the compiled package, and what it took in from elsewhere."""
+    """Milliseconds for a fresh interpreter to import the compiled package, and the foreign modules it imported."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with TemporaryDirectory() as compiled:
         command = [sys.executable, "-X", f"pycache_prefix={compiled}", "-c", _IMPORT]

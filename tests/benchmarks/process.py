@@ -1,4 +1,4 @@
-"""One measuring process: measures one row and prints what it found as JSON.
+"""One measuring process: measures one row and prints the results as JSON.
 
 Started by ``__main__``; by hand: ``python -m tests.benchmarks.process one``.
 """

@@ -1,4 +1,4 @@
-"""A contender is timed only after it has shown that it does the work of the row."""
+"""Proofs: a contender is timed only after it has shown that it does the work of the row."""
 
 import sys
 from collections import Counter
@@ -20,14 +20,14 @@ class Unproved(Exception):
 
 @dataclass(frozen=True)
 class Proof:
-    """What doing the work of a row leaves behind."""
+    """The evidence that the work of a row was done."""
 
     opens: int = 0
-    """How many resources each time opens and closes."""
+    """The number of resources that each run opens and closes."""
     stays_open: int = 0
-    """How many resources are opened before the first time and closed after the last."""
+    """The number of resources opened before the first run and closed after the last."""
     enters: tuple[str, ...] = ()
-    """Functions that must run each time. Every contender gives them these names."""
+    """Functions that must be called in each run. They have these names in every contender."""
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def prove_sync(work: SyncWork, proof: Proof) -> None:
     """Do the work a few times.
 
     Raises:
-        Unproved: if it left something else behind than the proof asks for.
+        Unproved: if the evidence differs from the proof.
     """
     tally.clear()
     with work() as run, _entered() as names:

@@ -34,7 +34,7 @@ def _contender(result: RowResult, name: str) -> str:
 
 
 def _title(result: RowResult) -> str:
-    """The row's title, with the time that has been taken off its figures."""
+    """The row's title, with the time that was subtracted from its figures."""
     row = result.row
     return row.title if result.base is None else f"{row.title} ({row.over} {_amount(result.base.minimum, row.unit)})"
 
@@ -107,7 +107,7 @@ def _about(results: Results) -> str:
 
 
 def _remarks(results: Results) -> list[str]:
-    """What is missing from the tables and why; what is over its budget."""
+    """What is missing from the tables, and why; and the rows over their budget."""
     remarks = [f"{name}: {reason}" for name, reason in results.missing.items()]
     remarks += [
         f"{result.name}: {name} left out: {reason}"
@@ -131,7 +131,7 @@ def text(results: Results) -> str:
 
 
 def markdown(results: Results) -> str:
-    """The documentation's page part: per area the budgets' table and one with every contender."""
+    """The part for the documentation: per area a table of budgets, and one with every contender."""
     parts = [_about(results) + "."]
     for area, rows in _by_area(results):
         parts += [f"## {area[0].upper()}{area[1:]}", _markdown(_main_table(results, rows))]

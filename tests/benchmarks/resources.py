@@ -1,8 +1,8 @@
-"""The work that all contenders share: the things they open and close, and the counters that prove it.
+"""The work that all contenders share: the resources they open and close, and the counters that prove it.
 
-``connection`` and ``link_1`` to ``link_5`` are written for contenders that hand the context to a resource
-(the limit, ours, polydatum 0.9.1); those in ``typed_resources`` have the same bodies for peers that
-inject by type.
+``connection`` and ``link_1`` to ``link_5`` are for contenders that pass the context to a resource (the
+limit, ours, polydatum 0.9.1); those in ``typed_resources`` have the same bodies, for peers that inject by
+type.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Tally:
-    """How often a resource was opened and closed in this process."""
+    """The number of resources opened and closed in this process."""
 
     opened: int = 0
     closed: int = 0
@@ -26,7 +26,7 @@ tally = Tally()
 
 
 class Connection:
-    """What a resource gives: the smallest thing that has a method, since its bytes are not the library's."""
+    """The value of a resource: the smallest object with a method, since its bytes are not the library's."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class Connection:
 
 
 class Failure(Exception):
-    """What the body of a context raises in the exception row."""
+    """The exception raised in a context in the exception row."""
 
 
 def connection(context: Any) -> Iterator[Connection]:
@@ -55,7 +55,7 @@ async def async_connection(context: Any) -> AsyncIterator[Connection]:
 
 
 async def suspending_connection(context: Any) -> AsyncIterator[Connection]:
-    """Its teardown waits for the event loop once."""
+    """A resource whose teardown suspends once."""
     tally.opened += 1
     try:
         yield Connection()
@@ -65,7 +65,7 @@ async def suspending_connection(context: Any) -> AsyncIterator[Connection]:
 
 
 class Link1:
-    """First of a chain of five resources, each of which needs the one before."""
+    """The first of a chain of five resources, each of which needs the previous one."""
 
 
 class Link2:
@@ -133,7 +133,7 @@ def link_5(context: Any) -> Iterator[Link5]:
 
 
 def outer(context: Any) -> Iterator[None]:
-    """Context middleware; the three do nothing, so that only their passing is measured."""
+    """Context middleware; all three do nothing, so that only the overhead is measured."""
     yield
 
 
@@ -167,4 +167,4 @@ class Transaction:
 
 
 def hook() -> None:
-    """What is registered with ``on_commit``."""
+    """The hook registered with ``on_commit``."""

@@ -1,4 +1,4 @@
-"""What all processes found, put together: figures, ratios, verdicts. JSON is its stored form."""
+"""The combined results of all processes: figures, ratios, verdicts. They are stored as JSON."""
 
 import platform
 import sys
@@ -19,13 +19,13 @@ class Figure:
 
 @dataclass
 class RowResult:
-    """One row's figures by contender, in the row's unit, and why some are missing."""
+    """One row's figures by contender, in the row's unit, and why any are missing."""
 
     name: str
     figures: dict[str, Figure] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     base: Figure | None = None
-    """What has been taken off the figures, if the row is about what is added to it."""
+    """The figure that was subtracted from the others, if the row measures what they add to it."""
 
     @property
     def row(self) -> Row:
@@ -48,7 +48,7 @@ class RowResult:
 
     @property
     def over_peer(self) -> float | None:
-        """Our factor over the best peer; below 1 we are ahead."""
+        """Our factor over the best peer; below 1 we are faster."""
         peer = self.best_peer
         if peer is None or self.ours is None or self.figures[peer].minimum <= 0:
             return None
@@ -56,7 +56,7 @@ class RowResult:
 
     @property
     def judged(self) -> float | None:
-        """The figure that the budget is about; none if ours was left out of any process."""
+        """The figure that the budget applies to; None if ours was left out in any process."""
         if self.row.budget is None or self.ours is None or OURS in self.problems:
             return None
         return self.ours.minimum if self.row.budget.absolute else self.over_limit(OURS)
@@ -72,7 +72,7 @@ class Results:
     contexts: int
     rows: list[RowResult]
     missing: dict[str, str]
-    """Peers that could not take part at all, and why."""
+    """The peers that could not be measured at all, and why."""
 
     def budget(self, result: RowResult) -> float | None:
         if result.row.budget is None:
@@ -107,7 +107,7 @@ class Results:
 
 
 def put_together(found: Mapping[str, list[dict[str, Any]]], *, processes: int, contexts: int) -> Results:
-    """Results from what each process printed, by row: every contender takes its minimum over all of them."""
+    """Combine the output of all processes, by row: each contender's figure is its minimum over all of them."""
     missing: dict[str, str] = {}
     rows = []
     for name, printed in found.items():
@@ -132,7 +132,7 @@ def put_together(found: Mapping[str, list[dict[str, Any]]], *, processes: int, c
 
 
 Samples = Mapping[str, list[float]]
-"""What one process measured, by contender."""
+"""The samples of one process, by contender."""
 
 
 def _figures(processes: Sequence[Samples]) -> dict[str, Figure]:
@@ -144,10 +144,10 @@ def _figures(processes: Sequence[Samples]) -> dict[str, Figure]:
 
 
 def _added(processes: Sequence[Samples], over: str) -> tuple[dict[str, Figure], Figure | None]:
-    """What the contenders add to the one that the row is over, and that one's own figure.
+    """What the contenders add to the one that the row subtracts, and that one's own figure.
 
-    A difference of two minima is the luck of two samples, so lower deciles stand in for minima. It is taken within a
-    process, and the mean over the processes counts.
+    The difference of two minima depends on two lucky samples, so lower deciles replace the minima. Differences are
+    taken within a process, and averaged over the processes.
     """
     processes = [samples for samples in processes if over in samples]
     added: dict[str, list[Figure]] = {}

@@ -11,24 +11,24 @@ from time import perf_counter_ns
 from tests.benchmarks.contenders import AsyncRun, Run
 
 SAMPLE_NS = 1_000_000
-"""How long one sample should take: short enough to fall between two disturbances now and then."""
+"""The target duration of a sample: short enough to fall between two disturbances now and then."""
 
 Sample = Callable[[int], int]
-"""Does the work that many times and tells how many nanoseconds it took."""
+"""Does the work that many times and returns how many nanoseconds it took."""
 
 
 @dataclass(frozen=True)
 class Settings:
     rounds: int
     contexts: int
-    """How many contexts the growth rows open and close."""
+    """The number of contexts that the growth rows open and close."""
     repeats: int
-    """How often one process measures what takes long."""
+    """The number of repetitions, in one process, of slow measurements."""
 
 
 @dataclass
 class Measured:
-    """What one process found out about one row, by contender."""
+    """The results of one process for one row, by contender."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def async_sample_of(run: AsyncRun, runner: asyncio.Runner) -> Sample:
 
 @contextmanager
 def quiet_collector() -> Iterator[None]:
-    """Keep the garbage collector out of the samples and everything alive out of its sight."""
+    """Keep the garbage collector out of the samples, with all live objects frozen."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -71,7 +71,7 @@ def quiet_collector() -> Iterator[None]:
 
 
 def _times(sample: Sample) -> int:
-    """How many times fill one sample; finding out also warms the caches."""
+    """The number of runs that fill one sample; finding it also warms the caches."""
     times = 16
     while (taken := sample(times)) < SAMPLE_NS / 4:
         times *= 2
@@ -79,7 +79,7 @@ def _times(sample: Sample) -> int:
 
 
 def take_turns(samples: Mapping[str, Sample], rounds: int) -> dict[str, list[float]]:
-    """Microseconds per time, one figure per round, for every contender."""
+    """Microseconds per run, one figure per round, for every contender."""
     names = list(samples)
     taken: dict[str, list[float]] = {name: [] for name in names}
     if not names:

@@ -1,7 +1,7 @@
-"""Serves an application in process, one request after the other, as a server would: no test client and no socket.
+"""Serves an application in process, one request after the other, as a server would, without a test client or a socket.
 
-The status of every answer is checked, in the timed requests too. An application that ``closes_early`` must also have
-closed what it opened when its answer starts.
+The status of every answer is checked, even in timed requests. An application that ``closes_early`` must have closed
+what it opened before its answer starts.
 """
 
 import asyncio
@@ -110,12 +110,12 @@ async def _receive() -> dict[str, Any]:
 
 
 def _write(data: bytes) -> None:
-    """What WSGI calls ``write``; no application here uses it."""
+    """WSGI's ``write``; no application here uses it."""
 
 
 @asynccontextmanager
 async def _lifespan(app: Callable[..., Coroutine[Any, Any, None]]) -> AsyncIterator[dict[str, Any]]:
-    """Start an application and shut it down; gives the state that its requests get."""
+    """Start an application and shut it down; yields the state for its requests."""
     state: dict[str, Any] = {}
     events, answers = asyncio.Queue[str](), asyncio.Queue[str]()
 

@@ -1,4 +1,4 @@
-"""The resources of ``resources`` for peers that inject by the types of parameters and results."""
+"""The resources of ``resources``, for peers that inject by the types of parameters and results."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -6,7 +6,7 @@ from tests.benchmarks.resources import Connection, Link1, Link2, Link3, Link4, L
 
 
 class ItemService:
-    """A service whose method uses the connection; the peers build it per scope."""
+    """A service whose method uses the connection; the peers create one per scope."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

@@ -1,5 +1,5 @@
-"""A soak: thousands of mixed requests to real servers, and afterwards the books have to balance.
+"""A soak test: thousands of mixed requests to real servers, after which the books have to balance.
 
-``python -m tests.soak --requests 10000`` serves the same ledger by Starlette on uvicorn and by Flask on gunicorn's threads,
-one after the other, over PostgreSQL and Redis. See `tests.soak.__main__`.
+``python -m tests.soak --requests 10000`` serves the same ledger with Starlette on uvicorn, then with Flask on
+gunicorn's threads, both on PostgreSQL and Redis. See `tests.soak.__main__`.
 """

@@ -1,16 +1,16 @@
-"""Run a soak: ``python -m tests.soak --requests 10000``. Ends with 1 if a promise was broken.
+"""Run a soak test: ``python -m tests.soak --requests 10000``. Exits with 1 if a promise was broken.
 
-Of a hundred requests, 60 are to succeed, 10 raise, 10 are answered with a 4xx, 10 are reset by their client, and 10 are
+Of a hundred requests, 60 should succeed, 10 raise, 10 are answered with a 4xx, 10 are reset by their client, and 10 are
 cancelled at random moments. Afterwards, for each server:
 
-* no connection has leaked, and none is in a transaction, by the servers' own count; none at all is left when it has ended;
-* every answer carried the canaries of its own user, from PostgreSQL and from Redis, and nobody else's;
-* the sum of all money is what it was, and every balance is what the rows of transfers say;
-* the row of every 2xx is there, and no row of another answer; for a cancelled request, what its context said counts;
-* as many contexts have counted up in Redis, after their commit, as there are rows.
+* no connection has leaked, and none is in a transaction, as PostgreSQL and Redis count them; none is left after the
+exit; * every answer carried the canaries of its own user, from PostgreSQL and from Redis, and nobody else's;
+* the sum of all money has not changed, and every balance agrees with the rows of transfers;
+* every 2xx has its row, and no other answer has one; for a cancelled request, the outcome of its context counts;
+* Redis has counted as many commits, each after its context has committed, as there are rows.
 
-With ``--terminate 0.05`` connections of PostgreSQL are ended in between. Then any request may fail, with a 500, whose row
-may be there if COMMIT was on its way; all else holds.
+With ``--terminate 0.05`` PostgreSQL connections are terminated in between. Then any request may fail with a 500, and
+may have its row if COMMIT was being sent; everything else holds.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def soak(
     chance: random.Random,
     terminate: float | None,
 ) -> list[str]:
-    """Soak one server; gives what is wrong."""
+    """Soak one server; returns the violations."""
     started = time.monotonic()
     with Server(deployment, environment, folder) as server:
         clients = Clients(server.port, books.canaries, deployment.cancels, chance)
@@ -119,7 +119,7 @@ def soak(
 
 @contextlib.contextmanager
 def disturbance(books: Books, seconds: float | None) -> Iterator[list[int]]:
-    """End the connection of some request again and again; gives the process ids of what was ended."""
+    """Terminate the connection of a random request again and again; yields the terminated process ids."""
     ended: list[int] = []
     over = threading.Event()
 

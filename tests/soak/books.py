@@ -1,4 +1,4 @@
-"""What the servers themselves say of a soak: the rows, the balances, and who is connected."""
+"""The state of the database servers in a soak test: the rows, the balances, and the connections."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ACCOUNTS = 100
 USERS = 200
 OPENING = 1000
 PATIENCE = 10.0
-"""Seconds that a server gets to notice that a connection was closed."""
+"""Seconds for a server to notice that a connection was closed."""
 
 
 class Books:
-    """Tables and keys of one run, from their making to their end. Not through Polydatum."""
+    """The tables and keys of one run, created, read and dropped without Polydatum."""
 
     def __init__(self, postgres: str, redis_url: str, run: str) -> None:
         self.run = run
@@ -26,7 +26,7 @@ class Books:
         self._cache: Any = redis.Redis.from_url(redis_url, decode_responses=True)
 
     def open(self) -> None:
-        """Make everything anew."""
+        """Create everything from scratch."""
         self.drop()
         run: Any = self.run
         self._do(f"CREATE TABLE {run}_users (id int PRIMARY KEY, canary text)")
@@ -51,20 +51,20 @@ class Books:
         self._cache.close()
 
     def transfers(self) -> set[int]:
-        """The ids of all rows that were kept."""
+        """The ids of all committed rows."""
         return {id for (id,) in self._do(f"SELECT id FROM {self.run}_transfers")}
 
     def counted(self) -> int:
-        """How many contexts said so to Redis, after their commit."""
+        """How many contexts have counted themselves in Redis after their commit."""
         return int(self._cache.get(f"{self.run}:kept"))
 
     def sum_error(self) -> int:
-        """By how much the sum of all money is wrong."""
+        """The error in the sum of all money."""
         (total,) = self._do(f"SELECT sum(balance) FROM {self.run}_accounts")[0]
         return int(total) - ACCOUNTS * OPENING
 
     def wrong_accounts(self) -> int:
-        """How many balances are not what the rows of transfers say."""
+        """How many balances disagree with the rows of transfers."""
         return len(
             self._do(f"""
             SELECT a.id FROM {self.run}_accounts a WHERE balance <> {OPENING}
@@ -74,7 +74,7 @@ class Books:
         )
 
     def terminate_one(self) -> list[int]:
-        """End the connection of some request that is under way; gives its process id, if there was one."""
+        """Terminate the connection of a random running request; returns its process id, if there was one."""
         return [
             pid
             for pid, _ in self._do(
@@ -85,7 +85,7 @@ class Books:
         ]
 
     def connections(self) -> tuple[int, int, int]:
-        """PostgreSQL's connections, those of them that are in the middle of something, and Redis' connections."""
+        """The number of PostgreSQL's connections, of those that are not idle, and of Redis' connections."""
         states = [
             state
             for (state,) in self._do("SELECT state FROM pg_stat_activity WHERE application_name = %s", (self.run,))
@@ -94,7 +94,7 @@ class Books:
         return len(states), sum(state != "idle" for state in states), len(clients)
 
     def connections_at_rest(self, limits: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The connections, once they are within limits, or at the end of patience."""
+        """The connections, once they are within limits, or after the timeout."""
         deadline = time.monotonic() + PATIENCE
         counts = self.connections()
         while time.monotonic() < deadline and any(count > limit for count, limit in zip(counts, limits, strict=True)):

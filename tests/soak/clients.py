@@ -1,4 +1,4 @@
-"""The clients of a soak: what they ask for, and what they see of the answer."""
+"""The clients of a soak test: their requests, and what they see of the answers."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ MIXTURE = {
     "reset": 10,
     "cancelled": 10,
 }
-"""Of a hundred requests. Those that raise: by themselves, or by an SQL error that nobody minds. 4xx: returned, or raised."""
+"""Of a hundred requests. Some raise, or swallow an SQL error; the 4xx are returned or raised."""
 SPREAD = 1.4
-"""A reset or a cancel comes at a random moment of the time that requests take at present, or a bit later."""
+"""A reset or cancel comes at a random moment within the current duration of requests, or a bit later."""
 FIRST_GUESS = 0.03
 LIMITS = range(1, 5)
-"""Milliseconds that a statement may take, of which two sleep for two."""
+"""Statement timeouts in milliseconds; two of the statements sleep for two milliseconds."""
 
 
 @dataclass
 class Seen:
-    """What clients have seen, request by request.
+    """What the clients have seen of each request.
 
     Attributes:
         statuses: by id; None: no answer.
-        outcomes: what the server said of the context of a cancelled request.
-        crossed: answers that carried something of another user.
-        broken: errors of connections that nobody has cut on purpose.
+        outcomes: the outcomes of cancelled requests' contexts, as the server has reported them.
+        crossed: answers that carried another user's data.
+        broken: errors on connections that were not cut on purpose.
     """
 
     kinds: dict[int, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Seen:
 
 
 class Connection:
-    """One connection to the server, kept alive, made anew where it was cut."""
+    """One kept-alive connection to the server; reconnects after it was cut."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -73,13 +73,13 @@ class Connection:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers["content-length"]))
         status = int(first.split()[1])
-        # After an exception that has left the application uvicorn closes, without having said so.
+        # After an exception of the application uvicorn closes the connection without announcing it.
         if status >= 500 or headers.get("connection", "").lower() == "close":
             self.close()
         return status, headers, body
 
     def reset(self) -> None:
-        """As a client does that has crashed: what is still to come is answered with RST."""
+        """Close like a crashed client: any further data is answered with RST."""
         assert self._streams is not None
         raw = self._streams[1].get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -92,13 +92,13 @@ class Connection:
 
 
 class Clients:
-    """Some clients at once, who share a number of requests among them.
+    """Several concurrent clients that share a number of requests.
 
     Args:
-        port: the server's.
-        canaries: of all users.
-        cancels: the parameter by which the server cancels a request within milliseconds.
-        chance: where all chance comes from.
+        port: the server's port.
+        canaries: the canaries of all users.
+        cancels: the parameter that makes the server cancel a request, in milliseconds.
+        chance: the random number generator.
     """
 
     def __init__(self, port: int, canaries: list[str], cancels: str, chance: random.Random) -> None:

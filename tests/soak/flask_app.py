@@ -13,7 +13,7 @@ from wsgi_polydatum import health
 
 dm = manager()
 app = Flask("soak")
-app.logger.disabled = True  # thousands of tracebacks that were asked for
+app.logger.disabled = True  # it would log thousands of expected tracebacks
 init_app(app, dm)
 app.add_url_rule("/health", "health", lambda: health(dm))
 

@@ -1,22 +1,22 @@
-"""What a soak calls wrong."""
+"""What counts as a violation in a soak test."""
 
 from __future__ import annotations
 
 from tests.soak.clients import Seen
 
 EXPECTED = {"clean": {200}, "raised": {500}, "swallowed": {500}, "returned": {409}, "refused": {409}}
-"""The answers to a request of a kind; others may have any, as long as it is true."""
+"""The expected statuses by kind of request; other kinds may get any status, as long as it is true."""
 SHOWN = 10
 
 
 def judged(seen: Seen, kept: set[int], *, disturbed: bool = False) -> list[str]:
-    """What clients saw that is not true, or was not to be.
+    """Answers that clients saw and that are untrue or unexpected.
 
     Args:
-        seen: what they saw.
-        kept: the ids of all rows that are there.
-        disturbed: whether connections of the database were ended on purpose, so that any request may fail, and where COMMIT
-            was on its way nobody knows whether there is a row.
+        seen: what the clients saw.
+        kept: the ids of all committed rows.
+        disturbed: whether database connections were terminated on purpose. Then any request may fail, and if COMMIT was
+            being sent, its row may or may not exist.
     """
     odd = [
         f"{kind} {id} was answered with {status}"

@@ -1,6 +1,6 @@
-"""The service layer under soak: a ledger in PostgreSQL, users' canaries and a counter in Redis.
+"""The service layer under test: a ledger in PostgreSQL, users' canaries and a counter in Redis.
 
-What a request is to do, and how it is to end, is told by its parameters.
+The parameters of a request say what it does, and how it ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from polydatum.backends.redis import AsyncRedisBackend, RedisBackend
 POSTGRES = os.environ.get("SOAK_POSTGRES", "")
 REDIS = os.environ.get("SOAK_REDIS", "")
 RUN = os.environ.get("SOAK_RUN", "soak")
-"""The prefix of tables and keys, and the name of all connections."""
+"""The prefix of tables and keys, and the application name of all connections."""
 POOL = 12
 
 CANARY = f"SELECT canary FROM {RUN}_users WHERE id = %s"
@@ -25,14 +25,14 @@ NAP = "SELECT pg_sleep(%s)"
 
 
 class Order:
-    """What a request asks for.
+    """The order in a request.
 
     Attributes:
-        id: of the row that has to be there, or must not be.
-        user: whose request it is.
+        id: the id of the row that must, or must not, exist afterwards.
+        user: the user who makes the request.
         ending: ``"clean"``, ``"raised"``, ``"refused"``, ``"returned"`` (a 4xx), ``"swallowed"`` (an SQL error).
         nap: seconds that the database sleeps in the middle.
-        limit: milliseconds that a statement may take, if above 0.
+        limit: the statement timeout in milliseconds, if above 0.
     """
 
     def __init__(self, params: Any) -> None:
@@ -40,7 +40,7 @@ class Order:
         self.user = int(params["user"])
         source, target, amount = int(params["source"]), int(params["target"]), int(params["amount"])
         self.transfer = (self.id, source, target, amount)
-        self.balances = sorted([(source, -amount), (target, amount)])  # in one order, so that nobody deadlocks
+        self.balances = sorted([(source, -amount), (target, amount)])  # in a fixed order, to avoid deadlocks
         self.ending = params["ending"]
         self.nap = float(params["nap"])
         self.limit = int(params["limit"])

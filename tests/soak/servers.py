@@ -1,4 +1,4 @@
-"""The servers of a soak, each a process of its own on a free port of this machine."""
+"""The servers of a soak test, each a separate process on a free port of this machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Deployment(NamedTuple):
     """A server with its application.
 
     Attributes:
-        name: for the summary.
-        command: all but the port.
-        cancels: the parameter by which it cancels a request.
-        ready: a path that is answered with a 200 once it runs.
+        name: the name in the summary.
+        command: the command line without the port.
+        cancels: the parameter that makes it cancel a request.
+        ready: a path that is answered with a 200 once the server runs.
     """
 
     name: str
@@ -53,7 +53,7 @@ GUNICORN = Deployment(
 
 
 class Server:
-    """A deployment that runs for as long as a ``with`` block lasts."""
+    """A deployment that runs during a ``with`` block."""
 
     def __init__(self, deployment: Deployment, environment: dict[str, str], folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -97,11 +97,11 @@ class Server:
 
     @property
     def exit_code(self) -> int | None:
-        """How it has ended; None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def complaints(self) -> list[str]:
-        """What it has printed that nobody asked for, and that it did not end in time."""
+        """Its unexpected output, and whether it failed to exit in time."""
         late = [f"it had not ended {STOP:.0f} s after SIGTERM"] if self._is_late else []
         return late + [line for line in self.printed.splitlines() if any(found in line for found in COMPLAINTS)]
 
@@ -116,7 +116,7 @@ class Server:
         raise RuntimeError(f"the server does not answer:\n{self.printed}")
 
     def _kill(self) -> None:
-        """End what is left of it: the processes of the session that was begun for it."""
+        """Kill what is left of it: all processes of its own process session."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:

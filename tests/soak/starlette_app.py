@@ -24,7 +24,7 @@ async def carry_out(request: Request) -> JSONResponse:
 
 
 class Cancelling:
-    """Cancels a request after ``cancel`` milliseconds, and then says how its context has ended."""
+    """Cancels a request after ``cancel`` milliseconds, and reports the outcome of its context."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""What a soak finds wrong: each broken promise is seen, and nothing else."""
+"""The judging of a soak test detects each broken promise, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tests.truth``: ask every stack, and print what came of it."""
+"""``python -m tests.truth``: check every stack, and print the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Returns 1 if a stack cannot be asked, or one of Polydatum's is not right in all."""
+    """Returns 1 if a stack cannot be checked, or if one of Polydatum's fails a check."""
     chosen = _arguments()
     stacks = [stack for stack in STACKS if not chosen.stacks or stack.module in chosen.stacks]
     if chosen.pages:

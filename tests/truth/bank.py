@@ -1,7 +1,7 @@
-"""The bank of every stack: a SQLite file with a foreign key that is looked at when a transaction commits, and not before.
+"""The bank of every stack: a SQLite file with a deferred foreign key, which is checked only when a transaction commits.
 
-A payment to an account that is not there can thus be written and flushed; its commit is refused. That is how a deferred
-constraint, a serialization failure or a full disk looks from the outside.
+So a payment to a missing account can be written and flushed, but its commit is refused. From the outside, a
+serialization failure or a full disk looks the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Engine, ForeignKey, create_engine, event, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 PATH = Path(os.environ.get("TRUTH_DATABASE", "bank.db"))
-"""The file; `serving` names it to the process that it starts."""
+"""The file; `serving` passes it to the process that it starts."""
 ACCOUNTS = ("ann", "bob", "cid")
 SCHEMA = """
     CREATE TABLE accounts (name VARCHAR PRIMARY KEY);
@@ -29,7 +29,7 @@ SCHEMA = """
 
 
 class Conflict(Exception):
-    """An error of the application, which a handler of the application answers with a 409."""
+    """An application error, which one of the application's handlers answers with a 409."""
 
 
 class Base(DeclarativeBase):
@@ -49,7 +49,7 @@ class Payment(Base):
 
 
 def check_foreign_keys(engine: Engine) -> None:
-    """Have SQLite look at foreign keys; it does so for each connection that asks for it."""
+    """Make SQLite check foreign keys, which has to be switched on per connection."""
     event.listen(engine, "connect", lambda connection, record: connection.execute("PRAGMA foreign_keys = ON"))
 
 
@@ -57,40 +57,40 @@ engine = create_engine(f"sqlite:///{PATH}")
 check_foreign_keys(engine)
 
 Sessions = sessionmaker(engine, close_resets_only=False)
-"""A session that was closed stays closed. By default it would begin a transaction anew, which nobody ends."""
+"""A closed session stays closed. By default, using it would begin a new transaction, which nobody ends."""
 
 
 def session_of_request() -> Iterator[Session]:
-    """A session that commits when what uses it has ended, and rolls back if that has raised: SQLAlchemy's own block."""
+    """A session that commits at the end of the block, or rolls back if the block raises: SQLAlchemy's own idiom."""
     with Sessions.begin() as session:
         yield session
 
 
 def payee(check: str) -> str:
-    """Who is paid in a check: somebody without an account if the commit shall be refused."""
+    """The payee in a check: one without an account if the commit is to be refused."""
     return "nobody" if check == "refused" else ACCOUNTS[0]
 
 
 def pay(session: Session, check: str) -> None:
-    """What the view of each check does first: one row, written but not committed."""
+    """The first step of each view: writes a row, without a commit."""
     session.add(Payment(payee=payee(check), check=check))
     session.flush()
 
 
 def names(session: Session) -> Iterator[str]:
-    """A line for each account, read when it is asked for: the body that streams."""
+    """A line for each account, read lazily: the streamed body."""
     for name in session.scalars(select(Account.name).order_by(Account.name)):
         yield f"{name}\n"
 
 
 def make(path: Path) -> None:
-    """A new file, with the accounts."""
+    """Create the file, with the accounts."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(SCHEMA)
         connection.executemany("INSERT INTO accounts VALUES (?)", [(name,) for name in ACCOUNTS])
 
 
 def kept(path: Path) -> dict[str, int]:
-    """How many rows of each check are in the file."""
+    """The number of committed rows by check."""
     with closing(sqlite3.connect(path)) as connection:
         return dict(connection.execute('SELECT "check", count(*) FROM payments GROUP BY "check"'))

@@ -1,7 +1,7 @@
-"""What every stack is asked, and when an answer is right.
+"""The checks that every stack undergoes, and when an answer is right.
 
-A check is about one request. Its view writes a row and then does what the check is named after; a right answer and the
-rows in the file say the same. Those of Celery are about one task, whose state takes the place of the status.
+A check is one request. Its view writes a row and then does what the check is named after; the answer is right if it
+agrees with the rows in the file. A check of a Celery stack is one task, whose state takes the place of the status.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from tests.truth.bank import ACCOUNTS
 
 @dataclass(frozen=True)
 class Observed:
-    """What came of a check.
+    """The result of a check.
 
     Attributes:
         answer: the status that the client got (None: no answer at all), or the state of a task.
-        kept: how many rows it left.
-        lines: how many lines of a streamed body arrived.
-        complete: whether the body came to its end.
+        kept: the number of committed rows.
+        lines: the number of lines of a streamed body that arrived.
+        complete: whether the body was complete.
     """
 
     answer: int | str | None
@@ -30,7 +30,7 @@ class Observed:
 
     @property
     def is_error(self) -> bool:
-        """Whether the client, or whoever waits for the task, hears of a failure of ours."""
+        """Whether the client, or the sender of the task, is told of a server failure."""
         return self.answer is None or self.answer == "FAILURE" or (isinstance(self.answer, int) and self.answer >= 500)
 
 
@@ -39,10 +39,10 @@ class Check:
     """A request or a task.
 
     Attributes:
-        name: what the view is told to do.
-        heading: of its column.
-        is_right: whether what came of it is what it should be.
-        control: without it being right, the stack is not set up well, and nothing of it counts.
+        name: what the view has to do.
+        heading: the heading of its column.
+        is_right: whether a result is right.
+        control: whether a wrong result means that the stack is set up wrong, so that none of its results count.
     """
 
     name: str
@@ -52,8 +52,8 @@ class Check:
 
 
 def in_order(checks: Iterable[Check]) -> list[Check]:
-    """The order in which they are made. A refused commit comes last: SQLite leaves its transaction open, which no other
-    database does, and whoever writes next would be blamed for it.
+    """The order of the checks. A refused commit comes last: SQLite, unlike other databases, then leaves its transaction
+    open, and the next writer would be blamed for it.
     """
     return sorted(checks, key=lambda check: check.name == "refused")
 
@@ -70,7 +70,7 @@ WEB = (
     Check("returned", "returned 409", _refused_by_the_view),
     Check("crashed", "crash", lambda seen: seen.answer == 500 and seen.kept == 0),
     Check("streamed", "stream", lambda seen: seen.complete and seen.lines == len(ACCOUNTS)),
-    # The same as the first: nothing of what came between still holds the database.
+    # The same as the first: none of the checks between still locks the database.
     Check(
         "paid-again", "paid again", lambda seen: seen.answer == 201 and seen.complete and seen.kept == 1, control=True
     ),

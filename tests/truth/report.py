@@ -1,4 +1,4 @@
-"""The table, and the stacks by their pages."""
+"""The table of results, and the list of stacks with their pages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.truth.stacks import TITLES, Stack, version_of
 
 RIGHT, WRONG = "yes", "**no**"
 Seen = Mapping[str, Observed]
-"""What came of each check of a stack."""
+"""The results of a stack, by check."""
 
 
 def markdown(observed: Mapping[Stack, Seen]) -> str:
-    """The two tables, of requests and of tasks, as the page has them."""
+    """The two tables, of requests and of tasks, as on the page."""
     return "\n\n".join(
         "\n".join(_table(checks, {stack: seen for stack, seen in observed.items() if stack.is_tasks is is_tasks}))
         for checks, is_tasks in ((WEB, False), (TASKS, True))
@@ -24,17 +24,17 @@ def markdown(observed: Mapping[Stack, Seen]) -> str:
 
 
 def cells(stack: Stack, seen: Seen) -> list[str]:
-    """What stands in the line of a stack, without its name."""
+    """The cells in the row of a stack, without its name."""
     return [_cell(check, seen[check.name]) for check in _asked(TASKS if stack.is_tasks else WEB)]
 
 
 def is_right(stack: Stack, seen: Seen) -> bool:
-    """Whether a stack is right in all."""
+    """Whether a stack passes all checks."""
     return not any(cell.startswith(WRONG) for cell in cells(stack, seen))
 
 
 def surroundings() -> str:
-    """What the stacks were run with, each with its version."""
+    """The versions of everything that the stacks were run with."""
     shared = [
         "uvicorn",
         "gunicorn",

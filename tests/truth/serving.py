@@ -1,4 +1,4 @@
-"""One stack, from its start to what it has left in the file."""
+"""Runs one stack, and collects its answers and the rows in the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.truth.stacks import Stack
 ROOT = Path(__file__).parents[2]
 START, STOP = 30.0, 15.0
 SHOWN = 30
-"""Lines of the log that a failure shows."""
+"""The number of log lines shown in a failure."""
 SERVERS = {
     "uvicorn": ("uvicorn", "--port", "0", "--no-access-log"),
     "gunicorn": (
@@ -31,14 +31,14 @@ SERVERS = {
 
 
 class StackFailed(Exception):
-    """A stack did not start, or its controls failed: nothing can be said of it."""
+    """A stack did not start, or its controls failed, so that its results say nothing."""
 
 
 def observe(stack: Stack, folder: Path) -> dict[str, Observed]:
-    """What came of every check of a stack. ``folder`` is an empty one, for the file and the log.
+    """The results of all checks of a stack. ``folder`` has to be empty; it receives the file and the log.
 
     Raises:
-        StackFailed: if it does not run as it should.
+        StackFailed: if the stack does not run properly.
     """
     path = folder / "bank.db"
     bank.make(path)
@@ -49,7 +49,7 @@ def observe(stack: Stack, folder: Path) -> dict[str, Observed]:
         with _server(stack, folder) as port:
             answers = {check.name: _ask(port, check) for check in in_order(WEB)}
         checks = WEB
-    rows = bank.kept(path)  # what has come after an answer is in it: the process has ended
+    rows = bank.kept(path)  # includes commits after the answer, as the process has ended
     seen = {
         check.name: Observed(answer, rows.get(check.name, 0), lines, complete)
         for check in checks

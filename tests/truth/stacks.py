@@ -1,7 +1,7 @@
-"""Who takes part, in the order of the table, and by which page each was set up.
+"""The stacks, in the order of the table, each with the page that its setup follows.
 
-A library that ends a session by a generator commits after its ``yield``; one whose pages have the view commit, or whose
-finalizers do not hear of errors, has the view commit.
+With a library that ends a session in a generator, the generator commits after its ``yield``. With a library whose pages
+let the view commit, or whose finalizers are not told of errors, the view commits.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ class Stack:
     """A library in a framework, set up in one way.
 
     Attributes:
-        module: in ``apps/``.
-        distribution: whose version is told.
-        way: how it is set up.
-        framework: the distribution of the framework; that of Celery runs tasks.
-        page: what says to set it up so: a page of the library's documentation.
+        module: its module in ``apps/``.
+        distribution: the distribution whose version is shown.
+        way: the variant of the setup.
+        framework: the distribution of the framework; a stack on Celery runs tasks.
+        page: the page of the library's documentation that the setup follows.
         needs: further distributions.
     """
 
@@ -32,7 +32,7 @@ class Stack:
 
     @property
     def name(self) -> str:
-        """Its place in the first column, without versions."""
+        """Its text in the first column, without versions."""
         where = "" if self.framework == self.distribution else f" in {TITLES[self.framework]}"
         return f"{TITLES.get(self.distribution, self.distribution)}{where}{self.way and f', {self.way}'}"
 
@@ -48,12 +48,12 @@ class Stack:
 
     @property
     def server(self) -> str:
-        """What serves it."""
+        """The server that runs it."""
         return "uvicorn" if self.framework in ("fastapi", "starlette", "litestar") else "gunicorn"
 
     @property
     def missing(self) -> str | None:
-        """What has to be installed for it and is not."""
+        """The distributions that it needs and that are not installed."""
         wanted = (self.framework, *self.needs, *(() if self.is_ours else (self.distribution,)))
         return next((name for name in wanted if version_of(name) is None), None)
 
@@ -74,7 +74,7 @@ TITLES = {
 
 
 def version_of(distribution: str) -> str | None:
-    """The version that is installed; None if there is none. Of Polydatum this is its source."""
+    """The installed version; None if there is none. For Polydatum it is that of the source."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -237,4 +237,4 @@ STACKS = (
     ),
     Stack("polydatum_celery", "polydatum", "", "celery", "docs/howto/celery"),
 )
-"""Those of one framework stand together, with Polydatum at their end."""
+"""Grouped by framework, with Polydatum last in each group."""

@@ -1,4 +1,4 @@
-"""The table of the page, against what is observed now; of the peers, FastAPI's `Depends` is installed with the tests."""
+"""Compares the page's table with current results; of the peers, only FastAPI's `Depends` is installed for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HERE = [stack for stack in STACKS if stack.is_ours or stack.module.startswith("f
 
 
 def told() -> dict[str, list[str]]:
-    """What the page says of each stack, by its name without the version."""
+    """The page's cells for each stack, by its name without the version."""
     rows = re.findall(r"^\| (\S.*?) \| ((?:yes|\*\*no\*\*) .*) \|$", PAGE.read_text(), re.MULTILINE)
     return {re.sub(r" \d+(\.\d+)+", "", first.strip("*")): rest.split(" | ") for first, rest in rows}
 

@@ -1,7 +1,7 @@
-"""Who takes part, and the shape they all have.
+"""The contenders, and their common shape.
 
 A *work* is a context manager that yields ``run(times)``, which does the row's work that many times.
-A contender names the works it can do by row; a row it does not name has no equivalent there.
+A contender maps rows to its works; a row that is missing has no equivalent there.
 """
 
 import importlib
@@ -17,7 +17,7 @@ AsyncWork = Callable[[], AbstractAsyncContextManager[AsyncRun]]
 
 
 class Holder(NamedTuple):
-    """Opens one context and gives back what keeps it open; closes it again."""
+    """Functions that open a context, returning what keeps it open, and that close it again."""
 
     open: Callable[[], Any]
     close: Callable[[Any], object]
@@ -25,7 +25,7 @@ class Holder(NamedTuple):
 
 HeldWork = Callable[[], AbstractContextManager[Holder]]
 Registering = Callable[[int], Callable[[], None]]
-"""Prepares that many things to register; the function it gives registers them and opens a context."""
+"""Prepares that many things to register; returns a function that registers them and opens a context."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Contender:
     one_among: Callable[[int], SyncWork] | None = None
     """The work of row ``one`` with that many resources and services registered."""
     ambient: bool = False
-    """Its open context can be found without being handed on, so it pays for a ContextVar."""
+    """Whether its open context is found without being passed on, at the price of a ContextVar."""
 
 
 LIMIT = "limit"
@@ -63,11 +63,11 @@ OVER_HTTP = {
     "dishka": "http_dishka",
     "svcs": "http_svcs",
 }
-"""Who takes part, and in which module."""
+"""The contenders, by name, and their modules."""
 
 
 def load(modules: Mapping[str, str], *, ours_only: bool) -> tuple[dict[str, Contender], dict[str, str]]:
-    """All contenders that can be imported here, and for the others the reason why not."""
+    """The contenders that can be imported, and for the others the reason why not."""
     contenders: dict[str, Contender] = {}
     missing: dict[str, str] = {}
     for name, module_name in modules.items():

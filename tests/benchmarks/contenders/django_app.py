@@ -1,4 +1,4 @@
-"""Django applications, several in one process, which Django has one of: each with its own routes and middleware."""
+"""Several Django applications in one process, each with its own routes and middleware, although Django has one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,14 +16,14 @@ from tests.benchmarks.serving import PATH
 def django_app(
     view: Callable[..., HttpResponse], *middleware: str, installed: Sequence[str] = (), **options: Any
 ) -> WSGIHandler:
-    """The handler of a project that has this one view."""
+    """The handler of a project with this single view."""
     if not settings.configured:
         settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=(), SECRET_KEY="not a secret")
         django.setup()
     routes = (path(PATH[1:], view),)
 
     class Request(WSGIRequest):
-        urlconf = routes  # what Django would otherwise read from the settings, for each request
+        urlconf = routes  # per request; otherwise Django reads it from the settings
 
     class Handler(WSGIHandler):
         request_class = Request

@@ -1,4 +1,4 @@
-"""The bare frameworks: the same answer from the same kind of view, without an adapter and without a resource."""
+"""The bare frameworks: the same answer from the same kind of view, without an adapter or a resource."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""dishka over HTTP: its integrations; locks off, its fastest form."""
+"""dishka over HTTP: its integrations, with locks off, its fastest form."""
 
 from typing import Any
 

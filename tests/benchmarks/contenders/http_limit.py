@@ -1,6 +1,6 @@
-"""The limit over HTTP: adapters by hand for one application, which close before the answer starts.
+"""The limit over HTTP: hand-written adapters for one application, which close before the answer starts.
 
-They open eagerly and make nothing of a status; as in ``limit``, an exception is thrown into the generator.
+They open eagerly and ignore the status; as in ``limit``, an exception is thrown into the generator.
 """
 
 from collections.abc import Callable

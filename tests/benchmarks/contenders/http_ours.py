@@ -1,4 +1,4 @@
-"""Ours over HTTP: the adapters of this repository."""
+"""Our own adapters over HTTP: those of this repository."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""wireup over HTTP: its integrations; FastAPI with ``WireupRoute``, its fastest form."""
+"""wireup over HTTP: its integrations, for FastAPI with ``WireupRoute``, its fastest form."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ connection = injectable(lifetime="scoped")(typed.connection)
 
 @injectable(lifetime="scoped")
 class ItemService(typed.ItemService):
-    """The service, as wireup wants it declared."""
+    """The service, declared as wireup requires."""
 
 
 THINGS = [connection, ItemService]

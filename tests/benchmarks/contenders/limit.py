@@ -1,7 +1,7 @@
-"""The limit: what a careful author writes by hand for one case, without a library.
+"""The limit: what a careful author writes by hand for a single case, without a library.
 
 The context is ambient (a ContextVar), every resource is closed in a ``finally``, and an exception is
-thrown into the generator. It opens eagerly and knows neither threads nor cancellation nor outcomes.
+thrown into the generator. It opens eagerly and supports no threads, cancellation or outcomes.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ from tests.benchmarks.resources import (
 
 
 class HandContext:
-    """Carries what a request must know, as everybody's context does, and what was opened for it."""
+    """Holds the facts of a request, as every context does, and the resources opened for it."""
 
     connection: Connection
     link_1: Link1
@@ -69,7 +69,7 @@ class PlainItemService:
 
 
 class Node:
-    """An object to hang services on."""
+    """A namespace for services."""
 
     def __init__(self, **children: Any) -> None:
         vars(self).update(children)
@@ -212,7 +212,7 @@ def call_using() -> Iterator[Run]:
 
 
 def _decorate(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Three decorators that do nothing around one method."""
+    """Wrap a method in three decorators that do nothing."""
 
     def decorate_inner(method: Callable[..., Any]) -> Callable[..., Any]:
         def inner(*args: Any) -> Any:
@@ -299,7 +299,7 @@ def failing() -> Iterator[Run]:
 
 
 class Veto(Exception):
-    """Thrown into the resource when the answer says that nothing may be kept."""
+    """Thrown into the resource when the status requires a rollback."""
 
 
 @contextmanager
@@ -345,7 +345,7 @@ def transactional() -> Iterator[Run]:
 
 @contextmanager
 def session() -> Iterator[Run]:
-    from sqlalchemy.orm import sessionmaker  # here, as other rows measure memory
+    from sqlalchemy.orm import sessionmaker  # imported here, as other rows measure memory
 
     from tests.benchmarks.database import UPDATE, counters
 
@@ -536,7 +536,7 @@ async def async_suspending() -> AsyncIterator[AsyncRun]:
 
 
 class HeldContext:
-    """A context that stays open must keep its token; one that uses it, its generator as well."""
+    """A context that stays open has to keep its token, and its generator if it has opened the resource."""
 
     __slots__ = ("connection", "generator", "token")
 

@@ -1,4 +1,4 @@
-"""Ours: the polydatum of this repository, with all its guarantees on."""
+"""Our own library: the polydatum of this repository, with all its guarantees."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -324,7 +324,7 @@ def transactional() -> Iterator[Run]:
 
 @contextmanager
 def session() -> Iterator[Run]:
-    from polydatum.backends.sqlalchemy import SQLAlchemyBackend  # here, as other rows measure memory
+    from polydatum.backends.sqlalchemy import SQLAlchemyBackend  # imported here, as other rows measure memory
     from tests.benchmarks.database import UPDATE, counters
 
     engine = counters()
@@ -425,7 +425,7 @@ async def async_suspending() -> AsyncIterator[AsyncRun]:
 
 
 def _manager_of_one_resource() -> DataManager[Any, Any]:
-    """For the bytes of a context: CPython reserves 8 B in each for every one of a manager's first 20 resources."""
+    """Used for the bytes of a context, in which CPython reserves 8 B for each of a manager's first 20 resources."""
     manager: DataManager[Any, Any] = DataManager()
     manager.register_resources(connection=connection)
     return manager

@@ -1,4 +1,4 @@
-"""dishka: scopes that the caller carries, resources injected by type; locks off, its fastest form."""
+"""dishka: scopes that the caller passes on, resources injected by type; locks off, its fastest form."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager

@@ -1,4 +1,4 @@
-"""modern-di: containers that the caller carries; resources are creators with finalizers, no generators.
+"""modern-di: containers that the caller passes on; resources are creators with finalizers, not generators.
 
 It has no async creators, so the async rows, whose resources suspend when they open, have no equivalent.
 """

@@ -1,4 +1,4 @@
-"""svcs: containers that the caller carries; a factory asks the container for what it needs."""
+"""svcs: containers that the caller passes on; a factory asks the container for what it needs."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager

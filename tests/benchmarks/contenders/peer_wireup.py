@@ -1,4 +1,4 @@
-"""wireup: scopes that the caller carries, resources injected by type."""
+"""wireup: scopes that the caller passes on, resources injected by type."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager

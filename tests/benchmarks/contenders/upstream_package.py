@@ -1,8 +1,8 @@
 """Imports polydatum 0.9.1 as ``upstream_polydatum``.
 
-It has the import name of our own package, so it lives in a folder outside the import path
-(``upstream`` in the environment that runs the benchmarks, see ``requirements-upstream.txt``) and is
-imported from there while our modules are set aside.
+It has the same import name as our own package. So it is installed in a folder outside the import path
+(``upstream`` in the environment that runs the benchmarks, see ``requirements-upstream.txt``), and is
+imported from there while our modules are removed from ``sys.modules``.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Dependency Injector in FastAPI: a resource that is closed with the function that it is injected into."""
+"""Dependency Injector in FastAPI: a resource that closes with the function it is injected into."""
 
 from typing import Annotated
 

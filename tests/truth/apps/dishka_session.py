@@ -1,4 +1,4 @@
-"""dishka: a session for each request, in each of its integrations. It hands the error in as the value of the ``yield``."""
+"""dishka: a session per request, in each of its integrations. It passes the error as the value of the ``yield``."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Django as it is: each statement commits."""
+"""Django's default: each statement commits."""
 
 from tests.truth.apps.web_django import make_app
 

@@ -1,4 +1,4 @@
-"""A dependency that opens and closes a session; the endpoint commits, when all has gone well."""
+"""A dependency that opens and closes a session; the endpoint commits on success."""
 
 from collections.abc import Iterator
 from typing import Annotated

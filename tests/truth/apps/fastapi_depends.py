@@ -1,4 +1,4 @@
-"""A dependency that commits after its ``yield``, in the scope that it has by default."""
+"""A dependency that commits after its ``yield``, with the default scope."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Flask-SQLAlchemy: the view commits, when all has gone well."""
+"""Flask-SQLAlchemy: the view commits on success."""
 
 from flask import Response
 from flask_sqlalchemy import SQLAlchemy

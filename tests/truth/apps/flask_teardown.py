@@ -1,4 +1,4 @@
-"""A session of the request in Flask that the teardown commits, unless it hears of an error."""
+"""A session per request in Flask, which the teardown commits unless it is passed an error."""
 
 from flask import Response, g
 from sqlalchemy.orm import Session

@@ -1,4 +1,4 @@
-"""modern-di: a session for each request, in each of its integrations. Its finalizer closes: it does not hear of errors."""
+"""modern-di: a session per request, in each of its integrations. Finalizers only close: they are not told of errors."""
 
 from modern_di import Group, Scope, providers
 from sqlalchemy.orm import Session

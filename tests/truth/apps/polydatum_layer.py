@@ -1,4 +1,4 @@
-"""Polydatum: the services of all its stacks but Django's, on SQLAlchemy."""
+"""Polydatum: the services of all its stacks except Django's, on SQLAlchemy."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Polydatum in Pyramid, as in any WSGI application."""
+"""Polydatum in Pyramid, set up as in any WSGI application."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""pyramid_tm with zope.sqlalchemy, as the starter of Pyramid sets it up."""
+"""pyramid_tm with zope.sqlalchemy, as Pyramid's starter project sets it up."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""pyramid_tm without a veto: what is returned commits."""
+"""pyramid_tm without a veto: every returned response commits."""
 
 from tests.truth.apps.pyramid_tm_app import make
 

@@ -1,4 +1,4 @@
-"""svcs: by default, factories do not hear of errors."""
+"""svcs: by default, factories are not told of errors."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""svcs: its factory hears of errors."""
+"""svcs: its factory is told of errors."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""What all stacks on Celery share: each check as a task that runs eagerly, with all that Celery does around it."""
+"""Shared by all stacks on Celery: each check as an eager task, with everything that Celery does around it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.truth.checks import TASKS, in_order
 
 
 def make_app() -> Celery:
-    """An application whose tasks run where they are sent."""
+    """An application with eager tasks."""
     app = Celery("bank", broker="memory://")
     app.conf.task_always_eager = True
     return app
 
 
 def end(task: Any, check: str) -> None:
-    """How a task ends that has written."""
+    """End a task after it has written."""
     if check == "crashed":
         raise RuntimeError("a bug")
     if check == "retried" and task.request.retries == 0:

@@ -1,4 +1,4 @@
-"""What all stacks on Django share."""
+"""Shared by all stacks on Django."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_app(
 
 
 class ConflictHandler:
-    """Django's way of a handler for an error of the application: a middleware that answers `Conflict` with a 409."""
+    """Django's equivalent of an error handler: a middleware that answers `Conflict` with a 409."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -46,7 +46,7 @@ class ConflictHandler:
 
 
 def end(check: str) -> HttpResponse:
-    """How a view ends that has written. Django has no exception for a 409: its own is the 404."""
+    """End a view after it has written. Django has no exception for a 409, only for a 404."""
     match check:
         case "raised":
             raise Http404
@@ -60,7 +60,7 @@ def end(check: str) -> HttpResponse:
 
 
 def stream(lines: Iterator[str]) -> StreamingHttpResponse:
-    """A body that is read as it is sent."""
+    """A streamed body."""
     return StreamingHttpResponse(lines, content_type="text/plain")
 
 

@@ -1,4 +1,4 @@
-"""What all stacks on FastAPI share."""
+"""Shared by all stacks on FastAPI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_app(**options: Any) -> FastAPI:
 
 
 def end(check: str) -> JSONResponse:
-    """How a view ends that has written."""
+    """End a view after it has written."""
     match check:
         case "raised":
             raise HTTPException(409)
@@ -37,5 +37,5 @@ def end(check: str) -> JSONResponse:
 
 
 def stream(lines: Iterator[str] | AsyncIterator[str]) -> StreamingResponse:
-    """A body that is read as it is sent."""
+    """A streamed body."""
     return StreamingResponse(lines, media_type="text/plain")

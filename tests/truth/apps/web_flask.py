@@ -1,4 +1,4 @@
-"""What all stacks on Flask share."""
+"""Shared by all stacks on Flask."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_app() -> flask.Flask:
 
 
 def end(check: str) -> tuple[str, int]:
-    """How a view ends that has written."""
+    """End a view after it has written."""
     match check:
         case "raised":
             flask.abort(409)
@@ -35,5 +35,5 @@ def end(check: str) -> tuple[str, int]:
 
 
 def stream(lines: Iterator[str]) -> flask.Response:
-    """A body that is read as it is sent, with the request kept for it."""
+    """A streamed body, with the request context kept for it."""
     return flask.Response(flask.stream_with_context(lines), mimetype="text/plain")

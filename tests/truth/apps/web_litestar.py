@@ -1,4 +1,4 @@
-"""What all stacks on Litestar share."""
+"""Shared by all stacks on Litestar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def conflict(request: Request[Any, Any, Any], error: Conflict) -> Response[str]:
 
 
 def end(check: str) -> Response[str]:
-    """How a view ends that has written."""
+    """End a view after it has written."""
     match check:
         case "raised":
             raise HTTPException("conflict", status_code=409)
@@ -32,5 +32,5 @@ def end(check: str) -> Response[str]:
 
 
 def stream(lines: Iterator[str] | AsyncIterator[str]) -> Stream:
-    """A body that is read as it is sent."""
+    """A streamed body."""
     return Stream(lines, media_type="text/plain")

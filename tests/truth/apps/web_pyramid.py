@@ -1,4 +1,4 @@
-"""What all stacks on Pyramid share."""
+"""Shared by all stacks on Pyramid."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def conflict(error: Conflict, request: Request) -> Response:
 
 
 def end(check: str) -> Response:
-    """How a view ends that has written."""
+    """End a view after it has written."""
     match check:
         case "raised":
             raise HTTPConflict
@@ -43,5 +43,5 @@ def end(check: str) -> Response:
 
 
 def stream(lines: Iterator[str]) -> Response:
-    """A body that is read as it is sent."""
+    """A streamed body."""
     return Response(app_iter=(line.encode() for line in lines), content_type="text/plain")

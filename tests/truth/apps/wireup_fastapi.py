@@ -1,4 +1,4 @@
-"""wireup in FastAPI: its scope is around the endpoint."""
+"""wireup in FastAPI: its scope spans the endpoint."""
 
 import wireup.integration.fastapi
 from fastapi.responses import JSONResponse, StreamingResponse

@@ -1,4 +1,4 @@
-"""wireup in FastAPI: its scope is around the whole request."""
+"""wireup in FastAPI: its scope spans the whole request."""
 
 import wireup.integration.fastapi
 from fastapi.responses import JSONResponse, StreamingResponse

@@ -1,4 +1,4 @@
-"""wireup: a session for each request, in each of its integrations."""
+"""wireup: a session per request, in each of its integrations."""
 
 from collections.abc import Iterator
 
