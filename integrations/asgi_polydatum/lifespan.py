@@ -35,8 +35,7 @@ async def serve_lifespan(
     * The application has shut down, as the last one in this process to use the manager: closes the manager's resources
       of the application's scope. If that fails, sends ``lifespan.shutdown.failed`` and raises the error.
     * The application does not support the lifespan, and returns or raises without receiving its first message: all of
-    the
-      above happens without it.
+      the above happens without it.
     """
     lifespan = Lifespan(scope, receive, send, find, drain)
     try:

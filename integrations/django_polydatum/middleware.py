@@ -35,16 +35,15 @@ class PolydatumMiddleware:
 
     * **Answered below 400**: commits, then sends the answer. Template responses are rendered before.
     * **Answered with 400 or more**, by the view or by Django's own error page: rolls back, then sends the answer
-      (``POLYDATUM["ROLLBACK_ON"]``, ``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide otherwise).
+      (``POLYDATUM["ROLLBACK_ON"]``, ``DataManager(rollback_on=...)`` and ``ctx.commit_on_error()`` may decide
+      otherwise).
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
     * **The commit fails**: the answer is dropped, the session is reset to what the client sent, and the error is
-    raised;
-      Django logs it and answers 500, unless ``POLYDATUM["ON_COMMIT_ERROR"]`` returns an answer of 400 or more.
+      raised; Django logs it and answers 500, unless ``POLYDATUM["ON_COMMIT_ERROR"]`` returns an answer of 400 or more.
     * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and answers with that status and the
       error's text, unless the ``process_exception`` of an inner middleware has answered it.
     * **Any other exception escapes**: Django turns it into a 500, or whatever it maps it to; rolls back, even if a
-    context
-      middleware suppressed it.
+      context middleware suppressed it.
     * **Cancelled**, because the client disconnected from an async view: rolls back.
     * **A context middleware fails to set up**: the view is not called; Django answers 500.
 

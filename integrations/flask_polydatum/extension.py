@@ -41,9 +41,8 @@ class FlaskPolydatum(Generic[DalT]):
       may answer. Otherwise Flask handles the error like an unhandled one of the view: with the 500 handler, where it is
       ``original_exception``, or by raising it (``TESTING``). An answer to it below 400 becomes a 500.
     * **A ServiceError with 400 <= code < 500 is raised**: rolls back; answered by the app's handler for it, or else
-    with
-      that status and the error's text. ``after_request`` functions run and the session is saved, as for every handled
-      error.
+      with that status and the error's text. ``after_request`` functions run and the session is saved, as for every
+      handled error.
     * **Any other exception escapes**: rolls back, and Flask handles it, even if a context middleware suppressed it.
     * **A context middleware fails to set up**: the view is not called; Flask handles the error.
 

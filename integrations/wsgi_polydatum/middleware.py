@@ -26,8 +26,7 @@ class PolydatumWSGI:
 
     * **Answered below 400**: commits, then sends the answer.
     * **Answered with 400 or more**: rolls back, then sends the answer (``rollback_on`` and ``ctx.commit_on_error()``
-    may
-      decide otherwise).
+      may decide otherwise).
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
     * **The commit fails**: nothing of the answer is sent. The error is raised out of ``write()``, where the application
       can handle it like one of its own, or, once the application has returned, to the server. If the application then
