@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, Task
 from celery.exceptions import Ignore
 
+from celery_polydatum import forking
 from celery_polydatum.configuration import CheckConfiguration, Configuration
 from celery_polydatum.running import ContextRun, current_run, send_retry
 from celery_polydatum.senders import sent_by, task_facts, with_sender
@@ -69,8 +70,9 @@ class PolydatumTask(CeleryTask):
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:
-        """Make the app's workers check the configuration when they start."""
+        """Make the app's workers check the configuration when they start, and its forked children connect anew."""
         super().on_bound(app)
+        forking.apps.add(app)
         app.steps["worker"].add(CheckConfiguration)
 
     @cached_property
