@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import Reject, Retry
+from kombu.exceptions import OperationalError
 
 from celery_polydatum.progress import TaskProgress
 from polydatum import Context
@@ -76,7 +77,20 @@ def send_retry(task: Any, send: Callable[[], object]) -> object:
 
     Celery stores it afterwards, and would overwrite the result if another worker has finished the retry by then. With a
     delay of zero, which ``retry_backoff`` sometimes yields, the caller would wait for the result forever.
+
+    Raises:
+        Reject: if the broker cannot be reached and will deliver this attempt's message again, because the task is late.
+        Exception: any other reason that it cannot be sent: nobody tries again, so the task is a failure.
     """
+    try:
+        return _store_and_send(task, send)
+    except OperationalError as error:
+        if task.acks_late:
+            raise Reject(error, requeue=True) from error
+        raise
+
+
+def _store_and_send(task: Any, send: Callable[[], object]) -> object:
     error = sys.exception()
     if error is None or task.ignore_result or task.request.ignore_result:
         return send()
@@ -127,16 +141,11 @@ class TaskRun:
             if context.state != "open":  # opening it failed, or its commit
                 raise
             context.close(error)
-            self._send_retry()
+            if self.send_retry is not None:
+                self.send_retry()
             if self.instead is not None:
                 return self.instead()
             raise
-        self._send_retry()
-        return result
-
-    def _send_retry(self) -> None:
         if self.send_retry is not None:
-            try:
-                self.send_retry()
-            except Exception as error:
-                raise Reject(error, requeue=False) from error  # as Task.retry does
+            self.send_retry()
+        return result

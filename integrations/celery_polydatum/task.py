@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 
 from celery_polydatum import forking
 from celery_polydatum.configuration import CheckConfiguration, Configuration
@@ -136,6 +136,14 @@ class PolydatumTask(CeleryTask):
         """Run the task immediately, as Celery does, in a context of its own, for the user of the current context."""
         options["headers"] = with_sender(options.get("headers"), self.polydatum_configuration)
         return super().apply(*args, **options)
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        """Try the task again, as Celery does; one whose retry cannot be sent is a failure, or if it is late, delivered again."""
+        try:
+            return super().retry(*args, **options)
+        except Reject as reject:
+            unsent: Any = reject.args[0]  # Celery would drop the message, and some versions leave the state
+        raise unsent
 
     def on_replace(self, sig: Any) -> Any:
         """Replace the task after its context has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -159,6 +160,22 @@ def test_a_warm_shutdown_ends_what_runs(start: Start, deployment: Deployment) ->
         assert worker.wait_until_gone() == 0
         assert result.get(timeout=20) == "last"
         assert worker.transfers("last") == 1
+    finally:
+        sender.close()
+
+
+def test_a_retry_that_cannot_be_sent_is_a_failure(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    deployment = ALL[0]
+    worker = start(deployment, CELERY_BROKER_WRITE_URL=f"amqp://127.0.0.1:{port}")
+    worker.wait_until_ready()
+    sender = Sender(worker.place)
+    try:
+        for task in ("stubborn", "again"):
+            state, error = sender.run(task, task)
+            assert (state, type(error).__name__) == ("FAILURE", "OperationalError")
+            assert worker.transfers(task) == 0
     finally:
         sender.close()
 

@@ -44,8 +44,8 @@ def start(place: Place, ledger: Ledger) -> Iterator[Callable[..., CommandWorker]
     """Start one more for one test alone."""
     workers: list[CommandWorker] = []
 
-    def start(deployment: Deployment, at: Place = place) -> CommandWorker:
-        workers.append(CommandWorker(deployment, at, ledger))
+    def start(deployment: Deployment, at: Place = place, **more: str) -> CommandWorker:
+        workers.append(CommandWorker(deployment, at, ledger, **more))
         workers[-1].wait_until_ready()
         return workers[-1]
 

@@ -100,3 +100,17 @@ def test_a_worker_that_loses_its_broker_goes_on_and_what_is_delivered_again_is_d
         ledger.wait_for("rolled-back", key)
         assert ledger.effects(key) == 1
         worker.stop()
+
+
+def test_a_command_whose_retry_cannot_be_sent_is_delivered_again(
+    deployment: Deployment, start: Start, place: Place, ledger: Ledger, sender: CommandSender, key: str
+) -> None:
+    with Proxy(*place.address) as line:
+        start(deployment, CELERY_BROKER_WRITE_URL=place.at_port(line.port).broker)
+        line.hang_up()
+        result = sender.start("conflict", key)
+        eventually(lambda: ledger.names(key).count("begun") == 2, "it is delivered again")
+        assert result.state == "RETRY"
+        line.arm(None)
+        assert ended(result) == ("SUCCESS", 1)
+    assert ledger.effects(key) == 1
