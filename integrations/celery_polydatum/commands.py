@@ -231,6 +231,6 @@ class CeleryQueue(CommandQueue):
         eta = maybe_iso8601(options.get("eta"))
         return 0 if eta is None else (maybe_make_aware(eta) - self.app.now()).total_seconds()
 
-    def sender(self) -> UserId | None:
-        """The sender's user id, as for every task; see `PolydatumTask`."""
-        return current_sender(self._task.polydatum_configuration)
+    def sender(self, data_manager: Any) -> UserId | None:
+        """The sender's user id, as for every task, see `PolydatumTask`; but the app may have another DataManager."""
+        return current_sender(self._task.polydatum_configuration, data_manager)

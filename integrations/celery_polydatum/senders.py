@@ -13,7 +13,7 @@ import celery
 from celery.signals import before_task_publish
 
 from celery_polydatum.configuration import Configuration
-from polydatum import ConfigurationError, Context, lazy
+from polydatum import ConfigurationError, Context, DataManager, lazy
 from polydatum.adapting import UserId
 
 HEADER = "polydatum"
@@ -31,15 +31,15 @@ def with_sender(headers: Mapping[str, Any] | None, configuration: Configuration)
     """The headers for a message, with the current user's id added, unless they have one or there is none."""
     if headers is not None and HEADER in headers:
         return dict(headers)
-    sender = current_sender(configuration)
+    sender = current_sender(configuration, configuration.data_manager)
     if sender is None:
         return None if headers is None else dict(headers)
     return {**(headers or {}), HEADER: {"user_id": sender}}
 
 
-def current_sender(configuration: Configuration) -> UserId | None:
-    """The current user's id."""
-    context = configuration.data_manager.get_active_context()
+def current_sender(configuration: Configuration, data_manager: DataManager[Any, Any]) -> UserId | None:
+    """The current user's id, from the context of a DataManager."""
+    context = data_manager.get_active_context()
     if context is not None:
         return _user_id(context, configuration)
     task: Any = celery.current_task  # the next step of a chain is sent after the previous one's context has ended

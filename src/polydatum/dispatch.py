@@ -39,8 +39,12 @@ class CommandQueue:
         """For how many seconds, at least, these options keep workers from running a message that is sent now."""
         return 0
 
-    def sender(self) -> UserId | None:
-        """The id of the user who is asking now; None if there is none."""
+    def sender(self, data_manager: Any) -> UserId | None:
+        """The id of the user who is asking now; None if there is none.
+
+        Args:
+            data_manager: the DataManager that sends; several may share a queue.
+        """
         return None
 
 
@@ -196,7 +200,7 @@ class Dispatch:
                 f"{command!r} is sent to be run later than its signature holds, {self._signer.max_age:g} seconds, and workers "
                 "would refuse it: raise the max_age of the Signer, or send it nearer to its time"
             )
-        user_id = self.queue.sender()
+        user_id = self.queue.sender(self._data_manager)
         if not isinstance(user_id, str | int | None):
             raise ConfigurationError(f"the id of who sends is text, a number or None, not {type(user_id).__name__}")
         return Message(message_id or os.urandom(16).hex(), command.path, command.args, command.kwargs, user_id, time())
@@ -295,6 +299,6 @@ class LocalQueue(CommandQueue):
                 f"{command.path} is an async method, which LocalQueue does not await; send a sync one"
             )
 
-    def sender(self) -> UserId | None:
+    def sender(self, data_manager: Any) -> UserId | None:
         """What the given function returns."""
         return None if self._sender is None else self._sender()

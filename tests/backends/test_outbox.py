@@ -76,7 +76,7 @@ class Queue(CommandQueue):
         self.sending(message)
         self.sent.append((message, options))
 
-    def sender(self) -> str:
+    def sender(self, data_manager: Any) -> str:
         return "ann"
 
     @property

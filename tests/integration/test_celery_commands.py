@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Iterator
@@ -201,6 +202,20 @@ def test_another_manager_of_the_app_has_a_task_of_its_own(bank: Bank) -> None:
     assert json.loads(text)["user_id"] == 7
     assert work(bank.app.tasks["other.run_command"], text, id=bank.id).state == "SUCCESS"
     assert [context.data_manager for context in bank.contexts] == [other]
+
+
+def test_a_manager_that_only_sends_knows_who_asks(bank: Bank) -> None:
+    """That of an async web application, while the app, by its conf, runs commands with one of sync resources."""
+    web = DataManager(BankDAL)
+    web.register_command_queue(bank.dm.dispatch.queue)
+
+    async def view() -> None:
+        async with web.context({"user": User(7)}) as context:
+            web.command("accounts.pay", 5).send()
+            context.enqueue(web.command("accounts.pay", 5))
+
+    asyncio.run(view())
+    assert [message["user_id"] for message in bank.arrived()] == [7, 7]
 
 
 def test_on_commit_is_sent_after_the_commit(bank: Bank) -> None:

@@ -62,7 +62,7 @@ class Queue(CommandQueue):
         if command.is_async:
             raise ConfigurationError("no async methods here")
 
-    def sender(self) -> str | None:
+    def sender(self, data_manager: Any) -> str | None:
         return self.user
 
     @property
