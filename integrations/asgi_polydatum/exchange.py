@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from asgi_polydatum.connection import STREAM_HINT, ScopeFacts
 from asgi_polydatum.frameworks import UNHANDLED_KEY, has_500_handler, has_no_handler
@@ -20,6 +20,16 @@ from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, failures
 
 CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
 """The type of ``on_commit_error``: is called with the request and the error, and may return a response."""
+
+
+class HeldAnswer(NamedTuple):
+    """A 500 made of a ServiceError, held back until the application raises that error or returns.
+
+    A Starlette application that is mounted, or wrapped, sends its 500 for what it does not handle before it raises it.
+    """
+
+    error: ServiceError
+    messages: list[Message]
 
 
 class Exchange:
@@ -34,7 +44,6 @@ class Exchange:
         "_context",
         "_failure",
         "_held",
-        "_held_for",
         "_on_commit_error",
         "_outside",
         "_receive",
@@ -55,10 +64,7 @@ class Exchange:
         self._outside = sys.exception()
         self._failure: BaseException | None = None
         self._answered = False  # by us, in place of the application
-        self._held: list[
-            Message
-        ] = []  # a 500, until it shows whether a mounted application only sends it before it raises the error
-        self._held_for: ServiceError | None = None
+        self._held: HeldAnswer | None = None
         session = scope.get("session")
         self._session = None if session is None else SessionBefore(session)
         self.has_started = False
@@ -77,11 +83,11 @@ class Exchange:
                         raise
                 else:
                     await self._before_error(status)
-                self.has_started = self._held_for is None
+                self.has_started = self._held is None
             elif self._failure is not None:
                 raise self._failure
-            if self._held_for is not None:
-                self._held.append(message)
+            if self._held is not None:
+                self._held.messages.append(message)
                 return
         if not self._answered:
             await self._send(message)
@@ -109,7 +115,7 @@ class Exchange:
                 if answer is not None and has_no_handler(self._scope, error):
                     await self._answer(answer)
                 elif answer is not None and not has_500_handler(self._scope):
-                    self._held_for = error
+                    self._held = HeldAnswer(error, [])
 
     def _answered_error(self) -> BaseException | None:
         """The exception that an error handler is turning into this answer, if it can be found.
@@ -160,8 +166,8 @@ class Exchange:
 
     async def finish(self) -> BaseException | None:
         """Called when the application returned and no answer has started; returns the exception to raise, or None."""
-        if self._held_for is not None:
-            await self._release()
+        if self._held is not None:
+            await self._release(self._held)
             return None
         if self._failure is None:
             self._context.set_rollback_only("the application sent no response")
@@ -171,14 +177,14 @@ class Exchange:
     async def fail(self, error: BaseException) -> BaseException | None:
         """Called when an exception left the application; returns the one to raise, or None if it was answered here."""
         leaving = error
-        if self._held_for is not None and self._held_for is not error:
-            await self._release()
+        if self._held is not None and self._held.error is not error:
+            await self._release(self._held)
         if self._failure is not None:
             if self._answered and isinstance(error, Exception):
                 return None
             if not self.has_started and isinstance(error, Exception):
                 leaving = self._failure
-        elif not self.has_started and self._held_for is None:
+        elif not self.has_started and self._held is None:
             answer = answer_for(error)
             try:
                 await self._close(error, None if answer is None else answer.status)
@@ -191,10 +197,10 @@ class Exchange:
                 return None
         return leaving
 
-    async def _release(self) -> None:
-        """Send what was held: the application has answered the error by itself."""
+    async def _release(self, held: HeldAnswer) -> None:
+        """Send a held answer: it was the application's own."""
         self.has_started = True
-        for message in self._held:
+        for message in held.messages:
             await self._send(message)
 
     async def _answer(self, answer: ServiceAnswer) -> None:
