@@ -139,8 +139,8 @@ class CeleryQueue(CommandQueue):
     ``CeleryQueue(app, name="other.run_command", data_manager=other)``. The sender's user id is determined as in
     `PolydatumTask`. The id of a message is the id of its task.
 
-    The app's messages require publisher confirms from RabbitMQ, since a message written to a connection that has just
-    broken would be lost silently. A ``confirm_publish`` in ``app.conf.broker_transport_options`` takes precedence.
+    RabbitMQ is asked to confirm the app's messages, since one that is written to a connection which has just broken
+    would be lost silently. A ``confirm_publish`` in ``app.conf.broker_transport_options`` takes precedence.
 
     Args:
         app: the app.
@@ -181,7 +181,7 @@ class CeleryQueue(CommandQueue):
             app.register_task(DeliverOutbox())
 
     def _ask_to_confirm(self) -> None:
-        """Require publisher confirms, unless the user has configured them."""
+        """Switch publisher confirms on, unless the user has configured them."""
         conf = self.app.conf
         if "confirm_publish" not in conf.broker_transport_options:
             conf.broker_transport_options = {"confirm_publish": True, **conf.broker_transport_options}

@@ -90,7 +90,7 @@ def print_tree() -> None:
 
 @COMMANDS.command("check")
 def print_problems() -> None:
-    """Find what will go wrong, without opening anything; exit code 1 if there is anything."""
+    """Report problems, without opening anything; the exit code is 1 if there are any."""
     problems = current_manager("flask polydatum check").check()
     for problem in problems:
         click.echo(problem)

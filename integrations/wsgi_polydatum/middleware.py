@@ -37,8 +37,7 @@ class PolydatumWSGI:
 
     The body of an application is closed once, also when the commit fails. A generator body runs after the context has
     ended: see `stream_context`. A generator that calls ``start_response`` late is read until it does, at most to its
-        first
-    bytes. An open context of the same DataManager, of an outer PolydatumWSGI, is used as it is; inside the context of
+    first bytes. An open context of the same DataManager, of an outer PolydatumWSGI, is used as it is; inside one of
     another DataManager, the application gets a copy of the environ.
 
     Args:

@@ -3,8 +3,7 @@
 Of a hundred requests, 60 should succeed, 10 raise, 10 are answered with a 4xx, 10 are reset by their client, and 10 are
 cancelled at random moments. Afterwards, for each server:
 
-* no connection has leaked, and none is in a transaction, as PostgreSQL and Redis count them; none is left after the
-  exit;
+* no connection has leaked or is in a transaction, by PostgreSQL's and Redis' own count; after the exit none is left;
 * every answer carried the canaries of its own user, from PostgreSQL and from Redis, and nobody else's;
 * the sum of all money has not changed, and every balance agrees with the rows of transfers;
 * every 2xx has its row, and no other answer has one; for a cancelled request, the outcome of its context counts;

@@ -166,7 +166,7 @@ class Blobs:
 
 
 class AsyncBlobs:
-    """What services get from an `AsyncBlobBackend`; as `Blobs`. Needs asyncio: obstore does not support trio."""
+    """The async twin of `Blobs`, from an `AsyncBlobBackend`. Needs asyncio: obstore does not support trio."""
 
     def __init__(self, store: ObjectStore, journal: Journal) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""The questions to PostgreSQL at the end of a transaction, shared by all its backends."""
+"""PostgreSQL's transaction states, and how to ask what became of a commit, for all backends that use it."""
 
 from __future__ import annotations
 

@@ -21,8 +21,7 @@ ConnectionT = TypeVar("ConnectionT", "Connection[Any]", "AsyncConnection[Any]")
 ASK_TIMEOUT = 1.0
 """Seconds to wait for a new connection when asking what became of a commit: the teardown limit has room for two."""
 DEAD = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
-"""States in which a commit would fail silently: after an error PostgreSQL answers COMMIT by a rollback, and without a
-server psycopg raises nothing."""
+"""States in which a commit fails silently: PostgreSQL answers it by a rollback, or psycopg has lost the server."""
 
 
 class _Connected(Generic[ConnectionT]):
@@ -51,7 +50,7 @@ class _Connected(Generic[ConnectionT]):
         return context is not None and context.state == "open" and not self.value.closed
 
     def _cut_exchange(self, *, cancelled: bool = False) -> None:
-        """Close a connection that was abandoned in the middle of an exchange. ``close()`` might return it to its pool.
+        """Close a connection abandoned in the middle of an exchange; its ``close()`` may merely return it to the pool.
 
         A cancelled psycopg cancels the query on the server; that request may arrive late and hit the next query.
         """
@@ -105,7 +104,7 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
         self._block = block
 
     def prepare(self) -> None:
-        """Raise if the transaction cannot commit any more; note its id if the commit is to be resolved."""
+        """Raise if the transaction cannot commit any more; with ``resolve_unknown``, query its id."""
         if not self._read_only:
             self.refuse_dead()
             if self._resolve_unknown:
