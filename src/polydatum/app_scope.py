@@ -21,6 +21,8 @@ from .waiting import has_ended, running_loop
 Only: TypeAlias = "Collection[RegisteredResource] | None"
 """Which resources to close; None: all."""
 
+_ALL = "the application's resources"
+
 
 class AppScope:
     """The open resources of a process, or of one event loop in it."""
@@ -96,10 +98,10 @@ class AppScopes:
                 value = value.owned_by(self._loop_scope(resource.name))
         return value
 
-    def _loop_scope(self, name: str) -> AppScope:
+    def _loop_scope(self, name: str, subject: str = "") -> AppScope:
         loop = running_loop()
         if loop is None:
-            raise AsyncResourceError(name, "needs a running event loop; await it from async code")
+            raise AsyncResourceError(name, "needs a running event loop; await it from async code", subject)
         scope = self._loops.get(loop)
         if scope is None:
             self._drop_ended()
@@ -117,7 +119,9 @@ class AppScopes:
         self.close_only(None)
         self._drop_ended()
         if any(scope._opened for scope in list(self._loops.values())):
-            raise AsyncResourceError("of the application", "is still open: close the manager with 'await dm.aclose()'")
+            raise AsyncResourceError(
+                _ALL, "are still open; close the manager with 'await dm.aclose()'", "async resources of the application"
+            )
 
     def close_only(self, only: Only, raised: BaseException | None = None) -> None:
         """Close all resources of the process, or some. Errors are noted on what was raised before, if anything was."""
@@ -143,7 +147,7 @@ class AppScopes:
     async def aclose(self, only: Only = None, raised: BaseException | None = None) -> None:
         """Close resources of the running event loop, then of the process: all, or some as in `close_only`."""
         first = raised
-        scope = self._loop_scope("of the application")
+        scope = self._loop_scope(_ALL, f"closing {_ALL}")
         async with ain_turn(scope, self._closing):
             while (step := scope._next_to_close(only)) is not None:
                 try:

@@ -174,7 +174,7 @@ def _show_command(context: click.Context, command: RegisteredCommand) -> None:
     doc = inspect.getdoc(command.method)
     if doc:
         click.echo(textwrap.indent(doc, "  ") + "\n")
-    click.echo("Each argument is JSON, or else text; NAME=VALUE is an argument by name.")
+    click.echo("Each argument is JSON, or else text; NAME=VALUE is a keyword argument.")
 
 
 def _value(text: str) -> Any:
@@ -234,7 +234,7 @@ def outbox_group() -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Seconds between two looks, if nothing was sent.",
+    help="Seconds between two checks, if nothing was sent.",
 )
 @click.pass_context
 def run_relay(context: click.Context, once: bool, batch: int, interval: float) -> None:

@@ -165,7 +165,7 @@ class Command(Generic[T]):
             BaseException: whatever the method, or the end of the context, raises.
         """
         if self.is_async:
-            raise AsyncResourceError(self.path, "is an async method; await the command's arun()")
+            raise AsyncResourceError(self.path, "is an async method; await its arun()", f"command {self.path!r}")
         return self._data_manager.run(partial(self._call, progress), attempts=attempts, meta=meta)  # type: ignore[no-any-return]
 
     async def arun(

@@ -33,7 +33,7 @@ def check_timeout(seconds: float, name: str = "teardown_timeout") -> None:
         ConfigurationError: if it is not above 0.
     """
     if not seconds > 0:
-        raise ConfigurationError(f"{name} is a number of seconds above 0")
+        raise ConfigurationError(f"{name} has to be a number of seconds above 0")
 
 
 class Context(ResourceOwner):

@@ -123,11 +123,14 @@ class Dispatch:
         )
         for name, part, expected in parts:
             if not isinstance(part, expected) and (part is not None or part is queue):
-                raise ConfigurationError(f"{name}: {type(part).__name__} is no subclass of {expected.__name__}")
+                raise ConfigurationError(
+                    f"{name} has to be an instance of {expected.__name__}, not {type(part).__name__}"
+                )
         if inbox is not None and signer is not None and inbox.retention < signer.max_age + CLOCK_SKEW:
             raise ConfigurationError(
-                f"the inbox forgets a message after {inbox.retention:g} seconds, while its signature holds for "
-                f"{signer.max_age:g}, and {CLOCK_SKEW:g} for clocks: it could be sent again; raise the retention"
+                f"the inbox remembers a message for only {inbox.retention:g} seconds, but its signature is valid for "
+                f"{signer.max_age:g}, plus {CLOCK_SKEW:g} of clock skew, so a forgotten message could be sent again; "
+                "raise the retention"
             )
         self._data_manager = data_manager
         self.queue = queue
@@ -178,7 +181,7 @@ class Dispatch:
             return message.id
         outbox = self.require_outbox()
         if context.read_only:
-            raise ReadOnlyError("outbox", "a command to keep")
+            raise ReadOnlyError("outbox", "a reliable command")
         fault = fault_of(dict(options))
         if fault is not None:
             raise InvalidCommandArguments(command.path, f"an option for the queue {fault}")
@@ -187,22 +190,26 @@ class Dispatch:
 
     def _message(self, command: Command[Any], message_id: str | None, options: Mapping[str, Any]) -> Message:
         if not isinstance(command, Command):
-            raise ConfigurationError(f"a Command can be sent, such as dm.command(...), not {type(command).__name__}")
+            raise ConfigurationError(
+                f"only a Command can be sent, such as dm.command(...), not {type(command).__name__}"
+            )
         if command._data_manager is not self._data_manager:
             raise ConfigurationError(
-                f"{command!r} is one of another DataManager; send it by a queue and a context of that"
+                f"{command!r} belongs to another DataManager; send it with that manager's queue and context"
             )
         if message_id is not None and not is_id(message_id):
             raise ConfigurationError("the id of a message has to be 1 to 200 letters, digits and . _ : -")
         self.queue.check(command, options)
         if self._signer is not None and self.queue.delay(options) >= self._signer.max_age:
             raise ConfigurationError(
-                f"{command!r} is sent to be run later than its signature holds, {self._signer.max_age:g} seconds, and workers "
-                "would refuse it: raise the max_age of the Signer, or send it nearer to its time"
+                f"{command!r} is scheduled for after its signature expires ({self._signer.max_age:g} seconds), so workers would "
+                "refuse it: raise the Signer's max_age, or send it closer to its time"
             )
         user_id = self.queue.sender(self._data_manager)
         if not isinstance(user_id, str | int | None):
-            raise ConfigurationError(f"the id of who sends is text, a number or None, not {type(user_id).__name__}")
+            raise ConfigurationError(
+                f"the sender's id has to be a string, an int or None, not {type(user_id).__name__}"
+            )
         return Message(message_id or os.urandom(16).hex(), command.path, command.args, command.kwargs, user_id, time())
 
     def deliver(self, message: Message, options: Mapping[str, Any]) -> Any:

@@ -70,7 +70,7 @@ class AlreadyRegisteredError(ConfigurationError):
 
     def __str__(self) -> str:
         return (
-            f"{self.kind} {shown(self.name)} is registered already; "
+            f"{self.kind} {shown(self.name)} is already registered; "
             f"use replace_{self.kind}() or dm.override() to change it"
         )
 
@@ -140,7 +140,7 @@ class ContextReusedError(ContextError, RuntimeError):
         self.state = state
 
     def __str__(self) -> str:
-        return f"this context is {self.state}: a context is used once; open a new one with dm.context()"
+        return f"a context can be opened only once, and this one is {self.state}; open a new one with dm.context()"
 
 
 class ContextClosedError(ContextError, RuntimeError):
@@ -168,15 +168,22 @@ class ContextClosedError(ContextError, RuntimeError):
 
 
 class AsyncResourceError(ContextError, TypeError):
-    """An async resource (or middleware, or hook) was used where nothing can be awaited, or was not awaited."""
+    """Something async was used where nothing can be awaited, or was not awaited: a resource, a hook, a command, a step.
 
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(name, problem)
+    Attributes:
+        name: the name of it; of a step, its place as error notes spell it.
+        problem: what is wrong, and what to do.
+        subject: what the message is about, if it is not the async resource of that name.
+    """
+
+    def __init__(self, name: str, problem: str, subject: str = "") -> None:
+        super().__init__(name, problem, subject)
         self.name = name
         self.problem = problem
+        self.subject = subject
 
     def __str__(self) -> str:
-        return f"async resource {shown(self.name)} {self.problem}"
+        return f"{self.subject or f'async resource {shown(self.name)}'} {self.problem}"
 
 
 # --- Resources and middleware -----------------------------------------------------------------------------------------
@@ -222,7 +229,7 @@ class ResourceCycleError(ResourceError):
 
     def __str__(self) -> str:
         way = " -> ".join(self.names)
-        return f"resources wait for each other to open: {way}; let one of them open without the other"
+        return f"resources wait for each other to open: {way}; open one of them without the other"
 
 
 class ResourceTimeoutError(ResourceError, TimeoutError):
@@ -252,9 +259,9 @@ class ForkedResourceError(ResourceError):
 
     def __str__(self) -> str:
         return (
-            f"the client given to resource {shown(self.name)} was used before this process was forked, and the two would "
-            "share its connections; give the backend a URL, so that each process makes its own, or make the client after "
-            "the fork"
+            f"the client given to resource {shown(self.name)} was used before this process was forked, and both processes "
+            "would share its connections; give the backend a URL, so that each process makes its own, or make the client "
+            "after the fork"
         )
 
 
@@ -279,8 +286,8 @@ class SavepointNotSupported(ResourceError):
 
     def __str__(self) -> str:
         return (
-            f"resource {shown(self.name)} has no savepoints and has written already; "
-            "open the context's nested() block before it writes, or do without"
+            f"resource {shown(self.name)} has no savepoints and has already written; "
+            "enter ctx.nested() before it writes, or do without ctx.nested()"
         )
 
 
@@ -335,7 +342,7 @@ class YieldedTwiceError(PolydatumError, RuntimeError):
         self.what = what
 
     def __str__(self) -> str:
-        return f"{self.what} yielded more than once; code after the yield has to run to its end"
+        return f"{self.what} yielded more than once; it has to yield exactly once"
 
 
 # --- Settling ---------------------------------------------------------------------------------------------------------
@@ -382,8 +389,8 @@ class RollbackOnlyError(SettleError):
         why = "an earlier error made it rollback-only; let that error escape, or run the statement in a savepoint"
         if self.undone:
             why = (
-                "a service rolled it back, and with that what others had done; let an error leave the context instead, "
-                "or undo a part in a block of ctx.nested()"
+                "a service rolled it back, including the work of others; let an exception leave the context instead, "
+                "or undo a part with ctx.nested()"
             )
         return f"the transaction of resource {shown(self.resource)} cannot commit: {why}"
 
@@ -416,7 +423,7 @@ class AlreadyCommittedError(SettleError):
     def __str__(self) -> str:
         return (
             f"a service committed resource {shown(self.resource)} before its context rolled back: leave the commit to the "
-            "context; what has to be kept in any case gets one of its own, 'with dm.context():'"
+            "context; for work that must be kept in any case, open a context of its own: 'with dm.context():'"
         )
 
 
@@ -444,7 +451,7 @@ class MultipleAuthoritiesError(SettleError):
         else:
             what = f"resource {names} wrote to {self.databases} databases in one session"
             remedy = "make its sessions with twophase=True, or register a resource for each database"
-        return f"{what}, and no commit covers them as one: write to one of them only, {remedy}"
+        return f"{what}, and no single commit covers them: write to one of them only, {remedy}"
 
 
 # --- Commands ---------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class DataAccessLayer:
         for name in names:
             service = dict(nested_services(service)).get(name)
             if service is None:
-                raise UnknownCommand(path, f"there is no service {name!r} there")
+                raise UnknownCommand(path, f"there is no service {name!r} on this path")
             shown = getattr(shown, name)
         if method not in public_methods(service):
             raise UnknownCommand(path, f"{type(service).__name__} has no public method {method!r}")
@@ -162,7 +162,7 @@ def _at(dal: DataAccessLayer, names: Iterable[str], path: str) -> Any:
     for name in names:
         holder = dict(nested_services(holder)).get(name)
         if holder is None:
-            raise UnknownCommand(path, f"there is no service {name!r} there")
+            raise UnknownCommand(path, f"there is no service {name!r} on this path")
     return holder
 
 

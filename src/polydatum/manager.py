@@ -142,7 +142,9 @@ class DataManager(Generic[DalT, ContextT]):
             raise ConfigurationError(f"context_class has to be a subclass of Context, not {context_class.__name__}")
         check_timeout(teardown_timeout)
         if isinstance(commit_order, str):
-            raise ConfigurationError(f"commit_order is a sequence of names, such as [{commit_order!r}], not a text")
+            raise ConfigurationError(
+                f"commit_order has to be a sequence of names, such as [{commit_order!r}], not a string"
+            )
         self._var: ContextVar[Any] = ContextVar("polydatum_context", default=None)
         self._current: Callable[[], Any] = self._var.get
         self._under_way = UnderWay()
@@ -452,7 +454,7 @@ class DataManager(Generic[DalT, ContextT]):
             ConfigurationError: if it was not called.
         """
         if self._dispatch is None:
-            raise ConfigurationError("no queue for commands: dm.register_command_queue(...) says where they are sent")
+            raise ConfigurationError("no queue for commands; register one with dm.register_command_queue(...)")
         return self._dispatch
 
     # --- Tests, start-up, shutdown ------------------------------------------------------------------------------------
@@ -523,7 +525,7 @@ class DataManager(Generic[DalT, ContextT]):
         resource = self._registry.resource(name)
         if not isinstance(resource, BackedResource):
             raise InvalidResourceError(
-                name, "it is no backend, so it has no client; open a context, and touch the resource itself"
+                name, "it is not a backend, so it has no client; open a context and use the resource itself"
             )
         return resource.client_for(self)
 

@@ -59,7 +59,7 @@ def fault_of(value: Any, *, depth: int = 1) -> str | None:
 
     Example:
         >>> fault_of({"days": {1, 2}})
-        'has a set in it, which is not JSON; pass it as text, numbers, lists and dicts'
+        'contains a set, which is not JSON; pass it as text, numbers, lists and dicts'
     """
     room = MAX_BYTES
     waiting: list[tuple[Sequence[Any], int]] = [([value], depth)]
@@ -81,18 +81,18 @@ def fault_of(value: Any, *, depth: int = 1) -> str | None:
                 continue
             if kind is dict:
                 if any(type(key) is not str for key in child):
-                    return "has a dict in it with keys that are not text, which is not JSON"
+                    return "contains a dict with keys that are not strings, which is not JSON"
                 room -= sum(map(len, child))
                 child = list(child.values())
             elif kind not in (list, tuple):
-                return f"has a {kind.__name__} in it, which is not JSON; pass it as text, numbers, lists and dicts"
+                return f"contains a {kind.__name__}, which is not JSON; pass it as text, numbers, lists and dicts"
             if depth > MAX_DEPTH:
                 return f"is nested deeper than {MAX_DEPTH} levels"
             waiting.append((child, depth + 1))
     try:
         text = as_json(value)
     except ValueError:
-        return "has a number in it that JSON has not: not finite, or of thousands of digits"
+        return "contains a number that JSON cannot represent: not finite, or of thousands of digits"
     return _TOO_LARGE if len(text) > MAX_BYTES else None
 
 
@@ -165,7 +165,7 @@ class Message(NamedTuple):
         if type(self.args) is not list or type(self.kwargs) is not dict:
             raise CommandRejected("its args have to be a list, its kwargs an object")
         if type(self.user_id) not in (str, int, type(None)) or fault_of(self.user_id) is not None:
-            raise CommandRejected("its user_id has to be text, a number or null")
+            raise CommandRejected("its user_id has to be a string, an integer or null")
         if type(self.sent) not in (int, float) or not 0 <= self.sent < 1e11:
             raise CommandRejected("its time has to be a number of seconds since 1970")
         fault = fault_of([self.args, self.kwargs], depth=-1)
@@ -193,7 +193,7 @@ def _parsed(text: str, signer: Signer | None) -> Any:
     try:
         return from_json(brace + rest)
     except (ValueError, RecursionError):
-        raise CommandRejected("it is text that is no JSON object") from None
+        raise CommandRejected("it is text, but not a JSON object") from None
 
 
 def is_id(text: Any) -> bool:
@@ -218,7 +218,7 @@ class Signer:
         if not given or not all(isinstance(key, bytes) and len(key) >= MIN_KEY_BYTES for key in given):
             raise ConfigurationError(f"Signer takes keys of {MIN_KEY_BYTES} bytes or more, at least one")
         if not max_age > 0:
-            raise ConfigurationError("max_age is a number of seconds above 0")
+            raise ConfigurationError("max_age has to be a number of seconds above 0")
         self._keys: list[bytes] = given
         self.max_age = max_age
 

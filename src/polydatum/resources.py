@@ -231,7 +231,7 @@ class RegisteredResource:
         if kind is None:
             raise InvalidResourceError(
                 self.name,
-                f"it returned an object of type {type(made).__name__}, which is no context manager and has nothing to be closed by; "
+                f"it returned an object of type {type(made).__name__}, which is not a context manager and cannot be closed; "
                 "yield it from a generator, or wrap a ready value in ValueResource(...)",
             )
         if kind.is_async:

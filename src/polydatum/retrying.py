@@ -30,7 +30,7 @@ def pauses(attempts: int) -> list[float]:
     Exponential back-off with full jitter, so that transactions that collided do not collide again.
     """
     if attempts < 1:
-        raise ConfigurationError("attempts is a number of 1 or more")
+        raise ConfigurationError("attempts has to be 1 or more")
     import random  # here: it costs as much as half of polydatum
 
     return [random.uniform(0, FIRST_PAUSE * 2**attempt) for attempt in range(attempts - 1)]
@@ -48,7 +48,7 @@ def run(new_block: Callable[[], Any], fn: Callable[[Any], Any], attempts: int) -
                 if issubclass(type(result), Coroutine):  # `isinstance` would evaluate a lazy object
                     result.close()
                     raise ConfigurationError(
-                        "run() got a coroutine, which has not run: 'await dm.arun(...)' is for async functions"
+                        "run() got a coroutine and did not run it; use 'await dm.arun(...)' for async functions"
                     )
             return result
         except Exception as error:
@@ -69,8 +69,8 @@ async def arun(new_block: Callable[[], Any], fn: Callable[[Any], Any], attempts:
                 made = fn(dal)
                 if not isinstance(made, Awaitable):
                     raise ConfigurationError(
-                        f"arun() awaits what the function returns, and a {type(made).__name__} cannot be: "
-                        "'dm.run(...)' is for sync functions"
+                        f"arun() awaits the function's result, but a {type(made).__name__} is not awaitable; "
+                        "use 'dm.run(...)' for sync functions"
                     )
                 result = await made
             return result

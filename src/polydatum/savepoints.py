@@ -7,7 +7,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from .errors import AsyncResourceError, RollbackOnlyError, SavepointNotSupported
+from .callables import name_of
+from .errors import AsyncResourceError, RollbackOnlyError, SavepointNotSupported, shown
 from .nesting import OpenBlock
 from .opening import OPEN
 from .outcome import add_note, describe_error, is_cancellation
@@ -83,7 +84,8 @@ class Nested:
                 kept.append(name)
         for hook in self._dropped_hooks(kept, cause):
             try:
-                _now("of a hook", hook)
+                name = name_of(hook)
+                _now(name, hook, f"hook {shown(name)}")
             except Exception as error:
                 _hook_failed(error)
 
@@ -206,13 +208,13 @@ class Nested:
         log_error("error while %s: the context will roll back", where, error=error)
 
 
-def _now(name: str, call: Callable[[], Any]) -> Any:
+def _now(name: str, call: Callable[[], Any], subject: str = "") -> Any:
     result = call()
     if result is not None and isinstance(result, Awaitable):
         unawaited: Any = result
         if hasattr(unawaited, "close"):
             unawaited.close()
-        raise AsyncResourceError(name, "cannot be awaited by a plain 'with'; use 'async with ctx.nested()'")
+        raise AsyncResourceError(name, "cannot be awaited by a plain 'with'; use 'async with ctx.nested()'", subject)
     return result
 
 

@@ -106,7 +106,8 @@ def check_kind(name: str, service: Any) -> None:
         raise InvalidServiceError(name, f"it is the class {service.__name__}; register an instance")
     if not issubclass(type(service), Service):
         raise InvalidServiceError(
-            name, "it is no Service; a stand-in has to be one, too: subclass Service, or patch methods of the real one"
+            name,
+            "it is not a Service; a test double has to be one, too: subclass Service, or patch methods of the real one",
         )
 
 

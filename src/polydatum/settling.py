@@ -85,7 +85,7 @@ def refuse_awaitable(answer: Any, where: str) -> None:
         close: Any = getattr(answer, "close", None)
         if close is not None:
             close()
-        raise AsyncResourceError(where, "gave an awaitable, which a sync context cannot await")
+        raise AsyncResourceError(where, "returned an awaitable, which a sync context cannot await", where)
 
 
 # --- Async ------------------------------------------------------------------------------------------------------------

@@ -146,10 +146,10 @@ class Unwinding:
             try:
                 rolls_back = rollback_on(given, self.status)
             except BaseException as error:
-                self.failed(Step("asking rollback_on", planned_nothing, rank=COMMIT), error)
+                self.failed(Step("calling rollback_on", planned_nothing, rank=COMMIT), error)
                 return
             if rolls_back:
-                self.cause = given or self._veto("rollback_on said so")
+                self.cause = given or self._veto("rollback_on returned a true value")
         elif given is not None:
             self.cause = given
         elif self.status is not None and self.status >= 400:
@@ -244,7 +244,7 @@ class Unwinding:
         writers: list[tuple[str, Any]] = []
         for name, transaction in authorities:
             wrote = getattr(transaction, "wrote", None)
-            step = None if wrote is None else transaction_step("asking", name, wrote, rank=COMMIT)
+            step = None if wrote is None else transaction_step("checking for writes of", name, wrote, rank=COMMIT)
             if step is not None:
                 yield step
             is_reader = step is not None and step.answer is False
@@ -345,7 +345,7 @@ class Unwinding:
     def _note(self, error: BaseException, where: str) -> None:
         if self.winner is not None and self.winner is not error:
             add_note(self.winner, f"while {where}: {type(error).__name__}: {describe_error(error)}")
-        log_error("error while %s (kept in the outcome, not raised)", where, error=error)
+        log_error("error while %s (recorded in the outcome, not raised)", where, error=error)
 
     def _record(self, error: BaseException, where: str) -> None:
         advise(error, self.subject)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from .callables import is_coroutine_function, name_of
-from .errors import AsyncResourceError
+from .errors import AsyncResourceError, shown
 from .nesting import refuse_beside
 from .opening import CREATED
 from .outcome import Wishes
@@ -76,4 +76,7 @@ def _checked(context: Any, hook: HookT) -> HookT:
 
 def refuse_hook(hook: Callable[[], Any]) -> NoReturn:
     """Refuse an async hook of a sync context."""
-    raise AsyncResourceError(name_of(hook), "is a hook that a sync context cannot await; register a plain function")
+    name = name_of(hook)
+    raise AsyncResourceError(
+        name, "is async, and a sync context cannot await it; register a plain function", f"hook {shown(name)}"
+    )

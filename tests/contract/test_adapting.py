@@ -30,7 +30,7 @@ from polydatum.adapting import (
 def test_the_first_place_that_holds_anything_wins() -> None:
     first, second = DataManager(), DataManager()
     assert find_manager(("one", None), ("two", first), ("three", second)) is first
-    with pytest.raises(InvalidManagerError, match="two: a DataManager, or a dotted path to one, is needed"):
+    with pytest.raises(InvalidManagerError, match="two: expected a DataManager or a dotted path to one, got"):
         find_manager(("one", None), ("two", 0), ("three", second))
 
 
@@ -319,14 +319,14 @@ def test_04_a_rule_may_be_a_dotted_path() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("rollback_on", 7, "a function, or a dotted path to one, is needed, not an object of int"),
-        ("rollback_on", "sometimes", "'sometimes' is no dotted path"),
+        ("rollback_on", 7, "expected a function or a dotted path to one, got an object of type int"),
+        ("rollback_on", "sometimes", "'sometimes' is not a dotted path"),
         ("on_commit_error", "no_such_package.rule", "cannot import 'no_such_package.rule'"),
         ("on_commit_error", "sys.no_such_function", "module 'sys' has no 'no_such_function'"),
-        ("teardown_timeout", 0, "a number of seconds above 0 is needed"),
-        ("teardown_timeout", float("nan"), "a number of seconds above 0 is needed"),
-        ("teardown_timeout", "5", "a number of seconds is needed, not an object of str"),
-        ("teardown_timeout", True, "a number of seconds is needed, not an object of bool"),
+        ("teardown_timeout", 0, "expected a number of seconds above 0"),
+        ("teardown_timeout", float("nan"), "expected a number of seconds above 0"),
+        ("teardown_timeout", "5", "expected a number of seconds, got an object of type str"),
+        ("teardown_timeout", True, "expected a number of seconds, got an object of type bool"),
     ],
 )
 def test_20_a_rule_of_another_kind_is_refused(name: str, value: Any, problem: str) -> None:

@@ -140,12 +140,12 @@ async def run_lifespan(
 
 WRONG: list[tuple[object, type[Exception], str]] = [
     (None, ManagerNotFoundError, "no DataManager found; set one of these: PolydatumMiddleware(app, data_manager=...)"),
-    (object(), InvalidManagerError, "not an object of object"),
-    (DataManager, InvalidManagerError, "not the class DataManager"),
+    (object(), InvalidManagerError, "got an object of type object"),
+    (DataManager, InvalidManagerError, "got the class DataManager"),
     ("no_such_package.dm", ManagerNotFoundError, "cannot import 'no_such_package.dm'"),
     ("contextlib.dm", ManagerNotFoundError, "module 'contextlib' has no 'dm'"),
-    ("dm", ManagerNotFoundError, "'dm' is no dotted path"),
-    ("contextlib.suppress", InvalidManagerError, "not the class suppress"),
+    ("dm", ManagerNotFoundError, "'dm' is not a dotted path"),
+    ("contextlib.suppress", InvalidManagerError, "got the class suppress"),
 ]
 
 

@@ -84,9 +84,9 @@ def test_or_by_the_project_in_the_current_folder(
     [
         (None, "no DataManager found; set one of these: --manager, POLYDATUM_MANAGER, [tool.polydatum] manager in"),
         ("[project]", "no DataManager found"),
-        ('[tool.polydatum]\nmanager = "nowhere"', "'nowhere' is no dotted path"),
+        ('[tool.polydatum]\nmanager = "nowhere"', "'nowhere' is not a dotted path"),
         ('[tool.polydatum]\nmanager = "nowhere.at:all"', "cannot import 'nowhere.at:all'"),
-        ("[tool.polydatum]\nmanager = 7", "is needed, not an object of int"),
+        ("[tool.polydatum]\nmanager = 7", "got an object of type int"),
         ("[tool", "pyproject.toml: "),
     ],
 )
@@ -297,7 +297,7 @@ def test_without_an_outbox_there_is_nothing_to_do(dm: DataManager[AppDAL, Any], 
     assert ended("outbox", command) == (
         1,
         "",
-        "Error: no queue for commands: dm.register_command_queue(...) says where they are sent\n",
+        "Error: no queue for commands; register one with dm.register_command_queue(...)\n",
     )
     dm.register_command_queue(CommandQueue())
     code, _, errors = ended("outbox", command)

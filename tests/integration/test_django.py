@@ -87,8 +87,8 @@ WRONG: list[tuple[object, str, str]] = [
     (None, "E001", "settings.POLYDATUM['DATA_MANAGER']"),
     ({}, "E001", "settings.POLYDATUM['DATA_MANAGER']"),
     ({"DATA_MANAGER": "no_such_package.dm"}, "E001", "cannot import 'no_such_package.dm'"),
-    ({"DATA_MANAGER": object()}, "E002", "not an object of object"),
-    ({"DATA_MANAGER": "polydatum.DataManager"}, "E002", "not the class DataManager"),
+    ({"DATA_MANAGER": object()}, "E002", "got an object of type object"),
+    ({"DATA_MANAGER": "polydatum.DataManager"}, "E002", "got the class DataManager"),
 ]
 
 

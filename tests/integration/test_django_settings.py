@@ -45,14 +45,14 @@ WRONG: list[tuple[dict[Any, Any], str, str]] = [
     ({"ROLBACK_ON": len}, "E003", "unknown keys: ROLBACK_ON; the keys are DATA_MANAGER, ROLLBACK_ON,"),
     ({7: None}, "E003", "unknown keys: 7"),
     ({"ROLLBACK_ON": "no.such.rule"}, "E004", "POLYDATUM['ROLLBACK_ON']: cannot import 'no.such.rule': No module"),
-    ({"ROLLBACK_ON": "nowhere"}, "E004", "POLYDATUM['ROLLBACK_ON']: 'nowhere' is no dotted path"),
+    ({"ROLLBACK_ON": "nowhere"}, "E004", "POLYDATUM['ROLLBACK_ON']: 'nowhere' is not a dotted path"),
     (
         {"ON_COMMIT_ERROR": f"{HERE}.HERE"},
         "E004",
-        "a function, or a dotted path to one, is needed, not an object of str",
+        "expected a function or a dotted path to one, got an object of type str",
     ),
-    ({"ON_COMMIT_ERROR": 409}, "E004", "POLYDATUM['ON_COMMIT_ERROR']: a function, or a dotted path to one, is needed"),
-    ({"TEARDOWN_TIMEOUT": 0}, "E004", "POLYDATUM['TEARDOWN_TIMEOUT']: a number of seconds above 0 is needed"),
+    ({"ON_COMMIT_ERROR": 409}, "E004", "POLYDATUM['ON_COMMIT_ERROR']: expected a function or a dotted path to one"),
+    ({"TEARDOWN_TIMEOUT": 0}, "E004", "POLYDATUM['TEARDOWN_TIMEOUT']: expected a number of seconds above 0"),
 ]
 
 

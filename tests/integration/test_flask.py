@@ -70,8 +70,8 @@ def client(app: flask.Flask) -> Any:
 
 WRONG: list[tuple[object, type[Exception], str]] = [
     (None, ManagerNotFoundError, "app.config['POLYDATUM_DATA_MANAGER']"),
-    (object(), InvalidManagerError, "not an object of object"),
-    (DataManager, InvalidManagerError, "not the class DataManager"),
+    (object(), InvalidManagerError, "got an object of type object"),
+    (DataManager, InvalidManagerError, "got the class DataManager"),
     ("no_such_package.dm", ManagerNotFoundError, "cannot import 'no_such_package.dm'"),
 ]
 

@@ -304,11 +304,11 @@ def test_01_a_handler_that_forgets_the_status_commits_what_the_view_did(shop: Sh
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
 
 MISTAKES: list[tuple[str, Any, str]] = [
-    ("rollback_on", True, "a function, or a dotted path to one, is needed, not an object of bool"),
+    ("rollback_on", True, "expected a function or a dotted path to one, got an object of type bool"),
     ("rollback_on", "no_such_package.rule", "cannot import 'no_such_package.rule'"),
-    ("rollback_on", "sys.path", "not an object of list"),
+    ("rollback_on", "sys.path", "got an object of type list"),
     ("on_commit_error", "sys.no_such_function", "module 'sys' has no 'no_such_function'"),
-    ("teardown_timeout", "5", "a number of seconds is needed, not an object of str"),
+    ("teardown_timeout", "5", "expected a number of seconds, got an object of type str"),
 ]
 
 

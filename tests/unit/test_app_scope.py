@@ -309,7 +309,7 @@ def test_sync_close_with_async_ones_open(recorder: Any) -> None:
     async def scenario() -> None:
         await dm.pool
         assert dm.engine == "engine"
-        with pytest.raises(AsyncResourceError, match=r"await dm\.aclose\(\)"):
+        with pytest.raises(AsyncResourceError, match=r"^async resources of the application .*await dm\.aclose\(\)"):
             dm.close()
         assert recorder[-1] == "engine ends"
         await dm.aclose()
@@ -323,7 +323,7 @@ def test_aclose_without_a_loop(monkeypatch: pytest.MonkeyPatch, loaded: bool) ->
     """Says that it needs one."""
     if not loaded:
         monkeypatch.delitem(sys.modules, "trio")
-    with pytest.raises(AsyncResourceError, match="needs a running event loop"):
+    with pytest.raises(AsyncResourceError, match="^closing the application's resources needs a running event loop"):
         DataManager().aclose().send(None)
 
 

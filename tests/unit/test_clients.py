@@ -168,7 +168,7 @@ def test_the_client_of_what_is_no_backend() -> None:
     dm.register_resources(other=lambda context: contextlib.nullcontext(1), db=Ledgers())
     with pytest.raises(UnknownResourceError, match=r"no resource 'missing' is registered \(registered: db, other\)"):
         dm.get_client("missing")
-    with pytest.raises(InvalidResourceError, match=r"resource 'other': it is no backend, so it has no client"):
+    with pytest.raises(InvalidResourceError, match=r"resource 'other': it is not a backend, so it has no client"):
         dm.get_client("other")
 
 

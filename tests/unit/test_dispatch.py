@@ -211,20 +211,20 @@ async def test_an_async_context_sends_by_a_worker_thread(
 def test_a_command_of_another_manager_is_refused(dm: DataManager[AppDAL, Any], queue: Queue) -> None:
     """The workers would run what has that path there."""
     other = DataManager(AppDAL).command("mails.send", "bob")
-    with dm.context() as context, pytest.raises(ConfigurationError, match=r"<Command mails\.send> is one of another"):
+    with dm.context() as context, pytest.raises(ConfigurationError, match=r"<Command mails\.send> belongs to another"):
         context.enqueue(other)
     assert queue.sent == []
 
 
 @pytest.mark.parametrize("what", ["mails.send", print])
 def test_what_is_no_command_is_refused(dm: DataManager[AppDAL, Any], what: Any) -> None:
-    with dm.context() as context, pytest.raises(ConfigurationError, match="a Command can be sent"):
+    with dm.context() as context, pytest.raises(ConfigurationError, match="only a Command can be sent"):
         context.enqueue(what)
 
 
 def test_a_sender_that_cannot_travel_is_refused_at_once(dm: DataManager[AppDAL, Any], queue: Queue) -> None:
     queue.user = uuid.uuid4()  # type: ignore[assignment]
-    with pytest.raises(ConfigurationError, match="text, a number or None, not UUID"):
+    with pytest.raises(ConfigurationError, match="a string, an int or None, not UUID"):
         dm.command("mails.send", "bob").send()
 
 
@@ -290,7 +290,10 @@ def test_a_read_only_context_keeps_no_command(dm: DataManager[AppDAL, Any]) -> N
 
 
 def test_options_that_are_kept_have_to_be_json(dm: DataManager[AppDAL, Any]) -> None:
-    with dm.context() as context, pytest.raises(InvalidCommandArguments, match="an option for the queue has a set"):
+    with (
+        dm.context() as context,
+        pytest.raises(InvalidCommandArguments, match="an option for the queue contains a set"),
+    ):
         context.enqueue(dm.command("mails.send", "bob"), reliable=True, headers={1})
 
 
@@ -361,10 +364,10 @@ def test_an_id_of_no_form_is_refused(dm: DataManager[AppDAL, Any]) -> None:
 @pytest.mark.parametrize(
     ("parts", "problem"),
     [
-        ({"queue": print}, "queue: builtin_function_or_method is no subclass of CommandQueue"),
-        ({"outbox": Queue()}, "outbox: Queue"),
-        ({"inbox": Rows()}, "inbox: Rows"),
-        ({"signer": "a key of sixteen bytes"}, "signer: str"),
+        ({"queue": print}, "queue has to be an instance of CommandQueue, not builtin_function_or_method"),
+        ({"outbox": Queue()}, "outbox has to be an instance of Outbox, not Queue"),
+        ({"inbox": Rows()}, "inbox has to be an instance of Inbox, not Rows"),
+        ({"signer": "a key of sixteen bytes"}, "signer has to be an instance of Signer, not str"),
     ],
 )
 def test_parts_of_another_kind_are_refused(parts: dict[str, Any], problem: str) -> None:
@@ -490,7 +493,7 @@ class Forgetful(Inbox):
 
 def test_an_inbox_that_forgets_while_signatures_hold_is_refused(queue: Queue) -> None:
     dm = DataManager(AppDAL)
-    with pytest.raises(ConfigurationError, match=r"forgets a message after 3600 seconds.*raise the retention"):
+    with pytest.raises(ConfigurationError, match=r"remembers a message for only 3600 seconds.*raise the retention"):
         dm.register_command_queue(queue, inbox=Forgetful(), signer=Signer("a key of sixteen bytes", max_age=3600))
     dm.register_command_queue(queue, inbox=Forgetful(), signer=Signer("a key of sixteen bytes", max_age=3540))
     dm.register_command_queue(queue, inbox=Inbox(), signer=Signer("a key of sixteen bytes", max_age=1e9))

@@ -131,7 +131,7 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
         {"wanted": "service Items"},
         ["no active context", "service Items", "with dm.context()", "adapter"],
     ),
-    (ContextReusedError("closed"), {"state": "closed"}, ["context is closed", "used once", "dm.context()"]),
+    (ContextReusedError("closed"), {"state": "closed"}, ["opened only once", "this one is closed", "dm.context()"]),
     (
         ContextClosedError("db", outcome="committed", status=204),
         {"wanted": "db", "state": "closed", "outcome": "committed", "status": 204},
@@ -142,7 +142,12 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
         {"state": "closing", "outcome": None, "status": None},
         ["its context is closing; wait"],
     ),
-    (AsyncResourceError("pg", "is async"), {"name": "pg"}, ["async resource 'pg' is async"]),
+    (AsyncResourceError("pg", "is async"), {"name": "pg", "subject": ""}, ["async resource 'pg' is async"]),
+    (
+        AsyncResourceError("send", "is async", "hook 'send'"),
+        {"name": "send", "problem": "is async", "subject": "hook 'send'"},
+        ["hook 'send' is async"],
+    ),
     (
         UnknownResourceError("bd", ["db", "cache"]),
         {"name": "bd"},
@@ -217,7 +222,7 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
     (
         InvalidManagerError("app.conf.x", "the class X"),
         {"place": "app.conf.x"},
-        ["app.conf.x: a DataManager", "the class X"],
+        ["app.conf.x: expected a DataManager", "got the class X"],
     ),
     (ManagerNotFoundError(iter(["one", "two"])), {"places": ("one", "two")}, ["set one of these: one, two"]),
     (ManagerNotFoundError(["one"], "no module"), {"places": ("one",)}, ["one: no module"]),

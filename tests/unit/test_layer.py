@@ -183,7 +183,7 @@ def test_replace_service() -> None:
         dm.replace_service("other", Photos())
     with pytest.raises(UnknownCommand, match="registered: none"):
         DataManager().replace_service("other", Photos())
-    with pytest.raises(InvalidServiceError, match="no Service"):
+    with pytest.raises(InvalidServiceError, match="not a Service"):
         dm.replace_service("items", object())  # type: ignore[arg-type]
     other = DataManager()
     other.register_services(photos=(bound := Photos()))

@@ -98,9 +98,9 @@ def test_dal_classes() -> None:
         ((int,), {}, "takes a subclass of DataAccessLayer, not int"),
         ((ShopDAL(),), {}, r"takes the class of the DAL, not an instance: DataManager\(ShopDAL\)"),
         ((), {"context_class": dict}, "context_class has to be a subclass of Context, not dict"),
-        ((), {"teardown_timeout": 0}, "teardown_timeout is a number of seconds above 0"),
+        ((), {"teardown_timeout": 0}, "teardown_timeout has to be a number of seconds above 0"),
         ((), {"teardown_timeout": float("nan")}, "teardown_timeout"),
-        ((), {"commit_order": "db"}, r"commit_order is a sequence of names, such as \['db'\], not a text"),
+        ((), {"commit_order": "db"}, r"commit_order has to be a sequence of names, such as \['db'\], not a string"),
     ],
 )
 def test_what_it_is_not_made_of(arguments: Any, options: Any, said: str) -> None:

@@ -218,7 +218,7 @@ async def test_what_is_no_error_of_a_client_gets_out(drive: Any) -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan")])
 async def test_limits_that_are_none(drive: Any, limit: float) -> None:
-    with pytest.raises(ConfigurationError, match="timeout is a number of seconds above 0"):
+    with pytest.raises(ConfigurationError, match="timeout has to be a number of seconds above 0"):
         await pings(drive, DataManager(), limit)
 
 

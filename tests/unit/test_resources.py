@@ -330,7 +330,7 @@ async def test_a_callable_that_makes_nothing_to_close(drive: Any, made: Any) -> 
     dm.register_resources(db=lambda context: made)
     async with drive.block(dm.context()) as ctx:
         with pytest.raises(
-            InvalidResourceError, match="it returned an object of type .*which is no context manager.*ValueResource"
+            InvalidResourceError, match="it returned an object of type .*which is not a context manager.*ValueResource"
         ):
             _ = ctx.db
         assert "db" not in ctx

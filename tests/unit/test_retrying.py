@@ -225,7 +225,7 @@ def test_arun_is_for_async_functions(unit: Any) -> None:
     """It names the twin."""
 
     async def main() -> None:
-        with pytest.raises(ConfigurationError, match=r"arun\(\) awaits what the function returns.*dm\.run\("):
+        with pytest.raises(ConfigurationError, match=r"arun\(\) awaits .* is not awaitable; use 'dm\.run\("):
             await DataManager().arun(unit)
 
     asyncio.run(main())

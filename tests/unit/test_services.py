@@ -244,7 +244,7 @@ def test_bound_to_a_manager_that_nobody_holds() -> None:
 @pytest.mark.parametrize(
     ("name", "service", "said"),
     [
-        ("items", object(), "it is no Service"),
+        ("items", object(), "it is not a Service"),
         ("items", Items, "it is the class Items; register an instance"),
         ("items", int, "it is the class int"),
         ("_items", Items(), "public identifier"),

@@ -38,7 +38,7 @@ class InvalidManagerError(ConfigurationError):
         self.found = found
 
     def __str__(self) -> str:
-        return f"{self.place}: a DataManager, or a dotted path to one, is needed, not {self.found}"
+        return f"{self.place}: expected a DataManager or a dotted path to one, got {self.found}"
 
 
 def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
@@ -63,7 +63,7 @@ def find_manager(*places: tuple[str, object]) -> DataManager[Any, Any]:
         manager: Any = import_path(found, partial(ManagerNotFoundError, [place])) if isinstance(found, str) else found
         if not isinstance(manager, DataManager):
             is_class = isinstance(manager, type)
-            kind = f"the class {manager.__name__}" if is_class else f"an object of {type(manager).__name__}"
+            kind = f"the class {manager.__name__}" if is_class else f"an object of type {type(manager).__name__}"
             raise InvalidManagerError(place, kind)
         return manager
     raise ManagerNotFoundError([place for place, _ in places])
@@ -81,7 +81,7 @@ def import_path(path: str, refusal: Callable[[str], Exception]) -> object:
     """
     module_name, _, attribute = path.replace(":", ".").rpartition(".")
     if not module_name:
-        raise refusal(f"{shown(path)} is no dotted path such as 'shop.data.dm'")
+        raise refusal(f"{shown(path)} is not a dotted path such as 'shop.data.dm'")
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:

@@ -93,17 +93,17 @@ def _function(place: str, value: object) -> Any:
     if isinstance(value, str):
         value = import_path(value, partial(InvalidRuleError, place))
     if not callable(value):
-        raise InvalidRuleError(place, f"a function, or a dotted path to one, is needed, not {_kind(value)}")
+        raise InvalidRuleError(place, f"expected a function or a dotted path to one, got {_kind(value)}")
     return value
 
 
 def _seconds(place: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRuleError(place, f"a number of seconds is needed, not {_kind(value)}")
+        raise InvalidRuleError(place, f"expected a number of seconds, got {_kind(value)}")
     if not value > 0:
-        raise InvalidRuleError(place, "a number of seconds above 0 is needed")
+        raise InvalidRuleError(place, "expected a number of seconds above 0")
     return value
 
 
 def _kind(value: object) -> str:
-    return f"an object of {type(value).__name__}"
+    return f"an object of type {type(value).__name__}"
