@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from .errors import AsyncResourceError
 from .kinds import NOTHING
-from .opening import CLOSED, CREATED, OPEN, Mark, UnderWay, ain_turn, in_turn
+from .opening import CLOSED, CREATED, OPEN, Placeholder, UnderWay, ain_turn, in_turn
 from .outcome import add_note
 from .reporting import log_error
 from .resources import AsyncTouch, RegisteredResource
@@ -37,7 +37,7 @@ class AppScope:
     def _is_async(self) -> bool:
         return running_loop() is not None
 
-    def _is_elsewhere(self) -> bool:
+    def _in_other_thread(self) -> bool:
         return self._thread is not None and threading.get_ident() != self._thread
 
     def _admit(self, wanted: str) -> None:
@@ -83,14 +83,14 @@ class AppScopes:
         self._process = AppScope()
         self._loops: dict[Any, AppScope] = {}
         self._inherited: list[Any] = []
-        self._closing = Mark("close of the application's resources", under_way)
+        self._closing = Placeholder("close of the application's resources", under_way)
 
     def touch(self, resource: RegisteredResource, data_manager: Any) -> Any:
         """The value of a resource, opened now if it is not open; an awaitable of it if it is async."""
         if resource.kind.is_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         value = self._process._values.get(resource, NOTHING)
-        if resource.judged_async and self._process._is_async:
+        if resource.result_is_async and self._process._is_async:
             return resource.async_touch(self._loop_scope(resource.name), data_manager)
         if value is NOTHING:
             value = resource.open(self._process, data_manager)

@@ -47,7 +47,7 @@ class _Given(Generic[ClientT]):
         """Whether the given client was used in a process that this one was forked from."""
         return self._process not in (None, os.getpid())
 
-    def _is_ours(self) -> None:
+    def _record_process(self) -> None:
         """Record that the given client is now used in this process."""
         self._process = os.getpid()
 
@@ -181,7 +181,7 @@ class BackedResource(RegisteredResource):
         if backend._given is not None:
             if backend._is_inherited():
                 backend.renew(backend._given, self.name)
-            backend._is_ours()
+            backend._record_process()
             yield backend._given
             return
         client = backend.connect()
@@ -195,7 +195,7 @@ class BackedResource(RegisteredResource):
         if backend._given is not None:
             if backend._is_inherited():
                 await backend.renew(backend._given, self.name)
-            backend._is_ours()
+            backend._record_process()
             yield backend._given
             return
         data_manager._app.touch(self.shared, data_manager)

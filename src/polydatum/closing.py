@@ -13,18 +13,18 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, TypeAlias
 
-from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, TRANSACTION, Judged, is_async_transaction, is_rethrown
+from .kinds import ASYNC_GENERATOR, GENERATOR, NOTHING, TRANSACTION, HandleWithKind, is_async_transaction, is_rethrown
 from .opening import CLOSED, opening_of
 from .outcome import COMMIT, COMMITTED, Outcome, committed_with, rolled_back_by
 from .owner import enter_unwinding, leave_unwinding
-from .settling import Turn, aclose_by_policy, close_by_policy, raise_as_it_is, refuse_awaitable, report_slow
+from .settling import ThreadJob, aclose_by_policy, close_by_policy, raise_as_it_is, refuse_awaitable, report_slow
 from .shield import AsyncioShield, current_anyio_scope, is_cancelled
 from .unwinding import Step, Unwinding, planned_nothing, transaction_step
 
 Ending: TypeAlias = "Outcome | Coroutine[Any, Any, Outcome]"
 """The outcome of a context; for an async one perhaps a coroutine that returns it."""
 
-_LOOP_HELPS = sys.version_info < (3, 12)
+_PASS_LOOP = sys.version_info < (3, 12)
 """``current_task()`` looks up the loop, which asks the kernel whether the process has forked: 0.15 of 0.2 µs."""
 
 
@@ -49,23 +49,23 @@ def close(context: Any, exc: BaseException | None, status: int | None) -> Outcom
 
 def aclose(context: Any, exc: BaseException | None, status: int | None) -> Ending:
     """End an async context whose close is claimed."""
-    takes_part = context._opened or context._frames or context._elsewhere
+    takes_part = context._opened or context._frames or context._used_thread
     if not takes_part and (exc is None or isinstance(exc, Exception)) and _is_plain(context):
         # Then a cancel puts nothing at risk, and reaches the task as it would without a context.
         return close(context, exc, status)
     resumes = exc is None and (status is None or status < 400)
     if resumes and (
         _fits_thread(context)
-        if context._elsewhere
+        if context._used_thread
         else (context._plain and not context._under_way) or _is_plain(context)
     ):
         thread, task, cancelling = context._home
         if task is not None:
-            loop = task.get_loop() if _LOOP_HELPS and thread == get_ident() else None
+            loop = task.get_loop() if _PASS_LOOP and thread == get_ident() else None
             if sys.modules["asyncio"].current_task(loop) is task and task.cancelling() == cancelling:
                 scope = current_anyio_scope(task)
                 if scope is None or not is_cancelled(scope):
-                    if context._elsewhere:
+                    if context._used_thread:
                         return _aclose_in_thread(context, status, scope)
                     return _close_clean(context, status, scope=scope)
     return aclose_by_policy(context, Unwinding(context, exc, status))
@@ -147,12 +147,12 @@ def _close_middleware(context: Any, status: int | None, kept: bool, scope: Any, 
                     return _aclose_rest(context, status, kept, step, shield.run(pending, step.where), shield)
             kept = kept or may_commit
     except BaseException as error:
-        unwinding = _surprised(context, status, kept, part.end_step(handle, commits=may_commit), error)
+        unwinding = _policy_from_here(context, status, kept, part.end_step(handle, commits=may_commit), error)
     finally:
         leave_unwinding(token)
     if unwinding is None and _is_plain(context):
         return close_resources(context, status, kept, scope, shield)
-    return _by_policy(context, unwinding or _surprised(context, status, kept), shield)
+    return _by_policy(context, unwinding or _policy_from_here(context, status, kept), shield)
 
 
 def close_resources(
@@ -199,7 +199,7 @@ def close_resources(
                         shield = shield or _shield(context, scope)
                         rest = _rest_of_generator(handle, resumed, signal, shield, part.closing)
                         return _aclose_rest(context, status, kept, part.end_step(context, handle), rest, shield)
-                elif type(handle) is Judged and handle.kind is TRANSACTION:
+                elif type(handle) is HandleWithKind and handle.kind is TRANSACTION:
                     context._forget(part)
                     answer = handle.handle.close()
                     if answer is not None:
@@ -217,7 +217,7 @@ def close_resources(
                 started = ended  # of the next one: reading the clock costs as much as a step
         except BaseException as error:
             step = part.end_step(context, handle, quiet=part.is_transaction(handle))
-            unwinding = _surprised(context, status, kept, step, error)
+            unwinding = _policy_from_here(context, status, kept, step, error)
         if unwinding is not None:
             return _by_policy(context, unwinding, shield)
     outcome = COMMITTED
@@ -235,7 +235,7 @@ def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
     if (
         context._under_way and opening_of(context._under_way, context) is not None
     ):  # pragma: no cover - an opening that has just begun
-        return _surprised(context, status, kept)
+        return _policy_from_here(context, status, kept)
     name, transaction = context._transactions[0]
     for verb, call in (("preparing", transaction.prepare), ("committing", transaction.commit)):
         started = monotonic()
@@ -245,7 +245,7 @@ def _commit(context: Any, status: int | None, kept: bool) -> Unwinding | None:
                 refuse_awaitable(answer, transaction_step(verb, name, call).where)
         except BaseException as error:
             step = transaction_step(verb, name, call, rank=COMMIT, commits=verb == "committing")
-            return _surprised(context, status, kept, step, error)
+            return _policy_from_here(context, status, kept, step, error)
         seconds = monotonic() - started
         if seconds > context._limit:
             report_slow(transaction_step(verb, name, call).where, seconds, context._limit)
@@ -262,7 +262,7 @@ async def _aclose_rest(
     try:
         await rest
     except BaseException as error:
-        unwinding = _surprised(context, status, kept, step, error)
+        unwinding = _policy_from_here(context, status, kept, step, error)
     finally:
         if token is not None:
             leave_unwinding(token)
@@ -271,7 +271,7 @@ async def _aclose_rest(
         if shield.interrupted is None and _is_plain(context):
             ending: Any = _close_clean(context, status, kept, shield=shield)
             return ending if type(ending) is Outcome else await ending
-        unwinding = _surprised(context, status, kept)
+        unwinding = _policy_from_here(context, status, kept)
     return await aclose_by_policy(context, unwinding, decided=True, shield=shield)
 
 
@@ -286,7 +286,7 @@ async def _rest_of_generator(handle: Any, resumed: Any, signal: Any, shield: Asy
 
 
 async def _aclose_in_thread(context: Any, status: int | None, scope: Any) -> Outcome:
-    """Close everything in one turn of a thread, as resources that were opened in a thread have to close in one."""
+    """Close everything in one job in a thread, as resources that were opened in a thread have to close in one."""
     shield = _shield(context, scope)
     context._park()  # an endpoint's thread may still be running
     context._seal()  # nothing is being opened, and from now on only the closing code is admitted
@@ -298,13 +298,13 @@ async def _aclose_in_thread(context: Any, status: int | None, scope: Any) -> Out
         finally:
             leave_unwinding(token)
 
-    turn = Turn(close_there)
+    job = ThreadJob(close_there)
     where = "closing in a thread"
     try:
-        ending: Any = await turn.run(context, shield, where)
+        ending: Any = await job.run(context, shield, where)
     except BaseException as error:  # from the runner: errors inside the thread are part of the ending
-        unwinding = _surprised(context, status, kept=turn.has_begun)
-        if turn.has_begun:
+        unwinding = _policy_from_here(context, status, kept=job.has_begun)
+        if job.has_begun:
             unwinding.failed(Step(where, planned_nothing), error)
         ending = aclose_by_policy(context, unwinding, decided=True, shield=shield)
     if type(ending) is not Outcome:
@@ -362,7 +362,7 @@ def _close_raised(context: Any, exc: Exception, status: int | None) -> Outcome:
 # --- Handing over to the policy ---------------------------------------------------------------------------------------
 
 
-def _surprised(
+def _policy_from_here(
     context: Any, status: int | None, kept: bool, step: Step | None = None, error: BaseException | None = None
 ) -> Unwinding:
     """The policy for the rest of a clean end, perhaps after the error of a step."""

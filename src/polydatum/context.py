@@ -12,7 +12,7 @@ from . import closing, settling
 from .errors import ConfigurationError, ContextError, ContextReusedError
 from .meta import Meta, own_facts
 from .nesting import OpenBlock
-from .opening import CLOSED, CLOSING, CREATED, OPEN, Mark, UnderWay
+from .opening import CLOSED, CLOSING, CREATED, OPEN, Placeholder, UnderWay
 from .outcome import Outcome, Wishes
 from .owner import ResourceOwner
 from .process import managers
@@ -58,7 +58,7 @@ class Context(ResourceOwner):
     # Of the manager; set on the subclass that it generates.
     _var: ContextVar[Any]
     _under_way: UnderWay
-    _set_up_mark: Mark
+    _set_up_placeholder: Placeholder
     _data_manager: Any = None
     _limit: float = 5.0
     _rollback_on: RollbackRule | None = None

@@ -138,7 +138,7 @@ def problems(
     return found
 
 
-def unfit(data_manager: Any, parts: Mapping[str, Any]) -> list[Problem]:
+def dispatch_problems(data_manager: Any, parts: Mapping[str, Any]) -> list[Problem]:
     """Problems that the outbox and the inbox, None if there is none, find in the resources that they use."""
     found: list[Problem] = []
     for name, part in parts.items():

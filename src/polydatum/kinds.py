@@ -179,17 +179,17 @@ class AsyncTransactionKind(Kind):
 
 
 class AsyncBackendKind(Kind):
-    """An async `Backend`: a coroutine function, whose result is judged by `judge`."""
+    """An async `Backend`: a coroutine function; `kind_of_result` tells the kind of its result."""
 
     is_async = True
 
 
 class CallableKind(Kind):
-    """Any other callable: called first, then its result is judged by `judge`."""
+    """Any other callable: called first; `kind_of_result` tells the kind of its result."""
 
 
-class Judged:
-    """The handle of an object whose kind was known only once it was made."""
+class HandleWithKind:
+    """The handle of an object whose kind was known only once it was made, and this kind."""
 
     __slots__ = ("handle", "kind")
 
@@ -232,7 +232,7 @@ def _has_transaction_kind(value: Any) -> bool:
 
 def transaction_of(value: Any, handle: Any) -> Any:
     """The transaction that an opened resource brings into its context: from its handle, its value itself, or None."""
-    if type(handle) is Judged and handle.kind in (TRANSACTION, ASYNC_TRANSACTION):
+    if type(handle) is HandleWithKind and handle.kind in (TRANSACTION, ASYNC_TRANSACTION):
         return handle.handle
     return value if is_transactional(value) else None
 
@@ -284,7 +284,7 @@ def kind_of(factory: Any) -> Kind | None:
     return CALLABLE
 
 
-def judge(made: Any, *, in_async: bool) -> Kind | None:
+def kind_of_result(made: Any, *, in_async: bool) -> Kind | None:
     """The kind of what a callable made; an object that is both kinds of context manager follows the context's mode."""
     if _has_transaction_kind(made) and not missing_steps(made):
         return ASYNC_TRANSACTION if is_async_transaction(made) else TRANSACTION

@@ -15,12 +15,12 @@ from .commands import Command, CommandRegistry
 from .context import Context, check_timeout
 from .dispatch import CommandQueue, Dispatch, Inbox, Outbox
 from .errors import ConfigurationError, InvalidResourceError, NoActiveContextError, UnknownResourceError
-from .inspection import Problem, describe, problems, unfit
+from .inspection import Problem, describe, dispatch_problems, problems
 from .layer import DataAccessLayer, DynamicDAL
 from .messages import Signer
 from .meta import Meta
 from .middleware import ContextMiddleware
-from .opening import CLOSED, Mark, UnderWay
+from .opening import CLOSED, Placeholder, UnderWay
 from .overriding import Override
 from .pinging import PING_TIMEOUT, aping_all, ping_all
 from .process import managers
@@ -156,7 +156,7 @@ class DataManager(Generic[DalT, ContextT]):
         of_contexts = {
             "_data_manager": self,
             "_under_way": self._under_way,
-            "_set_up_mark": Mark("context middleware", self._under_way),
+            "_set_up_placeholder": Placeholder("context middleware", self._under_way),
             "_var": self._var,
             "_limit": teardown_timeout,
             "_commit_order": self._commit_order,
@@ -481,7 +481,7 @@ class DataManager(Generic[DalT, ContextT]):
             ...     ctx.rate
             2
         """
-        replaced = {name: self._registry.stand_in(name, factory) for name, factory in (resources or {}).items()}
+        replaced = {name: self._registry.replacement_for(name, factory) for name, factory in (resources or {}).items()}
         override = Override(self._registry, self._app, dict(services or {}), replaced)
         self._registry.dal._with_services(override.services)  # raises if a service cannot be overridden
         return override
@@ -502,7 +502,7 @@ class DataManager(Generic[DalT, ContextT]):
             () if self._asks_for_resources else self._commit_order,
         )
         if self._dispatch is not None and not self._asks_for_resources:
-            found += unfit(self, {"outbox": self._dispatch.outbox, "inbox": self._dispatch.inbox})
+            found += dispatch_problems(self, {"outbox": self._dispatch.outbox, "inbox": self._dispatch.inbox})
         return found
 
     def describe(self) -> dict[str, Any]:

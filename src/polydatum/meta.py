@@ -73,7 +73,7 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-class ReadLate:
+class LazyFacts:
     """Mixin for a mapping whose facts a Meta looks up one by one, when they are read; others are copied at once.
 
     The first value that was looked up is kept. Use a `lazy` for a value that takes long, or must not be computed twice.
@@ -82,8 +82,8 @@ class ReadLate:
     __slots__ = ()
 
 
-class _LateValues(dict[str, Any]):
-    """The facts read so far from a `ReadLate`; others are looked up on access. All names are known from the start."""
+class _LazyValues(dict[str, Any]):
+    """The facts read so far from a `LazyFacts`; others are looked up on access. All names are known from the start."""
 
     __slots__ = ("facts",)
 
@@ -132,8 +132,8 @@ class Meta:
         if hasattr(self, "_values"):
             raise MetaReadOnlyError
         facts: dict[str, Any]
-        if isinstance(values, ReadLate):
-            facts = late = _LateValues()
+        if isinstance(values, LazyFacts):
+            facts = late = _LazyValues()
             late.facts = values
             values = None
         else:

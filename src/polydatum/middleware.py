@@ -17,11 +17,11 @@ from .kinds import (
     GENERATOR,
     NOTHING,
     TRANSACTION,
-    Judged,
+    HandleWithKind,
     Kind,
     is_rethrown,
-    judge,
     kind_of,
+    kind_of_result,
 )
 from .opening import CLOSED
 from .outcome import COMMIT
@@ -54,7 +54,7 @@ class ContextMiddleware:
             value = next(handle, NOTHING)
         else:
             if kind is CALLABLE:
-                kind, factory = self._judged(context, in_async=False)
+                kind, factory = self._call_factory(context, in_async=False)
             else:
                 factory = self.factory
             if kind.is_async:
@@ -63,7 +63,7 @@ class ContextMiddleware:
                     "it is async and cannot surround a sync context; use 'async with', or write a plain generator",
                 )
             value, handle = kind.open(factory, context)
-            handle = Judged(kind, handle)
+            handle = HandleWithKind(kind, handle)
         if value is NOTHING:
             raise MiddlewareSetupError(self.name)
         return value, handle
@@ -72,18 +72,18 @@ class ContextMiddleware:
         """Set it up in an async context, where sync and async ones may be mixed."""
         kind, factory = self.kind, self.factory
         if kind is CALLABLE:
-            kind, factory = self._judged(context, in_async=True)
+            kind, factory = self._call_factory(context, in_async=True)
         if not kind.is_async:
             value, handle = kind.open(factory, context)
         else:
             value, handle = await kind.open(factory, context)
         if value is NOTHING:
             raise MiddlewareSetupError(self.name)
-        return value, Judged(kind, handle) if kind is not self.kind else handle
+        return value, HandleWithKind(kind, handle) if kind is not self.kind else handle
 
-    def _judged(self, context: Any, *, in_async: bool) -> tuple[Kind, Callable[[Any], Any]]:
+    def _call_factory(self, context: Any, *, in_async: bool) -> tuple[Kind, Callable[[Any], Any]]:
         made = self.factory(context)
-        kind = judge(made, in_async=in_async)
+        kind = kind_of_result(made, in_async=in_async)
         if kind is None or kind in (TRANSACTION, ASYNC_TRANSACTION):
             raise InvalidMiddlewareError(
                 self.name,
@@ -94,7 +94,7 @@ class ContextMiddleware:
     def end_step(self, handle: Any, *, commits: bool = False) -> Step:
         """The step that resumes it, or throws the cause into it."""
         kind = self.kind
-        if type(handle) is Judged:
+        if type(handle) is HandleWithKind:
             kind, handle = handle.kind, handle.handle
         return Step(
             f"unwinding context middleware {self.name!r}",

@@ -78,7 +78,7 @@ enter_opening = _chain.set
 leave_opening = _chain.reset
 
 
-class Mark:
+class Placeholder:
     """Takes the resource's place in an opening of another kind that callers wait for: middleware set-up, a close."""
 
     def __init__(self, name: str, under_way: UnderWay) -> None:
@@ -165,9 +165,9 @@ async def await_(other: Opening) -> None:
 
 
 @contextmanager
-def in_turn(owner: Owner, mark: Mark) -> Iterator[None]:
+def in_turn(owner: Owner, placeholder: Placeholder) -> Iterator[None]:
     """A block that runs once at a time for an owner: other callers wait for its end."""
-    mine: Opening = [mark, get_ident()]
+    mine: Opening = [placeholder, get_ident()]
     while (other := claim(owner, mine)) is not None:
         wait(other)
     try:
@@ -177,9 +177,9 @@ def in_turn(owner: Owner, mark: Mark) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def ain_turn(owner: Owner, mark: Mark) -> AsyncIterator[None]:
+async def ain_turn(owner: Owner, placeholder: Placeholder) -> AsyncIterator[None]:
     """The async twin of `in_turn`."""
-    mine: Opening = [mark, current_opening()]
+    mine: Opening = [placeholder, current_opening()]
     while (other := claim(owner, mine)) is not None:
         await await_(other)
     token = enter_opening(mine)

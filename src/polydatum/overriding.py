@@ -34,12 +34,12 @@ class Override(ContextDecorator):
         self.resources = resources
 
     def __enter__(self) -> None:
-        self._registry.put_over(self)
+        self._registry.apply(self)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._registry.take_off(self)
+        self._registry.undo(self)
         self._app.close_only(self._of_the_application(), exc)
 
     async def __aenter__(self) -> None:
@@ -48,7 +48,7 @@ class Override(ContextDecorator):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._registry.take_off(self)
+        self._registry.undo(self)
         await self._app.aclose(self._of_the_application(), exc)
 
     def _of_the_application(self) -> list[RegisteredResource]:

@@ -40,13 +40,14 @@ class ResourceOwner:
     _parked: dict[str, Any] | None = None
     _outcome: Outcome = COMMITTED
     _late_hint = ""  # an adapter's advice in the error for late use
-    _elsewhere = False  # a sync resource was opened outside the event loop's thread
+    _used_thread = False  # a sync resource was opened, or hook registered, outside the event loop's thread
 
     @property
     def _is_async(self) -> bool:
         return self._home is not None
 
-    def _is_elsewhere(self) -> bool:
+    def _in_other_thread(self) -> bool:
+        """Whether the caller runs outside the event loop's thread of an async context."""
         return self._home is not None and get_ident() != self._home[0]
 
     def __contains__(self, name: object) -> bool:
@@ -96,8 +97,8 @@ class ResourceOwner:
                 self._plain = False
                 self._transactions = [*(self._transactions or ()), (resource.name, transaction)]
         is_async = resource.is_async(handle)
-        if not is_async and self._is_elsewhere():
-            self._elsewhere = True
+        if not is_async and self._in_other_thread():
+            self._used_thread = True
         if self._state is OPEN or (self._state is CLOSING and unwound_here.get() is self):
             setattr(self, resource.slot if is_async else resource.name, value)
         return self._state is not CLOSED or not self._take_back(handle)

@@ -110,7 +110,7 @@ class Registry:
         self._registered[name] = self._in_place_of(former, factory)
         self._regenerate()
 
-    def stand_in(self, name: str, factory: Any) -> RegisteredResource:
+    def replacement_for(self, name: str, factory: Any) -> RegisteredResource:
         """A replacement for the resource of that name: of the same scope, and not registered.
 
         Raises:
@@ -161,14 +161,14 @@ class Registry:
 
     # --- What contexts find -------------------------------------------------------------------------------------------
 
-    def put_over(self, overrides: Overrides) -> None:
+    def apply(self, overrides: Overrides) -> None:
         """Apply overrides to contexts that are made from now on."""
         with self._mutex:
             self._overrides.append(overrides)
             self._regenerate()
 
-    def take_off(self, overrides: Overrides) -> None:
-        """Undo `put_over`."""
+    def undo(self, overrides: Overrides) -> None:
+        """Undo `apply`."""
         with self._mutex:  # blocks of several threads may end in any order
             self._overrides.remove(overrides)
             self._regenerate()

@@ -19,11 +19,11 @@ from .kinds import (
     GENERATOR,
     NOTHING,
     TRANSACTION,
-    Judged,
+    HandleWithKind,
     Kind,
     is_async_transaction,
-    judge,
     kind_of,
+    kind_of_result,
     missing_steps,
     transaction_of,
 )
@@ -91,7 +91,7 @@ class RegisteredResource:
     and after the close.
     """
 
-    __slots__ = ("closing", "factory", "judged_async", "kind", "name", "slot", "under_way")
+    __slots__ = ("closing", "factory", "kind", "name", "result_is_async", "slot", "under_way")
 
     def __init__(self, name: str, factory: Any, under_way: UnderWay, kind: Kind | None = None) -> None:
         kind = kind or (VALUE if type(factory) is ValueResource else kind_of(factory))
@@ -108,7 +108,7 @@ class RegisteredResource:
         self.name = name
         self.factory: Callable[[Any], Any] = factory
         self.kind: Kind = kind
-        self.judged_async = False  # what the callable makes has turned out to need ``await``, in async contexts
+        self.result_is_async = False  # what the callable makes has turned out to need ``await``, in async contexts
         self.under_way = under_way
         self.closing = f"closing resource {name!r}"
         self.slot = f"_async_{name}"  # holds the opened async value: the name itself always gives an awaitable
@@ -127,7 +127,7 @@ class RegisteredResource:
                 touch = AsyncTouch()  # `async_touch`, inlined for the usual case
                 set_touched(touch, (self, owner, owner, NOTHING))
                 return touch
-            if self.kind.is_async or (self.judged_async and owner._is_async):
+            if self.kind.is_async or (self.result_is_async and owner._is_async):
                 return self.async_touch(owner, owner)
             return self.open(owner, owner)
         # From here on: `open`, with `claim` and `complete`, inlined for the kind that is used most.
@@ -201,8 +201,8 @@ class RegisteredResource:
     def _completed(self, owner: Any, mine: Opening, value: Any, handle: Any) -> Any:
         transaction = transaction_of(value, handle)
         if transaction is not None:
-            judged = type(handle) is Judged and handle.kind is TRANSACTION
-            refused = None if judged else self._refused_transaction(owner, transaction)
+            is_checked = type(handle) is HandleWithKind and handle.kind is TRANSACTION
+            refused = None if is_checked else self._refused_transaction(owner, transaction)
             if refused is not None:
                 try:
                     self.end_step(owner, handle).call(refused)
@@ -225,9 +225,9 @@ class RegisteredResource:
         return None
 
     def _open_callable(self, owner: Any, subject: Any) -> tuple[Any, Any]:
-        """Call the factory, judge what it made, and open that; (made, _AWAITED) if only ``await`` can open it."""
+        """Call the factory, find the kind of its result, and open that; (made, _AWAITED) if only ``await`` can open it."""
         made = self.factory(subject)
-        kind = judge(made, in_async=owner._is_async)
+        kind = kind_of_result(made, in_async=owner._is_async)
         if kind is None:
             raise InvalidResourceError(
                 self.name,
@@ -236,12 +236,12 @@ class RegisteredResource:
             )
         if kind.is_async:
             self._refuse_unless_awaitable(owner)
-            self.judged_async = True
+            self.result_is_async = True
             return made, _AWAITED
         if kind is TRANSACTION:
-            return made, Judged(kind, made)  # `_completed` replaces it by the value for services
+            return made, HandleWithKind(kind, made)  # `_completed` replaces it by the value for services
         value, handle = kind.open(lambda _: made, None)
-        return value, Judged(kind, handle)
+        return value, HandleWithKind(kind, handle)
 
     # --- Async --------------------------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class RegisteredResource:
                 self.name,
                 "cannot be opened in a sync context; use 'async with dm.context()' in an event loop, or register a sync resource",
             )
-        if owner._is_elsewhere():
+        if owner._in_other_thread():
             raise AsyncResourceError(
                 self.name,
                 "cannot be opened from a sync endpoint or another thread than its context's event loop; "
@@ -296,13 +296,13 @@ class RegisteredResource:
                     made = self.factory(subject)
                 if kind is ASYNC_BACKEND:
                     made = yield from made.__await__()
-                judged = judge(made, in_async=True)
-                if judged is None or not judged.is_async:
+                made_kind = kind_of_result(made, in_async=True)
+                if made_kind is None or not made_kind.is_async:
                     raise InvalidResourceError(
                         self.name, f"it returned an async context manager before, now a {type(made).__name__}"
                     )
-                value, inner = yield from judged.open(lambda _: made, None).__await__()
-                handle = Judged(judged, inner)
+                value, inner = yield from made_kind.open(lambda _: made, None).__await__()
+                handle = HandleWithKind(made_kind, inner)
         except BaseException:
             release(owner, mine)
             raise
@@ -341,7 +341,7 @@ class RegisteredResource:
 
     def is_async(self, handle: Any) -> bool:
         """Whether closing it has to be awaited."""
-        return handle.kind.is_async if type(handle) is Judged else self.kind.is_async
+        return handle.kind.is_async if type(handle) is HandleWithKind else self.kind.is_async
 
     def forget(self, owner: Any) -> None:
         """Drop the value cached on an owner, so that a later touch raises. One that came too late was not cached."""
@@ -352,13 +352,13 @@ class RegisteredResource:
 
     def is_transaction(self, handle: Any) -> bool:
         """Whether a handle is closed by the transaction's own ``close``, a step separate from its commit."""
-        return type(handle) is Judged and handle.kind in (TRANSACTION, ASYNC_TRANSACTION)
+        return type(handle) is HandleWithKind and handle.kind in (TRANSACTION, ASYNC_TRANSACTION)
 
     def end_step(self, owner: Any, handle: Any, *, quiet: bool = False) -> Step:
         """The step that closes this resource. It first drops the cached value, so that a later touch raises."""
         kind = self.kind
         commits = handle is not None and not self.is_transaction(handle)
-        if type(handle) is Judged:
+        if type(handle) is HandleWithKind:
             kind, handle = handle.kind, handle.handle
 
         def end(cause: BaseException | None) -> Any:

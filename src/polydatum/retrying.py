@@ -115,7 +115,7 @@ def _is_transient(error: BaseException, lock_timeouts: bool, seen: list[BaseExce
     while found is not None and found not in seen:
         if isinstance(found, CommitOutcomeUnknown):
             return False  # it may have succeeded already
-        if _says_so(found, lock_timeouts):
+        if _has_transient_code(found, lock_timeouts):
             return True
         seen.append(found)
         if isinstance(found, BaseExceptionGroup):
@@ -124,7 +124,7 @@ def _is_transient(error: BaseException, lock_timeouts: bool, seen: list[BaseExce
     return False
 
 
-def _says_so(error: Any, lock_timeouts: bool) -> bool:
+def _has_transient_code(error: Any, lock_timeouts: bool) -> bool:
     sqlstates = (*SQLSTATES, LOCK_TIMEOUT_SQLSTATE) if lock_timeouts else SQLSTATES
     if getattr(error, "sqlstate", None) in sqlstates or getattr(error, "pgcode", None) in sqlstates:
         return True

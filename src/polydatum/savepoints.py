@@ -38,10 +38,10 @@ class Nested:
                 set_savepoint = getattr(transaction, "savepoint", None)
                 if set_savepoint is None:
                     wrote = getattr(transaction, "wrote", None)
-                    if wrote is None or _now(name, wrote):
+                    if wrote is None or _call_sync(name, wrote):
                         raise SavepointNotSupported(name)
                     continue  # it has nothing from before the block either
-                self._savepoints.append((name, _now(name, set_savepoint)))
+                self._savepoints.append((name, _call_sync(name, set_savepoint)))
                 self._opened_before.append(transaction)
         except BaseException as error:
             self._opened_before = [transaction for _, transaction in self._transactions()]
@@ -67,7 +67,7 @@ class Nested:
         while self._savepoints:
             name, savepoint = self._savepoints[-1]
             try:
-                _now(name, savepoint.release)
+                _call_sync(name, savepoint.release)
             except BaseException as error:
                 self._roll_back(error, released)
                 raise
@@ -76,16 +76,16 @@ class Nested:
 
     def _roll_back(self, cause: BaseException, released: Sequence[str] = ()) -> None:
         kept = [*released]
-        for name, undo in self._undoings():
+        for name, undo in self._rollbacks():
             try:
-                _now(name, undo)
+                _call_sync(name, undo)
             except Exception as error:
                 self._not_rolled_back(name, error, cause)
                 kept.append(name)
         for hook in self._dropped_hooks(kept, cause):
             try:
                 name = name_of(hook)
-                _now(name, hook, f"hook {shown(name)}")
+                _call_sync(name, hook, f"hook {shown(name)}")
             except Exception as error:
                 _hook_failed(error)
 
@@ -140,7 +140,7 @@ class Nested:
         shield = shield_for(self._context._limit, running_asyncio())
         shield.enter()
         try:
-            for name, undo in self._undoings():
+            for name, undo in self._rollbacks():
                 try:
                     await shield.run(_awaited(undo), f"rolling back resource {name!r} to a savepoint")
                 except Exception as error:
@@ -171,7 +171,7 @@ class Nested:
     def _transactions(self) -> list[tuple[str, Any]]:
         return list(self._context._transactions or ())
 
-    def _undoings(self) -> list[tuple[str, Callable[[], Any]]]:
+    def _rollbacks(self) -> list[tuple[str, Callable[[], Any]]]:
         """What undoes the block, the latest first: savepoints, and whole transactions that have nothing from before."""
         known = {id(transaction) for transaction in self._opened_before}
         late = [(name, found.rollback) for name, found in self._transactions() if id(found) not in known]
@@ -208,7 +208,7 @@ class Nested:
         log_error("error while %s: the context will roll back", where, error=error)
 
 
-def _now(name: str, call: Callable[[], Any], subject: str = "") -> Any:
+def _call_sync(name: str, call: Callable[[], Any], subject: str = "") -> Any:
     result = call()
     if result is not None and isinstance(result, Awaitable):
         unawaited: Any = result

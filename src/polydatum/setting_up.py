@@ -48,7 +48,7 @@ def set_up(context: Any) -> None:
         context._admit("the context")  # another caller may have closed it meanwhile
     except BaseException as error:
         try:
-            if _failed(context, mine):
+            if _claim_unwinding(context, mine):
                 close_by_policy(context, Unwinding.of_failed_open(context, error, name), decided=True)
         finally:
             context.leave()
@@ -77,7 +77,7 @@ async def aset_up(context: Any) -> None:
     except BaseException as error:
         try:
             leave_opening(token)
-            if _failed(context, mine):
+            if _claim_unwinding(context, mine):
                 await aclose_by_policy(context, Unwinding.of_failed_open(context, error, name), decided=True)
         finally:
             context.leave()
@@ -88,12 +88,12 @@ async def aset_up(context: Any) -> None:
 
 def _begin(context: Any, inside: Any) -> Opening:
     """Let a caller that closes the context wait until its middleware is set up; it then unwinds it."""
-    mine: Opening = [context._set_up_mark, inside]
+    mine: Opening = [context._set_up_placeholder, inside]
     context._under_way[mine[0], context] = mine
     return mine
 
 
-def _failed(context: Any, mine: Opening) -> bool:
+def _claim_unwinding(context: Any, mine: Opening) -> bool:
     """Whether the opener has to unwind; else a caller that closes the context does it now, and rolls back."""
     is_ours = context._claim_close() or context._state is CLOSED  # closed by a caller that gave up waiting
     if not is_ours:

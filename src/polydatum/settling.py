@@ -104,7 +104,7 @@ async def aclose_by_policy(
             unwinding.cancelled(cancel)
     if shield is None:
         shield = shield_for(context._limit, asyncio)
-    if context._elsewhere or unwinding.rank <= CANCELLATION:
+    if context._used_thread or unwinding.rank <= CANCELLATION:
         context._park()  # an endpoint's thread may still be running
     shield.enter()
     try:
@@ -130,11 +130,11 @@ async def aclose_by_policy(
 
 
 async def _atake(context: Any, unwinding: Unwinding, shield: Shield, steps: Iterator[Step]) -> None:
-    """Take sync and async steps; consecutive sync ones share one turn of a thread, if they need a thread."""
+    """Take sync and async steps; consecutive sync ones share one job in a thread, if they need a thread."""
     step = next(steps, None)
     while step is not None:
         if not step.is_async:
-            if context._elsewhere:
+            if context._used_thread:
                 step = await _take_in_thread(context, unwinding, shield, steps, step)
             else:
                 step = _take(unwinding, steps, step)
@@ -160,23 +160,23 @@ async def _awaited(awaitable: Any) -> Any:
 async def _take_in_thread(
     context: Any, unwinding: Unwinding, shield: Shield, steps: Iterator[Step], first: Step
 ) -> Step | None:
-    turn = Turn(lambda: _take(unwinding, steps, first))
+    job = ThreadJob(lambda: _take(unwinding, steps, first))
     try:
-        return await turn.run(context, shield, first.where)  # type: ignore[no-any-return]
+        return await job.run(context, shield, first.where)  # type: ignore[no-any-return]
     except BaseException as error:
         unwinding.failed(Step(f"running sync steps in a thread, from {first.where} on", planned_nothing), error)
-        return next(steps, None) if turn.has_begun else _take(unwinding, steps, first)
+        return next(steps, None) if job.has_begun else _take(unwinding, steps, first)
 
 
-class Turn:
-    """A job of sync steps in a thread, of the adapter's choice or one of ours.
+class ThreadJob:
+    """Sync steps to be taken in a thread, of the adapter's choice or one of ours.
 
     Attributes:
         has_begun: whether the job has begun; also known if the runner fails.
     """
 
-    def __init__(self, job: Callable[[], Any]) -> None:
-        self._job = job
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
         self.has_begun = False
 
     async def run(self, context: Any, shield: Shield, where: str) -> Any:
@@ -188,7 +188,7 @@ class Turn:
 
     def _begin(self) -> Any:
         self.has_begun = True
-        return self._job()
+        return self._work()
 
 
 def shield_for(limit: float, asyncio: Any) -> Shield:

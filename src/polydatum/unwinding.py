@@ -78,7 +78,7 @@ class Step:
         self.commits = commits  # once done without a cause, it has committed something, or may have
         self.answer: Any = None  # what `call` returned, once it is done
 
-    def is_cut_by(self, error: BaseException) -> bool:
+    def is_interrupted_by(self, error: BaseException) -> bool:
         """Whether an error is not the answer to this commit of an authority, but has interrupted it."""
         return self.rank == COMMIT and not self.nests and not self.quiet and not isinstance(error, Exception)
 
@@ -295,7 +295,9 @@ class Unwinding:
         if not step.nests and step.rank == TEARDOWN:
             self.exit_errors.append(error)
         if isinstance(error, CommitOutcomeUnknown) or (
-            step.commits and self.cause is None and (isinstance(error, ResourceTimeoutError) or step.is_cut_by(error))
+            step.commits
+            and self.cause is None
+            and (isinstance(error, ResourceTimeoutError) or step.is_interrupted_by(error))
         ):
             self.unknown = True  # also if a commit was given up over the limit, or interrupted
         rank = rank_of(error, step.rank)

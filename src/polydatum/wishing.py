@@ -69,8 +69,8 @@ def _checked(context: Any, hook: HookT) -> HookT:
             context._sets_up = True  # whether the context is sync is known only when it opens
         elif context._home is None:
             refuse_hook(hook)
-    elif context._is_elsewhere():
-        context._elsewhere = True  # it may block, or need a thread, like the code that registered it
+    elif context._in_other_thread():
+        context._used_thread = True  # it may block, or need a thread, like the code that registered it
     return hook
 
 

@@ -20,8 +20,8 @@ from polydatum.kinds import (
     Kind,
     is_rethrown,
     is_transactional,
-    judge,
     kind_of,
+    kind_of_result,
 )
 
 
@@ -98,8 +98,8 @@ class Half:
 )
 def test_judge(made: Any, in_sync: Any, in_async: Any) -> None:
     """What a callable made: a transaction, a manager of one sort or both, or nothing of use."""
-    assert judge(made, in_async=False) is in_sync
-    assert judge(made, in_async=True) is in_async
+    assert kind_of_result(made, in_async=False) is in_sync
+    assert kind_of_result(made, in_async=True) is in_async
 
 
 def test_is_transactional() -> None:

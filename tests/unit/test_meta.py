@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polydatum import DataManager, Meta, MetaKeyError, MetaReadOnlyError, lazy
-from polydatum.meta import ReadLate
+from polydatum.meta import LazyFacts
 
 
 def test_user_request_params_always_exist() -> None:
@@ -243,7 +243,7 @@ def test_lazy_drops_its_function() -> None:
     assert value._fn is None
 
 
-class Late(ReadLate, Mapping[str, Any]):
+class Late(LazyFacts, Mapping[str, Any]):
     """Facts that are asked for one by one."""
 
     def __init__(self, **facts: Any) -> None:

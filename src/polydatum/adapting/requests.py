@@ -13,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from polydatum.context import Context
 from polydatum.errors import ContextClosedError, NoActiveContextError
 from polydatum.manager import DataManager
-from polydatum.meta import ReadLate, lazy
+from polydatum.meta import LazyFacts, lazy
 from polydatum.opening import CLOSED
 
 RequestT = TypeVar("RequestT")
@@ -111,7 +111,7 @@ class RequestDal(Generic[RequestT]):
         )
 
 
-class RequestFacts(ReadLate, Mapping[str, Any], Generic[RequestT]):
+class RequestFacts(LazyFacts, Mapping[str, Any], Generic[RequestT]):
     """The ``meta`` of a request's context: ``request``, ``user``, ``params``, ``request_id``, each looked up when read.
 
     A subclass defines where the framework keeps them. Pass an instance to ``dm.context(meta=...)``, and call `end` when
