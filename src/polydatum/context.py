@@ -196,6 +196,7 @@ class Context(ResourceOwner):
         Raises:
             ContextClosedError: if the context has settled already.
             ConcurrentBlockError: if another task or thread is in a `nested` block.
+            TypeError: if the hook cannot be called.
             AsyncResourceError: if the hook is async and the context is not.
         """
         return add_hook(self, "before_commit", hook)
@@ -209,6 +210,7 @@ class Context(ResourceOwner):
         Raises:
             ContextClosedError: if the context has settled already.
             ConcurrentBlockError: if another task or thread is in a `nested` block.
+            TypeError: if the hook cannot be called.
             AsyncResourceError: if the hook is async and the context is not.
         """
         return add_hook(self, "on_commit", hook)
@@ -219,6 +221,7 @@ class Context(ResourceOwner):
         Raises:
             ContextClosedError: if the context has settled already.
             ConcurrentBlockError: if another task or thread is in a `nested` block.
+            TypeError: if the hook cannot be called.
             AsyncResourceError: if the hook is async and the context is not.
         """
         return add_hook(self, "on_rollback", hook)
@@ -367,7 +370,8 @@ class Context(ResourceOwner):
         """The async twin of `close`. All steps complete within the teardown limit, even if the task is cancelled.
 
         A cancellation that arrives before the first step rolls back; a later one is raised at the end and changes
-        nothing else. If nothing takes part in the context's end, both are left alone.
+        nothing else. If no middleware, resource, hook or rule takes part in the end, cancellations are not looked for:
+        they reach the task at its next ``await``, as they would without a context.
 
         Args:
             exc: as in `close`.

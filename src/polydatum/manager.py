@@ -442,7 +442,8 @@ class DataManager(Generic[DalT, ContextT]):
             signer: signs messages, and lets workers refuse messages that are not validly signed.
 
         Raises:
-            ConfigurationError: if one of them is of the wrong type.
+            ConfigurationError: if one of them is of the wrong type, or the retention of the inbox is shorter than the
+                signer's ``max_age`` plus 60 seconds for clocks that differ.
         """
         self._dispatch = Dispatch(self, queue, outbox, inbox, signer)
 

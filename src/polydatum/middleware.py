@@ -87,7 +87,7 @@ class ContextMiddleware:
         if kind is None or kind in (TRANSACTION, ASYNC_TRANSACTION):
             raise InvalidMiddlewareError(
                 self.name,
-                f"it returned a {type(made).__name__}, which is no context manager; write a generator that yields once",
+                f"it returned a {type(made).__name__}, which is not a context manager; write a generator that yields once",
             )
         return kind, lambda _: made
 

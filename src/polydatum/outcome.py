@@ -78,7 +78,8 @@ class Outcome(str):
 
     * ``"committed"``: everything was kept.
     * ``"rolled_back"``: nothing was kept.
-    * ``"unknown"``: the connection was lost while COMMIT was in flight.
+    * ``"unknown"``: it cannot be known what was kept, as the connection was lost while COMMIT was in flight, or a
+      commit exceeded the teardown limit or was interrupted.
     * ``"partial"``: something committed, or may have, before a later step failed. Code that ran to its end after its
       ``yield`` counts as a commit, as the engine cannot see inside it: a generator resource, and a middleware that
       opened a resource when it was set up or yields a value, such as its transaction.

@@ -59,7 +59,11 @@ class Transaction:
         """Do everything that may fail, before anything commits. An error rolls everything back."""
 
     def wrote(self) -> bool:
-        """Whether there is anything to commit. Called after `prepare`, on authorities, if there is more than one."""
+        """Whether there is anything to commit.
+
+        Called after `prepare`, on authorities, if there is more than one; and when a ``ctx.nested()`` block begins, on a
+        transaction without savepoints: once that has written, the block is refused.
+        """
         return True
 
     def commit(self) -> None:

@@ -132,7 +132,9 @@ class Unwinding:
     def decide(self, rollback_on: RollbackRule | None) -> None:
         """Decide once whether to commit or roll back: sets the cause, or leaves it None.
 
-        An interrupt or cancellation, and `set_rollback_only`, always roll back. The rule decides everything else.
+        An interrupt or cancellation, and `set_rollback_only`, always roll back. Otherwise `commit_on_error` commits,
+        without calling the rule. The rule decides everything else; by default an exception or a status of 400 or more
+        rolls back.
         """
         wishes = self.subject._wishes
         given = self.given

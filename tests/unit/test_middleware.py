@@ -369,7 +369,7 @@ async def test_a_callable_that_gives_no_manager(drive: Any) -> None:
     for factory, said in ((nothing, "NoneType"), (lambda context: Transaction(), "Transaction")):
         dm = DataManager()
         dm.register_context_middleware(factory)
-        with pytest.raises(InvalidMiddlewareError, match=f"returned a {said}, which is no context manager"):
+        with pytest.raises(InvalidMiddlewareError, match=f"returned a {said}, which is not a context manager"):
             await drive.open(dm.context())
 
 
