@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
@@ -16,10 +16,10 @@ from django.http.response import HttpResponseBase
 from django_polydatum.commit_errors import CommitErrors
 from django_polydatum.configuration import Configuration
 from django_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, DjangoFacts, put_dal_on_requests
+from django_polydatum.threads import in_view_thread
 from polydatum import ConfigurationError, Context, ServiceError
 from polydatum.adapting import AsyncStreamedBody, StreamedBody, answer_for
 
-T = TypeVar("T")
 GetResponse = Callable[[HttpRequest], Any]
 
 
@@ -120,21 +120,20 @@ class PolydatumMiddleware:
             return await self.get_response(request)  # type: ignore[no-any-return]
         facts = DjangoFacts(request)
         context = held[CONTEXT] = self._new_context(facts)
+        context.close_in(in_view_thread)
         try:
             try:
                 await context.aopen()
                 response = await self.get_response(request)
             except BaseException as error:
-                await context.aclose(error, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread)
+                await context.aclose(error, keep_current=True, late_hint=STREAM_HINT)
                 raise
             status = response.status_code
             cause = held.pop(ERROR, None)  # the status decides; this only tells `rollback_on` and the middleware why
             if status < 400:
                 cause = None
             try:
-                await context.aclose(
-                    cause, status=status, keep_current=True, late_hint=STREAM_HINT, in_thread=_in_view_thread
-                )
+                await context.aclose(cause, status=status, keep_current=True, late_hint=STREAM_HINT)
             except BaseException as failure:
                 _discard(request, response)
                 response = await self._commit_errors.aanswer(request, failure, cause)
@@ -161,11 +160,6 @@ class PolydatumMiddleware:
     def _is_served(self, context: Context) -> bool:
         """Whether an outer PolydatumMiddleware has given the request this context."""
         return context.state == "open" and context.data_manager is self._manager
-
-
-async def _in_view_thread(job: Callable[[], T]) -> T:
-    """Run a function in the thread that Django runs the sync views of this request in."""
-    return await sync_to_async(job, thread_sensitive=True)()
 
 
 def _discard(request: HttpRequest, response: Any) -> None:

@@ -77,7 +77,7 @@ class Context(ResourceOwner):
     _closers_waiting: list[Waiter] | None = None
     _exit_errors: list[BaseException] | None = None
     _block: OpenBlock | None = None  # the innermost open one of `nested`
-    _in_thread: Runner | None = None  # of the adapter that closes the context
+    _in_thread: Runner | None = None  # by default a worker thread of Polydatum's
 
     def __init__(self, data_manager: Any, meta: Mapping[str, Any] | Meta | None = None) -> None:
         if self._data_manager is None:
@@ -365,7 +365,6 @@ class Context(ResourceOwner):
         status: int | None = None,
         keep_current: bool = False,
         late_hint: str = "",
-        in_thread: Runner | None = None,
     ) -> Outcome:
         """The async twin of `close`. All steps complete within the teardown limit, even if the task is cancelled.
 
@@ -378,8 +377,6 @@ class Context(ResourceOwner):
             status: as in `close`.
             keep_current: as in `close`.
             late_hint: as in `close`.
-            in_thread: ``await in_thread(fn)`` runs sync steps in a thread of the adapter's choice; used if a resource
-                was opened outside the event loop's thread. By default they run in a worker thread of Polydatum's.
 
         Raises:
             ContextError: if it was opened with `open`, or is closed from inside its own unwinding.
@@ -392,14 +389,23 @@ class Context(ResourceOwner):
         try:
             if self._state is OPEN:
                 self._state = CLOSING  # `_claim_close`, inlined
-                if in_thread is not None:
-                    self._in_thread = in_thread
                 ending: Any = closing.aclose(self, exc, status)
                 return ending if type(ending) is Outcome else await ending
             return await self._aclose(exc, status) or self._outcome
         finally:
             if not keep_current:
                 self.leave()
+
+    def close_in(self, in_thread: Runner) -> None:
+        """Say in which thread the sync steps of an async context's end run: ``await in_thread(step)`` has to call them.
+
+        For adapters, and for resources whose client belongs to a thread. It counts if a sync resource was opened outside
+        the event loop's thread; without it, a worker thread of Polydatum's is used. Whoever says it last is followed.
+
+        Args:
+            in_thread: an async function that calls what it gets, without arguments, and returns the result.
+        """
+        self._in_thread = in_thread
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

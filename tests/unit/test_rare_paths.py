@@ -263,7 +263,8 @@ def test_a_teardown_uses_a_resource_that_another_thread_opened() -> None:
     async def main() -> None:
         ctx = await dm.context().aopen()
         await in_new_thread(lambda: ctx.second)
-        await ctx.aclose(in_thread=in_new_thread)
+        ctx.close_in(in_new_thread)
+        await ctx.aclose()
 
     asyncio.run(main())
     assert seen == ["first"]

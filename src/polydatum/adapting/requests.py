@@ -106,9 +106,12 @@ class RequestDal(Generic[RequestT]):
         context = self._find(request)
         if context is None:
             raise AdapterMissingError("stream_context(request)", self._fix)
-        return context.data_manager.context(  # type: ignore[no-any-return]
+        of_body: Context = context.data_manager.context(
             self._facts(request), rollback_on=context._rollback_on, teardown_timeout=context._limit
         )
+        if context._in_thread is not None:
+            of_body.close_in(context._in_thread)
+        return of_body
 
 
 class RequestFacts(LazyFacts, Mapping[str, Any], Generic[RequestT]):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import anyio
@@ -154,7 +155,7 @@ def test_sync_and_async_steps_alternate(backend: str) -> None:
 
 
 def test_the_runner_of_the_adapter_is_used() -> None:
-    """``aclose(in_thread=...)`` decides in which thread; it is called once per run of sync steps."""
+    """`Context.close_in` decides in which thread; the runner is called once per run of sync steps."""
     threads = Threads()
     calls = 0
 
@@ -171,11 +172,32 @@ def test_the_runner_of_the_adapter_is_used() -> None:
             ctx = managed(a=threads.resource("a"), b=threads.resource("b")).context()
             await ctx.aopen()
             await asyncio.to_thread(lambda: (ctx.a, ctx.b))
-            assert await ctx.aclose(in_thread=in_thread) == "committed"
+            ctx.close_in(in_thread)
+            assert await ctx.aclose() == "committed"
             assert set(threads.closed.values()) == {ident}
 
     asyncio.run(main())
     assert calls == 1
+
+
+def test_a_resource_may_name_the_thread_that_its_client_belongs_to() -> None:
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            closed: list[int] = []
+
+            async def in_pool(fn: Callable[[], Any]) -> Any:
+                return await asyncio.get_running_loop().run_in_executor(pool, copy_context().run, fn)
+
+            def db(ctx: Any) -> Iterator[int]:
+                ctx.close_in(in_pool)
+                yield threading.get_ident()
+                closed.append(threading.get_ident())
+
+            async with managed(db=db).context() as ctx:
+                opened = await in_pool(lambda: ctx.db)
+            assert closed == [opened]
+
+    asyncio.run(main())
 
 
 def test_a_runner_that_fails_does_not_stop_the_unwinding() -> None:
@@ -189,8 +211,9 @@ def test_a_runner_that_fails_does_not_stop_the_unwinding() -> None:
         ctx = managed(a=threads.resource("a"), b=threads.resource("b")).context()
         await ctx.aopen()
         await asyncio.to_thread(lambda: (ctx.a, ctx.b))
+        ctx.close_in(in_thread)
         try:
-            await ctx.aclose(in_thread=in_thread)
+            await ctx.aclose()
         except OSError:
             pass  # it may be raised, or noted; the promise is that the context closes
         assert list(threads.closed) == ["b", "a"]
@@ -210,8 +233,9 @@ def test_a_runner_that_fails_at_the_end_is_heard_although_all_is_kept() -> None:
         ctx = managed(db=threads.resource("db")).context()
         await ctx.aopen()
         await asyncio.to_thread(lambda: ctx.db)
+        ctx.close_in(in_thread)
         with pytest.raises(OSError, match="no answer"):
-            await ctx.aclose(in_thread=in_thread)
+            await ctx.aclose()
         assert ctx.outcome == "partial"
 
     asyncio.run(main())
@@ -430,7 +454,9 @@ def test_a_native_cancel_while_a_sync_endpoint_opens_a_resource(with_runner: boo
                 await asyncio.to_thread(endpoint)
             except asyncio.CancelledError as cancel:
                 asyncio.get_running_loop().call_soon(go.set)
-                await ctx.aclose(cancel, in_thread=in_thread if with_runner else None)
+                if with_runner:
+                    ctx.close_in(in_thread)
+                await ctx.aclose(cancel)
                 raise
 
         task = asyncio.create_task(work())
