@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 from django.db.models import Model, QuerySet
 
+from django_polydatum.threads import in_view_thread
 from polydatum import CommitOutcomeUnknown, Context, ResourceError, RollbackOnlyError
 
 ModelT = TypeVar("ModelT", bound=Model)
@@ -29,14 +31,14 @@ def orm(using: str = DEFAULT_DB_ALIAS) -> Callable[[Context], OrmTransaction]:
     error there is logged and changes nothing.
 
     For sync code: scripts, commands, tasks, and sync views, also under ASGI. Async code uses it as it uses the ORM, by
-    ``await sync_to_async(function)()``.
+    ``await sync_to_async(function)()``. Like Django's connections, it belongs to a thread: the one that touched it first.
 
     Args:
         using: the alias of the database in ``DATABASES``.
 
     Raises:
         ResourceError: on first touch, if the connection is already in a transaction (``ATOMIC_REQUESTS``, an outer
-            ``atomic()``, an outer context), or has ``AUTOCOMMIT`` switched off.
+            ``atomic()``, an outer context), or has ``AUTOCOMMIT`` switched off; on use in another thread.
         SynchronousOnlyOperation: on first touch in an event loop.
 
     Example::
@@ -64,6 +66,7 @@ class OrmTransaction:
         self._context = context
         self._on_commit_hooks: list[Any] = []
         self._connection = connections[using]
+        context.close_in(in_view_thread)  # if the context is async, it was touched there
         context.on_commit(self.run_on_commit_hooks)  # before BEGIN, as this raises if it is too late for hooks
         self._atomic: Any = self._begin()
 
@@ -90,7 +93,12 @@ class OrmTransaction:
         return atomic
 
     def objects(self, model: type[ModelT]) -> QuerySet[ModelT]:
-        """The rows of a model, in this transaction: ``self._ctx.django.objects(Item).filter(...)``."""
+        """The rows of a model, in this transaction: ``self._ctx.django.objects(Item).filter(...)``.
+
+        Raises:
+            ResourceError: if another thread has opened the transaction.
+        """
+        self.refuse_elsewhere()
         return model._default_manager.using(self.using)
 
     def prepare(self) -> None:
@@ -100,13 +108,22 @@ class OrmTransaction:
             RollbackOnlyError: if an error of the database was swallowed.
             ResourceError: if another thread has opened it.
         """
+        self.refuse_elsewhere()
+        if _is_doomed(self._connection):
+            raise RollbackOnlyError(self._name)
+
+    def refuse_elsewhere(self) -> None:
+        """Refuse to work in another thread, whose connection is not in this transaction.
+
+        Raises:
+            ResourceError: if another thread has opened it.
+        """
         if not self._is_here():
             raise ResourceError(
-                f"database {self.using!r} was opened in another thread than the one that closes the context, and Django's "
-                "connections belong to threads; under ASGI use a sync view, or sync_to_async(function) as it is"
+                f"the transaction of {self._name} belongs to the thread that touched it first, as Django's connections do, "
+                "and this is another one: give threads contexts of their own, 'with dm.context():', in place of "
+                "polydatum.bind(); in async code await sync_to_async(function)(), without thread_sensitive=False"
             )
-        if _is_doomed(self._connection):
-            raise RollbackOnlyError(f"orm({self.using!r})")
 
     def commit(self) -> None:
         """Commit.
@@ -124,24 +141,34 @@ class OrmTransaction:
         except Error as error:
             self._on_commit_hooks = []
             if connection.connection is not raw or not connection.is_usable():  # Django drops a broken connection
-                raise CommitOutcomeUnknown(f"orm({self.using!r})") from error
+                raise CommitOutcomeUnknown(self._name) from error
             raise
 
     def rollback(self) -> None:
         """Roll back, unless the transaction has ended; while the context is open, begin a new one."""
         if self._atomic is None:
             return
+        goes_on = self._context.state == "open"
+        if goes_on:
+            self.refuse_elsewhere()
         if self._is_here():
-            transaction.set_rollback(True, self.using)
-            self._end()
-        else:
+            self._end_undone()
+        elif self._is_outermost:
             self._drop_connection()
-        if self._context.state == "open":
+        else:
+            with self._borrowed():
+                self._end_undone()
+        if goes_on:
             self._atomic = self._begin()
 
     def savepoint(self) -> OrmSavepoint:
-        """A savepoint, for ``ctx.nested()``."""
-        return OrmSavepoint(self.using)
+        """A savepoint, for ``ctx.nested()``.
+
+        Raises:
+            ResourceError: if another thread has opened the transaction.
+        """
+        self.refuse_elsewhere()
+        return OrmSavepoint(self)
 
     def close(self) -> None:
         """Roll back, unless the transaction has ended."""
@@ -153,12 +180,32 @@ class OrmTransaction:
             self._connection.run_on_commit, self._on_commit_hooks = self._on_commit_hooks, []
             self._connection.run_and_clear_commit_hooks()
 
+    @property
+    def _name(self) -> str:
+        return f"orm({self.using!r})"
+
     def _is_here(self) -> bool:
         return connections[self.using] is self._connection
 
     def _end(self) -> None:
         atomic, self._atomic = self._atomic, None
         atomic.__exit__(None, None, None)
+
+    def _end_undone(self) -> None:
+        transaction.set_rollback(True, self.using)
+        self._end()
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[None]:
+        """Make the connection this thread's for a moment: a TestCase's transaction around this one has to go on."""
+        own = connections[self.using]
+        self._connection.inc_thread_sharing()
+        connections[self.using] = self._connection
+        try:
+            yield
+        finally:
+            connections[self.using] = own
+            self._connection.dec_thread_sharing()
 
     def _drop_connection(self) -> None:
         """Make the database roll back, called in another thread than the connection's own, which then reconnects."""
@@ -174,9 +221,9 @@ class OrmTransaction:
 class OrmSavepoint:
     """An ``atomic()`` block inside the transaction."""
 
-    def __init__(self, using: str) -> None:
-        self._using = using
-        self._atomic: Any = transaction.atomic(using)
+    def __init__(self, outer: OrmTransaction) -> None:
+        self._outer = outer
+        self._atomic: Any = transaction.atomic(outer.using)
         self._atomic.__enter__()
 
     def release(self) -> None:
@@ -184,14 +231,19 @@ class OrmSavepoint:
 
         Raises:
             RollbackOnlyError: if an error of the database was swallowed; Django would silently roll back.
+            ResourceError: if another thread has opened the transaction.
         """
-        if _is_doomed(connections[self._using]):
-            raise RollbackOnlyError(f"orm({self._using!r})")
+        self._outer.prepare()
         self._end()
 
     def rollback(self) -> None:
-        """Undo the changes made since."""
-        transaction.set_rollback(True, self._using)
+        """Undo the changes made since.
+
+        Raises:
+            ResourceError: if another thread has opened the transaction.
+        """
+        self._outer.refuse_elsewhere()
+        transaction.set_rollback(True, self._outer.using)
         self._end()
 
     def _end(self) -> None:

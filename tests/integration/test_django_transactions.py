@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import unittest
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, IntegrityError, connection, models, transaction
-from django.http import HttpResponse
-from django.test import TestCase
+from django.http import HttpResponse, StreamingHttpResponse
+from django.test import AsyncClient, TestCase, override_settings
 
 import django_polydatum
-from django_polydatum import orm
+from django_polydatum import orm, stream_context
 from polydatum import (
     CommitOutcomeUnknown,
     DataManager,
@@ -31,7 +33,7 @@ from polydatum import (
 )
 from polydatum.testing.shop import Backend
 from tests.contract.django_settings import configure
-from tests.integration.django_serving import databases, serving, sqlite
+from tests.integration.django_serving import databases, forget_connections, serving, sqlite
 from tests.services import url_of
 
 configure()  # a model can only be defined then
@@ -73,6 +75,11 @@ def create_tables() -> None:
         editor.create_model(Item)
 
 
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
 @contextlib.contextmanager
 def postgres() -> Iterator[None]:
     """A schema of its own."""
@@ -88,15 +95,13 @@ def postgres() -> Iterator[None]:
         "OPTIONS": {"options": f"-c search_path={schema}", "connect_timeout": 3},
     }
     with databases(default=options):
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE SCHEMA {schema}")
+        execute(f"CREATE SCHEMA {schema}")
         try:
             create_tables()
             yield
         finally:
             connection.close()
-            with connection.cursor() as cursor:
-                cursor.execute(f"DROP SCHEMA {schema} CASCADE")
+            execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -437,6 +442,100 @@ def test_a_connection_of_another_thread_is_rolled_back_and_told(
     assert counts == [0]
 
 
+def in_threads(work: Callable[[str], Any]) -> list[BaseException | None]:
+    """What two threads that are bound to the current context end with."""
+
+    def end(name: str) -> BaseException | None:
+        try:
+            work(name)
+        except Exception as error:
+            return error
+        finally:
+            connection.close()
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(bind(end), ["coffee", "milk"]))
+
+
+def test_another_thread_is_refused_as_its_connection_is_in_no_transaction(
+    database: str, dm: DataManager[Any, Any]
+) -> None:
+    def nested(name: str) -> None:
+        with dm.require_active_context().nested():
+            pass
+
+    with dm.context() as ctx:
+        ctx.dal.items.add("tea")
+        for work in (ctx.dal.items.add, nested):
+            for error in in_threads(work):
+                assert isinstance(error, ResourceError)
+                assert "contexts of their own" in str(error)
+        ctx.set_rollback_only()
+    assert names() == []
+
+
+@pytest.mark.parametrize("over", ["wsgi", "asgi"])
+def test_an_error_answer_keeps_nothing_of_the_threads_of_a_view(
+    database: str, dm: DataManager[Any, Any], over: str
+) -> None:
+    def bound(request: Any) -> HttpResponse:
+        request.dal.items.add("tea")
+        in_threads(request.dal.items.add)
+        return HttpResponse(status=400)
+
+    async def insensitive(request: Any) -> HttpResponse:
+        await sync_to_async(request.dal.items.add)("tea")
+        with contextlib.suppress(ResourceError):
+            await sync_to_async(request.dal.items.add, thread_sensitive=False)("coffee")
+        return HttpResponse(status=400)
+
+    for view in (bound, insensitive):
+        with serving(dm, view, over=over) as send:
+            assert send().status == 400
+        assert names() == []
+
+
+def test_async_code_goes_through_sync_to_async(database: str, dm: DataManager[Any, Any]) -> None:
+    async def use() -> None:
+        async with dm.context() as ctx:
+            await sync_to_async(ctx.dal.items.add)("tea")
+            with pytest.raises(ResourceError, match="sync_to_async"):
+                ctx.django.objects(Item)
+            with pytest.raises(ResourceError, match="sync_to_async"):
+                async with ctx.nested():
+                    pass
+
+    async_to_sync(use)()
+    assert names() == ["tea"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [lambda main, *arguments: asyncio.run(main(*arguments)), lambda main, *arguments: async_to_sync(main)(*arguments)],
+)
+def test_an_async_context_ends_in_the_thread_of_sync_to_async(
+    dm: DataManager[Any, Any], run: Any, tmp_path: Path
+) -> None:
+    hooks: list[list[str]] = []
+
+    async def use(veto: bool) -> Any:
+        async with dm.context() as ctx:
+            await sync_to_async(ctx.dal.items.add)(f"tea {veto}")
+            await sync_to_async(transaction.on_commit)(lambda: hooks.append(names()))
+            if veto:
+                ctx.set_rollback_only()
+        await sync_to_async(forget_connections)()
+        return ctx.outcome
+
+    with databases(default=sqlite(tmp_path / "django.db")):
+        create_tables()
+        assert run(use, True) == "rolled_back"
+        assert run(use, False) == "committed"
+        assert names() == ["tea False"]
+    assert hooks == [["tea False"]]
+
+
 # --- Behind the middleware ------------------------------------------------------------------------------------------
 
 
@@ -512,6 +611,76 @@ def test_atomic_requests_is_refused(tmp_path: Path, dm: DataManager[Any, Any], o
         assert names() == []
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_17_an_async_body_commits_in_its_own_context(database: str, dm: DataManager[Any, Any], fails: bool) -> None:
+    async def view(request: Any) -> StreamingHttpResponse:
+        async def body() -> AsyncIterator[str]:
+            async with stream_context(request) as ctx:
+                await sync_to_async(ctx.dal.items.add)("tea")
+                yield str(await sync_to_async(ctx.dal.items.names)())
+                if fails:
+                    await sync_to_async(ctx.on_rollback)(forget_connections)  # Django does so if all is well
+                    raise Failure
+
+        return StreamingHttpResponse(body())
+
+    with serving(dm, view, over="asgi") as send:
+        answer = send()
+    assert answer.body == b"['tea']"
+    assert [type(error) for error in answer.reported if error] == ([Failure] if fails else [])
+    assert names() == ([] if fails else ["tea"])
+
+
+def test_a_stream_reads_and_writes_in_a_test_case_of_djangos(tmp_path: Path, dm: DataManager[Any, Any]) -> None:
+    async def view(request: Any) -> StreamingHttpResponse:
+        await sync_to_async(request.dal.items.add)("tea")
+
+        async def body() -> AsyncIterator[str]:
+            async with stream_context(request) as ctx:
+                await sync_to_async(ctx.dal.items.add)("coffee")
+                yield "done"
+
+        return StreamingHttpResponse(body())
+
+    class Case(TestCase):
+        async def test(self) -> None:
+            answer: Any = await AsyncClient().get("/")
+            assert [part async for part in answer] == [b"done"]
+            assert [item.name async for item in Item.objects.order_by("name")] == ["coffee", "tea"]
+
+    with databases(default=sqlite(tmp_path / "django.db")):
+        create_tables()
+        with serving(dm, view, over="asgi"), override_settings(ALLOWED_HOSTS=["*"]):
+            run(Case("test"))
+        assert names() == []
+
+
+def test_a_test_case_of_djangos_survives_a_context_that_ends_in_another_thread(
+    tmp_path: Path, dm: DataManager[Any, Any]
+) -> None:
+    class Case(TestCase):
+        def test(self) -> None:
+            Item.objects.create(name="fixture")
+            context = dm.context().open()
+            context.dal.items.add("tea")
+            with ThreadPoolExecutor(1) as pool, self.assertRaisesMessage(ResourceError, "another"):
+                pool.submit(context.close).result()
+            context.leave()
+            assert context.outcome == "rolled_back"
+            assert Item.objects.get().name == "fixture"
+
+    with databases(default=sqlite(tmp_path / "django.db")):
+        create_tables()
+        run(Case("test"))
+        assert names() == []
+
+
+def run(case: TestCase) -> None:
+    result = unittest.TestResult()
+    unittest.TestSuite([case]).run(result)
+    assert [*result.errors, *result.failures] == []
+
+
 def test_it_works_in_a_test_case_of_djangos(tmp_path: Path, dm: DataManager[Any, Any]) -> None:
     hooks: list[str] = []
 
@@ -531,9 +700,7 @@ def test_it_works_in_a_test_case_of_djangos(tmp_path: Path, dm: DataManager[Any,
 
     with databases(default=sqlite(tmp_path / "django.db")):
         create_tables()
-        result = unittest.TestResult()
-        unittest.TestSuite([Case("test")]).run(result)
-        assert [*result.errors, *result.failures] == []
+        run(Case("test"))
         assert hooks == ["captured"]
         assert names() == []
 
