@@ -12,7 +12,8 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 from django.db.models import Model, QuerySet
 
 from django_polydatum.threads import in_view_thread
-from polydatum import CommitOutcomeUnknown, Context, ResourceError, RollbackOnlyError
+from django_polydatum.watching import EndWatch
+from polydatum import AlreadyCommittedError, CommitOutcomeUnknown, Context, ResourceError, RollbackOnlyError
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -66,6 +67,7 @@ class OrmTransaction:
         self._context = context
         self._on_commit_hooks: list[Any] = []
         self._connection = connections[using]
+        self._watch = EndWatch(self._connection)
         context.close_in(in_view_thread)  # if the context is async, it was touched there
         context.on_commit(self.run_on_commit_hooks)  # before BEGIN, as this raises if it is too late for hooks
         self._atomic: Any = self._begin()
@@ -90,7 +92,14 @@ class OrmTransaction:
                 f"database {self.using!r} is in a transaction already, which this one would depend on: switch "
                 "ATOMIC_REQUESTS off, and open the context outside of atomic() and of other contexts that use the database"
             ) from error
+        self._watch.begin()
         return atomic
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether a statement of a service has committed, as ``COMMIT`` does, and DDL on MariaDB."""
+        self._watch.look()
+        return self._watch.has_committed
 
     def objects(self, model: type[ModelT]) -> QuerySet[ModelT]:
         """The rows of a model, in this transaction: ``self._ctx.django.objects(Item).filter(...)``.
@@ -105,10 +114,13 @@ class OrmTransaction:
         """Raise if the transaction cannot be committed.
 
         Raises:
-            RollbackOnlyError: if an error of the database was swallowed.
+            RollbackOnlyError: if an error of the database was swallowed, or a service has rolled back.
             ResourceError: if another thread has opened it.
         """
         self.refuse_elsewhere()
+        self._watch.look()
+        if self._watch.undone:
+            raise RollbackOnlyError(self._name, undone=True)
         if _is_doomed(self._connection):
             raise RollbackOnlyError(self._name)
 
@@ -145,12 +157,17 @@ class OrmTransaction:
             raise
 
     def rollback(self) -> None:
-        """Roll back, unless the transaction has ended; while the context is open, begin a new one."""
+        """Roll back, unless the transaction has ended; while the context is open, begin a new one.
+
+        Raises:
+            AlreadyCommittedError: if a statement of a service has committed before.
+        """
         if self._atomic is None:
             return
         goes_on = self._context.state == "open"
         if goes_on:
             self.refuse_elsewhere()
+        has_committed = self.has_committed
         if self._is_here():
             self._end_undone()
         elif self._is_outermost:
@@ -160,6 +177,8 @@ class OrmTransaction:
                 self._end_undone()
         if goes_on:
             self._atomic = self._begin()
+        if has_committed:
+            raise AlreadyCommittedError(self._name)
 
     def savepoint(self) -> OrmSavepoint:
         """A savepoint, for ``ctx.nested()``.
@@ -189,6 +208,7 @@ class OrmTransaction:
 
     def _end(self) -> None:
         atomic, self._atomic = self._atomic, None
+        self._watch.end()
         atomic.__exit__(None, None, None)
 
     def _end_undone(self) -> None:
@@ -210,6 +230,7 @@ class OrmTransaction:
     def _drop_connection(self) -> None:
         """Make the database roll back, called in another thread than the connection's own, which then reconnects."""
         self._atomic = None
+        self._watch.end()
         self._connection.inc_thread_sharing()
         try:
             self._connection.in_atomic_block = False
@@ -230,7 +251,8 @@ class OrmSavepoint:
         """Keep the changes made since.
 
         Raises:
-            RollbackOnlyError: if an error of the database was swallowed; Django would silently roll back.
+            RollbackOnlyError: if an error of the database was swallowed, where Django would silently roll back, or if a
+                service has rolled back.
             ResourceError: if another thread has opened the transaction.
         """
         self._outer.prepare()

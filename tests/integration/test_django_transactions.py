@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import unittest
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pymysql
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
@@ -23,6 +25,7 @@ from django.test import AsyncClient, TestCase, override_settings
 import django_polydatum
 from django_polydatum import orm, stream_context
 from polydatum import (
+    AlreadyCommittedError,
     CommitOutcomeUnknown,
     DataManager,
     NotFound,
@@ -102,6 +105,32 @@ def postgres() -> Iterator[None]:
         finally:
             connection.close()
             execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@contextlib.contextmanager
+def mariadb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A database of its own, over PyMySQL."""
+    monkeypatch.setitem(sys.modules, "MySQLdb", pymysql)
+    monkeypatch.setattr(pymysql, "version_info", (2, 2, 7, "final", 0))  # what Django asks for
+    place = urlsplit(url_of("mariadb"))
+    options: dict[str, Any] = {
+        "ENGINE": "django.db.backends.mysql",
+        "HOST": place.hostname,
+        "PORT": place.port,
+        "NAME": place.path.lstrip("/"),
+        "USER": place.username,
+        "PASSWORD": place.password or "",
+        "OPTIONS": {"ssl_disabled": True},
+    }
+    name = f"polydatum_{uuid.uuid4().hex}"
+    with databases(default=options):
+        execute(f"CREATE DATABASE {name}")
+        try:
+            with databases(default={**options, "NAME": name}):
+                create_tables()
+                yield
+        finally:
+            execute(f"DROP DATABASE {name}")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -534,6 +563,148 @@ def test_an_async_context_ends_in_the_thread_of_sync_to_async(
         assert run(use, False) == "committed"
         assert names() == ["tea False"]
     assert hooks == [["tea False"]]
+
+
+# --- What services end ----------------------------------------------------------------------------------------------
+
+
+def test_what_a_service_has_committed_is_partial_if_the_context_rolls_back(
+    database: str, dm: DataManager[Any, Any]
+) -> None:
+    with dm.context() as ctx:
+        ctx.dal.items.add("tea")
+        execute("COMMIT")
+        ctx.set_rollback_only()
+    assert ctx.outcome == "partial"
+    assert [record.type for record in ctx.outcome.errors] == [AlreadyCommittedError]
+    assert names() == ["tea"]
+    assert connection.get_autocommit()
+    assert connection.execute_wrappers == []
+
+
+def test_what_a_service_has_committed_is_kept_by_a_commit(database: str, dm: DataManager[Any, Any]) -> None:
+    with dm.context() as ctx:
+        ctx.dal.items.add("tea")
+        execute("/* mine */ commit")
+        ctx.dal.items.add("coffee")
+    assert ctx.outcome == "committed"
+    assert names() == ["coffee", "tea"]
+
+
+@pytest.mark.parametrize("and_then", [True, False])
+def test_what_a_service_has_rolled_back_cannot_commit(database: str, dm: DataManager[Any, Any], and_then: bool) -> None:
+    context = dm.context()
+    with pytest.raises(RollbackOnlyError, match="a service rolled it back"), context:
+        context.dal.items.add("tea")
+        execute("ROLLBACK")
+        if and_then and database == "postgres":  # SQLite is in autocommit mode then
+            context.dal.items.add("coffee")
+    assert context.outcome == "rolled_back"
+    assert names() == []
+
+
+def test_a_commit_that_answers_rollback_has_rolled_back(dm: DataManager[Any, Any]) -> None:
+    with postgres():
+        context = dm.context()
+        with pytest.raises(RollbackOnlyError, match="a service rolled it back"), context:
+            context.dal.items.add("tea")
+            with contextlib.suppress(DatabaseError):
+                execute("SELECT * FROM nowhere")
+            execute("COMMIT")
+        assert context.outcome == "rolled_back"
+        assert names() == []
+
+
+def test_an_end_by_the_driver_is_neither_called_kept_nor_undone(database: str, dm: DataManager[Any, Any]) -> None:
+    context = dm.context()
+    with pytest.raises(RollbackOnlyError), context:
+        context.dal.items.add("tea")
+        connection.connection.commit()
+    assert context.outcome == "partial"
+    assert names() == ["tea"]
+
+
+def test_a_savepoint_is_none_any_more_after_it(database: str, dm: DataManager[Any, Any]) -> None:
+    context = dm.context()
+    with pytest.raises(RollbackOnlyError, match="a service rolled it back"), context:
+        context.dal.items.add("tea")
+        with context.nested():
+            execute("ROLLBACK")
+    assert context.outcome == "rolled_back"
+    assert names() == []
+
+
+def test_a_nested_block_that_a_service_has_committed_cannot_end(database: str, dm: DataManager[Any, Any]) -> None:
+    context = dm.context()
+    with pytest.raises(DatabaseError), context:
+        context.dal.items.add("tea")
+        with context.nested():
+            execute("COMMIT")
+    assert context.outcome == "partial"
+    assert names() == ["tea"]
+
+
+def test_after_a_nested_block_that_was_undone_whole_a_rollback_of_its_service_counts_no_more(
+    database: str, dm: DataManager[Any, Any]
+) -> None:
+    with dm.context() as ctx:
+        with pytest.raises(Failure), ctx.nested():
+            ctx.dal.items.add("inside")
+            execute("ROLLBACK")
+            raise Failure
+        ctx.dal.items.add("after")
+    assert ctx.outcome == "committed"
+    assert names() == ["after"]
+
+
+@pytest.fixture
+def on_mariadb(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with mariadb(monkeypatch):
+        yield
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE other (id integer)", "/* mine */ commit", "START TRANSACTION"])
+@pytest.mark.usefixtures("on_mariadb")
+def test_mariadb_commits_before_ddl(dm: DataManager[Any, Any], statement: str) -> None:
+    for expected in ("partial", "committed"):
+        with dm.context() as ctx:
+            ctx.dal.items.add(expected)
+            execute(statement)
+            if expected == "partial":
+                ctx.set_rollback_only()
+        assert ctx.outcome == expected
+        execute("DROP TABLE IF EXISTS other")
+    assert names() == ["committed", "partial"]
+
+
+@pytest.mark.usefixtures("on_mariadb")
+def test_what_ends_no_transaction_on_mariadb_is_let_be(dm: DataManager[Any, Any]) -> None:
+    with dm.context() as ctx:
+        ctx.dal.items.add("tea")
+        execute("CREATE TEMPORARY TABLE other (id integer)")
+        with pytest.raises(Failure), ctx.nested():
+            raise Failure
+        with ctx.nested():
+            ctx.dal.items.add("coffee")
+        ctx.set_rollback_only()
+    assert ctx.outcome == "rolled_back"
+    assert names() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [("ROLLBACK", "a service rolled it back"), ("SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213", "an earlier error")],
+    ids=["rollback", "deadlock"],
+)
+@pytest.mark.usefixtures("on_mariadb")
+def test_what_is_rolled_back_on_mariadb_cannot_commit(dm: DataManager[Any, Any], statement: str, why: str) -> None:
+    context = dm.context()
+    with pytest.raises(RollbackOnlyError, match=why), context:
+        context.dal.items.add("tea")
+        with contextlib.suppress(DatabaseError):
+            execute(statement)
+    assert context.outcome == "rolled_back"
+    assert names() == []
 
 
 # --- Behind the middleware ------------------------------------------------------------------------------------------
