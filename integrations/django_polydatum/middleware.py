@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 
 from django_polydatum.commit_errors import CommitErrors
 from django_polydatum.configuration import Configuration
-from django_polydatum.requests import CONTEXT, ERROR, STREAM_HINT, DjangoFacts, put_dal_on_requests
+from django_polydatum.requests import CONTEXT, ERROR, FAILED_HINT, STREAM_HINT, DjangoFacts, put_dal_on_requests
 from django_polydatum.threads import in_view_thread
 from polydatum import ConfigurationError, Context, ServiceError
 from polydatum.adapting import AsyncStreamedBody, StreamedBody, answer_for
@@ -88,7 +88,7 @@ class PolydatumMiddleware:
                 context.open()
                 response = self.get_response(request)
             except BaseException as error:
-                context.close(error, keep_current=True, late_hint=STREAM_HINT)
+                context.close(error, keep_current=True, late_hint=FAILED_HINT)
                 raise
             status = response.status_code
             cause = held.pop(ERROR, None)  # the status decides; this only tells `rollback_on` and the middleware why
@@ -97,6 +97,8 @@ class PolydatumMiddleware:
             try:
                 context.close(cause, status=status, keep_current=True, late_hint=STREAM_HINT)
             except BaseException as failure:
+                if context.state == "closed":  # pragma: no branch - an interrupt may have cut the close off
+                    context.close(keep_current=True, late_hint=FAILED_HINT)  # only the hint is new
                 _discard(request, response)
                 response = self._commit_errors.answer(request, failure, cause)
                 if response is None:
@@ -126,7 +128,7 @@ class PolydatumMiddleware:
                 await context.aopen()
                 response = await self.get_response(request)
             except BaseException as error:
-                await context.aclose(error, keep_current=True, late_hint=STREAM_HINT)
+                await context.aclose(error, keep_current=True, late_hint=FAILED_HINT)
                 raise
             status = response.status_code
             cause = held.pop(ERROR, None)  # the status decides; this only tells `rollback_on` and the middleware why
@@ -135,6 +137,8 @@ class PolydatumMiddleware:
             try:
                 await context.aclose(cause, status=status, keep_current=True, late_hint=STREAM_HINT)
             except BaseException as failure:
+                if context.state == "closed":  # pragma: no branch - an interrupt may have cut the close off
+                    await context.aclose(keep_current=True, late_hint=FAILED_HINT)  # only the hint is new
                 _discard(request, response)
                 response = await self._commit_errors.aanswer(request, failure, cause)
                 if response is None:

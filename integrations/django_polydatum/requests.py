@@ -24,6 +24,10 @@ STREAM_HINT = (
     "the answer has been decided; in a streamed body or background task open a context of its own: "
     "with django_polydatum.stream_context(request) as ctx"
 )
+FAILED_HINT = (
+    "the request has failed; ON_COMMIT_ERROR, handler500 and receivers of got_request_exception have no data of it: open a "
+    "context there, with dm.context()"
+)
 
 
 class DjangoFacts(RequestFacts[HttpRequest]):

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import got_request_exception
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
 
 from django_polydatum import PolydatumMiddleware, stream_context
 from django_polydatum.checks import check_settings
 from django_polydatum.configuration import Configuration
+from django_polydatum.requests import FAILED_HINT
 from polydatum import ConfigurationError, Context, ContextClosedError, ResourceTimeoutError, ServiceError
 from polydatum.testing.shop import Shop
 from tests.integration.django_serving import OURS, serving
@@ -235,6 +237,28 @@ def test_01_23_an_answer_in_vain_leaves_the_commits_error(
     assert failure in answer.reported
     assert [type(error) for error in answer.logged] == [kind for kind in (told, RuntimeError) if kind is not None]
     assert shop.names == []
+
+
+@BOTH
+def test_01_what_is_told_of_a_failed_commit_is_advised_to_open_a_context_of_its_own(shop: Shop, over: str) -> None:
+    advice: list[str] = []
+
+    def receive(request: Any, **facts: Any) -> None:
+        try:
+            request.dal.items.names()
+        except ContextClosedError as error:
+            advice.append(error.hint)
+        with shop.dm.dal() as dal:
+            assert dal.items.names() == []
+
+    shop.fail("db commit", RuntimeError("disk full"))
+    got_request_exception.connect(receive)
+    try:
+        with serving(shop.dm, add, over=over) as send:
+            assert send().status == 500
+    finally:
+        got_request_exception.disconnect(receive)
+    assert advice == [FAILED_HINT]
 
 
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
