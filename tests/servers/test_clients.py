@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.servers.books import eventually
-from tests.servers.deployments import CLIENTS, GUNICORN_ASGI, STARLETTE, Deployment
+from tests.servers.deployments import CLIENTS, DJANGO_ASYNC, GUNICORN_ASGI, STARLETTE, Deployment
 from tests.servers.server import Server
 from tests.servers.wire import BrokenOff
 
@@ -133,6 +133,14 @@ def test_35_uvicorn_finishes_what_a_client_has_left(start: Callable[..., Server]
 
 def test_35_gunicorn_without_grace_rolls_it_back(start: Callable[..., Server]) -> None:
     server = start(GUNICORN_ASGI)
+    leave(server)
+    server.books.wait_for("db.close", "gone")
+    assert server.books.names("gone") == ["db.open", "db.rollback", "db.close"]
+    assert not server.books.is_kept("gone")
+
+
+def test_49_django_on_uvicorn_rolls_back_what_a_client_has_left(start: Callable[..., Server]) -> None:
+    server = start(DJANGO_ASYNC)
     leave(server)
     server.books.wait_for("db.close", "gone")
     assert server.books.names("gone") == ["db.open", "db.rollback", "db.close"]
