@@ -15,6 +15,7 @@ from asgiref.sync import iscoroutinefunction
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
+from django.test import Client
 from django.utils.decorators import async_only_middleware, sync_and_async_middleware, sync_only_middleware
 
 from polydatum.testing import Answer, Call, Reply
@@ -131,3 +132,40 @@ def together(over: str, calls: list[Call]) -> list[Answer]:
     handler = WSGIHandler()
     with ThreadPoolExecutor(20) as pool:
         return list(pool.map(lambda call: over_wsgi(handler, call), calls))
+
+
+def failing(get_response: Any) -> Any:
+    def around(request: Any) -> HttpResponse:
+        get_response(request)
+        return HttpResponse("out of order", status=500)
+
+    return around
+
+
+@pytest.mark.parametrize("over", ["wsgi", "asgi"])
+@pytest.mark.parametrize(("stack", "kept"), [((f"{HERE}.failing", OURS), ["tea"]), ((OURS, f"{HERE}.failing"), [])])
+def test_05_what_is_further_out_cannot_roll_back_any_more(
+    shop: Shop, over: str, stack: tuple[str, ...], kept: list[str]
+) -> None:
+    with serving(shop.dm, view, over=over, middleware=stack) as send:
+        assert send().status == 500
+    assert shop.names == kept
+
+
+def log_in(request: Any) -> HttpResponse:
+    request.session["user"] = request.GET["user"]
+    request.dal.items.add("tea")
+    return HttpResponse(request.dal.items.names())
+
+
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+
+
+@pytest.mark.parametrize(("stack", "user"), [((SESSIONS, OURS), "ann"), ((OURS, SESSIONS), "bob")])
+def test_01_a_session_that_is_saved_further_in_is_not_taken_back(shop: Shop, stack: tuple[str, ...], user: str) -> None:
+    with serving(shop.dm, log_in, middleware=stack, SESSION_ENGINE="django.contrib.sessions.backends.cache"):
+        browser = Client(raise_request_exception=False)
+        assert browser.get("/?user=ann").status_code == 200
+        shop.fail("db commit", RuntimeError("disk full"))
+        assert browser.get("/?user=bob").status_code == 500
+        assert browser.session["user"] == user
