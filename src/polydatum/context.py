@@ -365,6 +365,7 @@ class Context(ResourceOwner):
         status: int | None = None,
         keep_current: bool = False,
         late_hint: str = "",
+        in_thread: Runner | None = None,
     ) -> Outcome:
         """The async twin of `close`. All steps complete within the teardown limit, even if the task is cancelled.
 
@@ -377,6 +378,7 @@ class Context(ResourceOwner):
             status: as in `close`.
             keep_current: as in `close`.
             late_hint: as in `close`.
+            in_thread: as in `close_in`, where an adapter knows it only now.
 
         Raises:
             ContextError: if it was opened with `open`, or is closed from inside its own unwinding.
@@ -386,6 +388,8 @@ class Context(ResourceOwner):
             raise ContextError("this context was opened with open() or 'with': call close()")
         if late_hint:
             self._late_hint = late_hint
+        if in_thread is not None:
+            self._in_thread = in_thread
         try:
             if self._state is OPEN:
                 self._state = CLOSING  # `_claim_close`, inlined
@@ -399,8 +403,8 @@ class Context(ResourceOwner):
     def close_in(self, in_thread: Runner) -> None:
         """Say in which thread the sync steps of an async context's end run: ``await in_thread(step)`` has to call them.
 
-        For adapters, and for resources whose client belongs to a thread. It counts if a sync resource was opened outside
-        the event loop's thread; without it, a worker thread of Polydatum's is used. Whoever says it last is followed.
+        For adapters, and for resources whose client belongs to a thread. It matters only if a sync resource was opened
+        outside the event loop's thread. By default a worker thread of Polydatum's is used; the last call wins.
 
         Args:
             in_thread: an async function that calls what it gets, without arguments, and returns the result.

@@ -233,9 +233,8 @@ def test_a_runner_that_fails_at_the_end_is_heard_although_all_is_kept() -> None:
         ctx = managed(db=threads.resource("db")).context()
         await ctx.aopen()
         await asyncio.to_thread(lambda: ctx.db)
-        ctx.close_in(in_thread)
         with pytest.raises(OSError, match="no answer"):
-            await ctx.aclose()
+            await ctx.aclose(in_thread=in_thread)
         assert ctx.outcome == "partial"
 
     asyncio.run(main())
