@@ -378,12 +378,14 @@ class RollbackOnlyError(SettleError):
     Attributes:
         resource: the name of its resource.
         undone: whether a service had rolled it back, and with its own work that of others.
+        ended: whether a service had ended it by SQL, and kept or lost the work of others with its own.
     """
 
-    def __init__(self, resource: str, undone: bool = False) -> None:
-        super().__init__(resource, undone)
+    def __init__(self, resource: str, undone: bool = False, ended: bool = False) -> None:
+        super().__init__(resource, undone, ended)
         self.resource = resource
         self.undone = undone
+        self.ended = ended
 
     def __str__(self) -> str:
         why = "an earlier error made it rollback-only; let that error escape, or run the statement in a savepoint"
@@ -391,6 +393,11 @@ class RollbackOnlyError(SettleError):
             why = (
                 "a service rolled it back, including the work of others; let an exception leave the context instead, "
                 "or undo a part with ctx.nested()"
+            )
+        if self.ended:
+            why = (
+                "a service ended it by a COMMIT or ROLLBACK in SQL, so the work of others is already kept or lost; leave the "
+                "end to the context, or undo a part with ctx.nested()"
             )
         return f"the transaction of resource {shown(self.resource)} cannot commit: {why}"
 

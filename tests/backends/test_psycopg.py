@@ -351,14 +351,14 @@ class TestCancelled:
 class Refusing(psycopg.Connection[Any]):
     """A user's own, which begins no transaction."""
 
-    def transaction(self, *args: Any, **options: Any) -> Any:
+    def wait(self, *args: Any, **options: Any) -> Any:
         raise Failure
 
 
 class AsyncRefusing(psycopg.AsyncConnection[Any]):
     """A user's own, which begins no transaction."""
 
-    def transaction(self, *args: Any, **options: Any) -> Any:
+    def wait(self, *args: Any, **options: Any) -> Any:
         raise Failure
 
 

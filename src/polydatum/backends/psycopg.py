@@ -17,7 +17,8 @@ try:
 except ImportError as error:
     raise MissingClientError("PsycopgBackend", "psycopg", "psycopg") from error
 
-from polydatum.backends.psycopg_transactions import AsyncPsycopgTransaction, PsycopgTransaction
+from polydatum.backends.psycopg_connections import DEAD
+from polydatum.backends.psycopg_transactions import IDLE, UNKNOWN, AsyncPsycopgTransaction, PsycopgTransaction
 
 T = TypeVar("T")
 PoolT = TypeVar("PoolT", "ConnectionPool[Any]", "AsyncConnectionPool[Any]")
@@ -53,8 +54,9 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
 
     Services get a real `psycopg.Connection`, one per context, taken from the pool and in a transaction from the first
     touch on. It commits when the context closes, and rolls back if the context ends otherwise. Meanwhile psycopg
-    refuses ``commit()`` and ``rollback()``, and ``with connection.transaction():`` is a savepoint. Works in sync
-    contexts, and in async ones, where it blocks. `DataManager.get_client` returns the pool.
+    refuses ``commit()`` and ``rollback()``, and ``with connection.transaction():`` is a savepoint. Afterwards it is
+    dead: a task or thread that still holds it gets `ContextClosedError`. Works in sync contexts, and in async ones,
+    where it blocks. `DataManager.get_client` returns the pool.
 
     Args:
         source: a URL or conninfo; or an open pool of your own, which is never closed, and cannot be used in a process
@@ -66,8 +68,10 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
     Raises:
         ConfigurationError: if the source is something else, or if options are given along with a pool.
         psycopg_pool.PoolTimeout: at the first touch, if no connection becomes available in time.
-        RollbackOnlyError: when the context closes, if an SQL error was swallowed outside of a savepoint, or if the
-            connection was lost before the commit.
+        RollbackOnlyError: when the context closes, if an SQL error was swallowed outside of a savepoint, if the
+            connection was lost before the commit, or if a service has sent COMMIT or ROLLBACK as SQL.
+        ResourceTimeoutError: when the context closes, if a task or thread is executing a statement that takes longer
+            than half of the teardown limit.
         CommitOutcomeUnknown: when the context closes, if the connection was lost during the commit.
         psycopg.Error: any other error of psycopg, unchanged.
     """
@@ -117,6 +121,17 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
         _over_live(client, ask)
 
 
+def _is_in_use(connection: Any) -> bool:
+    """Whether there is a transaction on a connection of the pool, of whoever holds it still; if so it is his from now on.
+
+    A block of ours would be a savepoint in it.
+    """
+    if connection.pgconn.transaction_status in (IDLE, UNKNOWN):
+        return False
+    connection.pgconn = DEAD
+    return True
+
+
 def _over_live(pool: ConnectionPool[Any], begin: Callable[[Connection[Any]], T]) -> T:
     """Begin something on a connection of the pool, and retry with the next one if the connection turns out to be lost.
 
@@ -126,6 +141,10 @@ def _over_live(pool: ConnectionPool[Any], begin: Callable[[Connection[Any]], T])
     lost = pool.max_size  # the pool can hold no more lost ones
     while True:
         connection = pool.getconn()
+        if _is_in_use(connection) and lost:
+            pool.putconn(connection)
+            lost -= 1
+            continue
         try:
             return begin(connection)
         except OperationalError:
@@ -195,6 +214,10 @@ async def _aover_live(pool: AsyncConnectionPool[Any], begin: Callable[[AsyncConn
     lost = pool.max_size
     while True:
         connection = await pool.getconn()
+        if _is_in_use(connection) and lost:
+            await pool.putconn(connection)
+            lost -= 1
+            continue
         try:
             return await begin(connection)
         except OperationalError:

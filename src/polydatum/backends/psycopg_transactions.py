@@ -3,45 +3,77 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from threading import Lock
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
-from psycopg import AsyncConnection, Connection, Rollback
+import psycopg
+from psycopg import AsyncConnection, Connection, Error, OperationalError, Rollback, capabilities
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.transaction import OutOfOrderTransactionNesting
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from polydatum.backends.postgresql import TRANSACTION_ID, awas_committed, was_committed
-from polydatum.errors import CommitOutcomeUnknown, RollbackOnlyError
+from polydatum.backends.psycopg_connections import (
+    DEAD,
+    AsyncContextConnection,
+    AsyncGuard,
+    ContextConnection,
+    Loan,
+    SyncGuard,
+)
+from polydatum.errors import AlreadyCommittedError, CommitOutcomeUnknown, ResourceTimeoutError, RollbackOnlyError
 from polydatum.transactions import AsyncTransaction, Transaction
 
 ConnectionT = TypeVar("ConnectionT", "Connection[Any]", "AsyncConnection[Any]")
+GuardT = TypeVar("GuardT", SyncGuard, AsyncGuard)
 
 ASK_TIMEOUT = 1.0
-"""Seconds to wait for a new connection when asking what became of a commit: the teardown limit has room for two."""
-DEAD = (TransactionStatus.INERROR, TransactionStatus.UNKNOWN)
-"""States in which a commit fails silently: PostgreSQL answers it by a rollback, or psycopg has lost the server."""
+"""For a new connection, when asking what became of a commit, in seconds: the teardown limit has room for two."""
+CANCEL_TIMEOUT = 1.0
+"""For the server to be told that nobody waits any more for a statement that it is busy with, in seconds."""
+IDLE, ACTIVE, INERROR, UNKNOWN = (
+    int(status)
+    for status in (
+        TransactionStatus.IDLE,
+        TransactionStatus.ACTIVE,
+        TransactionStatus.INERROR,
+        TransactionStatus.UNKNOWN,
+    )
+)
 
 
-class _Connected(Generic[ConnectionT]):
-    """Common to the sync and the async transaction: the connection and its state."""
+class _Connected(Generic[ConnectionT, GuardT]):
+    """What the sync and the async transaction know of their connection.
 
-    value: ConnectionT
+    Services get one of the context's own, ``value``. The transaction begins and ends over the pool's, which nobody else
+    has, so that it does not depend on what they have left behind, such as psycopg's lock.
+    """
 
-    def _begin_with(self, pool: Any, name: str, context: Any, resolve_unknown: bool) -> None:
+    value: Any
+    _connection: ConnectionT
+    _guard: GuardT
+    _block: Any
+
+    def _begin_with(self, connection: ConnectionT, guard: GuardT, pool: Any, name: str, context: Any) -> None:
+        self._connection = connection
+        self._guard = guard
         self._pool = pool
         self._name = name
         self._context = ref(context)
+        self._limit: float = context._limit
         self._read_only: bool = context.read_only
-        self._resolve_unknown = resolve_unknown
-        self._usual_read_only = self.value.read_only
+        self._loan = Loan(connection)
+        self._usual_read_only = connection.read_only
         self._xid: str | None = None
         self._is_taken = True
 
     @property
-    def _status(self) -> TransactionStatus:
-        return self.value.info.transaction_status
+    def _status(self) -> int:
+        status: int = self._connection.pgconn.transaction_status
+        return status
 
     @property
     def _goes_on(self) -> bool:
@@ -49,18 +81,52 @@ class _Connected(Generic[ConnectionT]):
         context = self._context()
         return context is not None and context.state == "open" and not self.value.closed
 
-    def _cut_exchange(self, *, cancelled: bool = False) -> None:
-        """Close a connection abandoned in the middle of an exchange; its ``close()`` may merely return it to the pool.
+    @property
+    def _is_ended(self) -> bool:
+        """Whether somebody else has ended the transaction; by SQL, as psycopg's methods refuse it."""
+        return self._guard.saw_no_transaction or (self._block is not None and self._status == IDLE)
 
-        A cancelled psycopg cancels the query on the server; that request may arrive late and hit the next query.
-        """
-        if self._status is TransactionStatus.ACTIVE or (cancelled and not self._goes_on):
-            self.value.pgconn.finish()
+    @property
+    def has_committed(self) -> bool:
+        """Whether a service may have committed: what it has sent was either COMMIT or ROLLBACK."""
+        return self._is_ended
 
     def refuse_dead(self) -> None:
-        """Raise `RollbackOnlyError` if a commit would not keep the changes."""
-        if self._status in DEAD:
+        """Raise `RollbackOnlyError` if a commit would not keep what was done."""
+        # After an error PostgreSQL would answer the COMMIT by a rollback, in silence; psycopg says nothing without a server.
+        if self._status in (INERROR, UNKNOWN):
             raise RollbackOnlyError(self._name)
+        if self._is_ended:
+            raise RollbackOnlyError(self._name, ended=True)
+
+    def _refuse_unfinished(self) -> None:
+        """Raise if services, or tasks and threads of theirs, are in the middle of something."""
+        if self._status == ACTIVE or self._connection.pgconn.pipeline_status:
+            raise OperationalError("the context ends in the middle of a COPY, a stream or a pipeline")
+        if self.value._num_transactions != 1:
+            raise OutOfOrderTransactionNesting("the context ends in a block of connection.transaction()")
+
+    def _refuse_uncommitted(self) -> None:
+        """Raise if the commit was answered, and yet there is a transaction."""
+        if self._status not in (IDLE, UNKNOWN):
+            raise CommitOutcomeUnknown(self._name)
+
+    def _has_ended_use(self, has_left: bool) -> None:
+        """Nobody gets at the server by the connection of the context any more."""
+        if not has_left:
+            self._guard.leave_behind(self._connection.pgconn)
+            self._connection.pgconn = DEAD
+            self._block = None
+        self.value.pgconn = DEAD
+
+    def _refuse_given_up(self) -> None:
+        """Raise if a statement has taken half of the limit; the other half is needed to roll back."""
+        if self._guard.gives_up:
+            raise ResourceTimeoutError(f"waiting for a statement over resource {self._name!r}", self._limit)
+
+    def _is_cancellable(self) -> bool:
+        """Whether the server is busy with a statement that nobody waits for, and can be told so in time."""
+        return self._status == ACTIVE and capabilities.has_cancel_safe()
 
 
 class PsycopgSavepoint:
@@ -80,8 +146,8 @@ class PsycopgSavepoint:
         self._block.__exit__(Rollback, Rollback(), None)
 
 
-class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
-    """A pooled connection, in a block ``with connection.transaction()`` that lasts as long as the context."""
+class PsycopgTransaction(_Connected["Connection[Any]", SyncGuard], Transaction):
+    """A connection of the pool, in a block of psycopg's that is as long as the context."""
 
     def __init__(
         self,
@@ -91,27 +157,44 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
         context: Any,
         resolve_unknown: bool,
     ) -> None:
-        Transaction.__init__(self, connection)
-        self._begin_with(pool, name, context, resolve_unknown)
-        self._block: AbstractContextManager[Any] | None = None
+        Transaction.__init__(self, None)
+        self._begin_with(connection, SyncGuard(name, ref(context)), pool, name, context)
+        self._resolve_unknown = resolve_unknown
+        self._block: psycopg.Transaction | None = None
 
     def begin(self) -> None:
         """BEGIN, as psycopg would before the first statement; as a block, so that services cannot commit."""
         if self._read_only:
-            self.value.read_only = True
-        block = self.value.transaction()
+            self._connection.read_only = True
+        self._begin_block()
+        self.value = self._loan.made_for(self._guard, ContextConnection, Lock())
+
+    def _begin_block(self) -> None:
+        block = psycopg.Transaction(self._connection)
         block.__enter__()
         self._block = block
 
+    def _roll_back_block(self) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            block.__exit__(Rollback, Rollback(), None)
+
     def prepare(self) -> None:
-        """Raise if the transaction cannot commit any more; with ``resolve_unknown``, query its id."""
+        """Wait for statements under way, let nobody begin another, and see whether there is anything left that can commit."""
+        self._end_use(patience=self._limit / 2)
+        self._refuse_given_up()
         if not self._read_only:
             self.refuse_dead()
+            self._refuse_unfinished()
             if self._resolve_unknown:
                 self._xid = self._ask_xid()
 
+    def _end_use(self, patience: float = 0) -> None:
+        if self.value is not None and not self._guard.is_closed:
+            self._has_ended_use(self._guard.end(patience))
+
     def _ask_xid(self) -> str | None:
-        with self.value.cursor(row_factory=tuple_row) as cursor:
+        with self._connection.cursor(row_factory=tuple_row) as cursor:
             row = cursor.execute(TRANSACTION_ID).fetchone()
         return row[0] if row else None
 
@@ -122,7 +205,7 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
     def commit(self) -> None:
         """Commit; a read-only transaction rolls back, as it has nothing to commit."""
         if self._read_only:
-            self.rollback()
+            self._roll_back()
             return
         self.refuse_dead()  # psycopg leaves the block without an error if it knows that the connection is lost
         block, self._block = self._block, None
@@ -130,13 +213,14 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
         try:
             block.__exit__(None, None, None)
         except Exception as error:
-            if not self.value.closed:
+            if not self._connection.closed:
                 raise
             committed = self._was_committed() if self._resolve_unknown else None
             if committed is None:
                 raise CommitOutcomeUnknown(self._name) from error
             if not committed:
                 raise
+        self._refuse_uncommitted()
 
     def _was_committed(self) -> bool | None:
         self.close()  # frees its place in the pool, which may be the only one
@@ -147,25 +231,45 @@ class PsycopgTransaction(_Connected["Connection[Any]"], Transaction):
             return cursor.execute(statement).fetchone()[-1]
 
     def rollback(self) -> None:
-        """Roll back, and begin again if services may still use the connection."""
-        block, self._block = self._block, None
-        if block is None:
+        """Roll back, and begin anew if services go on."""
+        if self._block is None:
             return
-        self._cut_exchange()
-        block.__exit__(Rollback, Rollback(), None)
-        if self._goes_on:
-            self.begin()
+        self._guard.saw_no_transaction = is_ended = self._is_ended
+        self._roll_back()
+        if is_ended:
+            raise AlreadyCommittedError(self._name)
+
+    def _roll_back(self) -> None:
+        if self._goes_on and self._status != ACTIVE:
+            with self._guard.exchange:
+                self._roll_back_block()
+                self._begin_block()
+            return
+        self._end_use()
+        if self._status == ACTIVE:
+            self._cut()
+        self._roll_back_block()
+
+    def _cut(self) -> None:
+        """Close a connection in the middle of an exchange; ``close()`` may only return it to its pool."""
+        if self._is_cancellable():
+            with suppress(Error):
+                self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+        self._connection.pgconn.finish()
 
     def close(self) -> None:
         """Return the connection to the pool with its original settings; the pool replaces a lost one."""
         if not self._is_taken:
             return
         self._is_taken = False
-        if self._status is not TransactionStatus.IDLE:
-            self.value.pgconn.finish()
+        self._end_use()
+        connection = self._connection
+        if self._status != IDLE or connection.pgconn.pipeline_status:
+            self._cut()
         elif self._read_only:
-            self.value.read_only = self._usual_read_only
-        self._pool.putconn(self.value)
+            connection.read_only = self._usual_read_only
+        self._loan.returned()
+        self._pool.putconn(connection)
 
     def savepoint(self) -> PsycopgSavepoint:
         """Set a savepoint."""
@@ -191,7 +295,7 @@ class AsyncPsycopgSavepoint:
         await self._block.__aexit__(Rollback, Rollback(), None)
 
 
-class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransaction):
+class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]", AsyncGuard], AsyncTransaction):
     """The async twin of `PsycopgTransaction`."""
 
     def __init__(
@@ -202,27 +306,48 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
         context: Any,
         resolve_unknown: bool,
     ) -> None:
-        AsyncTransaction.__init__(self, connection)
-        self._begin_with(pool, name, context, resolve_unknown)
-        self._block: AbstractAsyncContextManager[Any] | None = None
+        AsyncTransaction.__init__(self, None)
+        self._begin_with(connection, AsyncGuard(name, ref(context)), pool, name, context)
+        self._resolve_unknown = resolve_unknown
+        self._block: psycopg.AsyncTransaction | None = None
 
     async def begin(self) -> None:
         """As `PsycopgTransaction.begin`."""
         if self._read_only:
-            await self.value.set_read_only(True)
-        block = self.value.transaction()
+            await self._connection.set_read_only(True)
+        await self._begin_block()
+        self.value = self._loan.made_for(self._guard, AsyncContextConnection, asyncio.Lock())
+
+    async def _begin_block(self) -> None:
+        block = psycopg.AsyncTransaction(self._connection)
         await block.__aenter__()
         self._block = block
 
+    async def _roll_back_block(self) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            await block.__aexit__(Rollback, Rollback(), None)
+
     async def prepare(self) -> None:
         """As `PsycopgTransaction.prepare`."""
+        await self._end_use(patience=self._limit / 2)
+        self._refuse_given_up()
         if not self._read_only:
             self.refuse_dead()
+            self._refuse_unfinished()
             if self._resolve_unknown:
                 self._xid = await self._ask_xid()
 
+    async def _end_use(self, patience: float = 0) -> None:
+        if self.value is not None and not self._guard.is_closed:
+            has_left = False
+            try:
+                has_left = await self._guard.end(patience)
+            finally:  # also if there is no time left
+                self._has_ended_use(has_left)
+
     async def _ask_xid(self) -> str | None:
-        async with self.value.cursor(row_factory=tuple_row) as cursor:
+        async with self._connection.cursor(row_factory=tuple_row) as cursor:
             row = await (await cursor.execute(TRANSACTION_ID)).fetchone()
         return row[0] if row else None
 
@@ -233,7 +358,7 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
     async def commit(self) -> None:
         """As `PsycopgTransaction.commit`."""
         if self._read_only:
-            await self.rollback()
+            await self._roll_back()
             return
         self.refuse_dead()
         block, self._block = self._block, None
@@ -241,13 +366,14 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
         try:
             await block.__aexit__(None, None, None)
         except Exception as error:
-            if not self.value.closed:
+            if not self._connection.closed:
                 raise
             committed = await self._was_committed() if self._resolve_unknown else None
             if committed is None:
                 raise CommitOutcomeUnknown(self._name) from error
             if not committed:
                 raise
+        self._refuse_uncommitted()
 
     async def _was_committed(self) -> bool | None:
         await self.close()
@@ -267,25 +393,57 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]"], AsyncTransacti
 
     async def rollback(self) -> None:
         """As `PsycopgTransaction.rollback`."""
-        block, self._block = self._block, None
-        if block is None:
+        if self._block is None:
             return
+        self._guard.saw_no_transaction = is_ended = self._is_ended
+        await self._roll_back()
+        if is_ended:
+            raise AlreadyCommittedError(self._name)
+
+    async def _roll_back(self) -> None:
+        if self._goes_on and self._status != ACTIVE:
+            async with self.value.lock:
+                await self._roll_back_block()
+                await self._begin_block()
+            return
+        await self._end_use()
         task = asyncio.current_task()
-        self._cut_exchange(cancelled=task is not None and task.cancelling() > 0)
-        await block.__aexit__(Rollback, Rollback(), None)
-        if self._goes_on:
-            await self.begin()
+        # When psycopg is cancelled it cancels the query in the server, and that may come late and hit the next one.
+        if self._status == ACTIVE or (task is not None and task.cancelling() > 0):
+            await self._cut()
+        await self._roll_back_block()
+
+    async def _cut(self) -> None:
+        """As `PsycopgTransaction._cut`."""
+        try:
+            if self._is_cancellable():
+                cancelling = asyncio.create_task(self._cancel())  # for its timeout's sake, see above
+                try:
+                    await asyncio.wait({cancelling})
+                finally:
+                    cancelling.cancel()
+        finally:
+            self._connection.pgconn.finish()
+
+    async def _cancel(self) -> None:
+        with suppress(Error):
+            await self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
 
     async def close(self) -> None:
         """As `PsycopgTransaction.close`."""
         if not self._is_taken:
             return
         self._is_taken = False
-        if self._status is not TransactionStatus.IDLE:
-            self.value.pgconn.finish()
-        elif self._read_only:
-            await self.value.set_read_only(self._usual_read_only)
-        await self._pool.putconn(self.value)
+        connection = self._connection
+        try:
+            await self._end_use()
+            if self._status != IDLE or connection.pgconn.pipeline_status:
+                await self._cut()
+            elif self._read_only:
+                await connection.set_read_only(self._usual_read_only)
+        finally:  # also if there is no time left
+            self._loan.returned()
+            await self._pool.putconn(connection)
 
     async def savepoint(self) -> AsyncPsycopgSavepoint:
         """As `PsycopgTransaction.savepoint`."""
