@@ -828,18 +828,6 @@ def test_an_error_after_the_commit_is_no_rollback() -> None:
     engine.dispose()
 
 
-def test_a_session_ends_with_its_context() -> None:
-    """Code that comes late cannot begin again with it, on a connection that nobody would give back."""
-    dm = DataManager()
-    dm.register_resources(db=SQLAlchemyBackend("sqlite://"))
-    with dm.context() as ctx:
-        session = ctx.db
-        session.execute(text("SELECT 1"))
-    with pytest.raises(InvalidRequestError, match="permanently closed"):
-        session.execute(text("SELECT 1"))
-    dm.close()
-
-
 @pytest.mark.parametrize("way", ["committed", "raised", "read_only"])
 def test_a_context_leaves_no_cycles(way: str) -> None:
     """Sessions, their connections, and what listens to them go with the last reference."""

@@ -23,7 +23,7 @@ from polydatum.backends.sqlalchemy_transactions import AsyncSQLAlchemyTransactio
 MakerT = TypeVar("MakerT")
 
 OF_ONE_CONTEXT: dict[str, Any] = {"expire_on_commit": False, "close_resets_only": False}
-"""Options of our sessions: loaded objects stay usable after the context, but the session refuses to be used again."""
+"""Options of our sessions: loaded objects stay usable after the context; a session that a service closes does not."""
 
 
 class _Sessions(Generic[MakerT]):

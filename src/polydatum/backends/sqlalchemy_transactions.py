@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from weakref import ref
 
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -13,6 +13,9 @@ from polydatum.backends.sqlalchemy_databases import PostgreSQL
 from polydatum.backends.sqlalchemy_watch import SessionWatch
 from polydatum.errors import AlreadyCommittedError, CommitOutcomeUnknown, MultipleAuthoritiesError, RollbackOnlyError
 from polydatum.transactions import AsyncTransaction, Transaction
+
+ILLEGAL_STATE_CHANGE = "isce"
+"""The code of such an error of SQLAlchemy's."""
 
 
 class SessionSavepoint:
@@ -41,7 +44,7 @@ class SQLAlchemyTransaction(Transaction):
         self._context = ref(context)
         self._read_only: bool = context.read_only
         self._resolve_unknown = resolve_unknown
-        self._watch = SessionWatch(session, name, read_only=self._read_only)
+        self._watch = SessionWatch(session, name, self._context, read_only=self._read_only)
 
     @property
     def has_committed(self) -> bool:
@@ -120,28 +123,53 @@ class SQLAlchemyTransaction(Transaction):
         return verdicts.pop() if len(verdicts) == 1 else None
 
     def rollback(self) -> None:
-        """Roll back. At the end of the context its objects are detached first, as a rollback would expire them."""
-        goes_on = self._goes_on
-        self._watch.is_ending = True
-        if not goes_on:
+        """Roll back; at the end of the context its objects are let go before, as a rollback expires what they have loaded."""
+        watch = self._watch
+        watch.is_ending = True
+        if self._goes_on:
+            self.value.rollback()
+            watch.begin_anew()
+        else:
+            watch.has_ended = True
             self.value.expunge_all()
-        self.value.rollback()
-        if goes_on:
-            self._watch.begin_anew()
-        if self._watch.has_committed:
+            self._roll_back_for_good()
+        if watch.has_committed:
             raise AlreadyCommittedError(self._name)
 
-    def close(self) -> None:
-        """Return the connection to the pool, and detach the objects."""
-        self._watch.is_ending = True
+    def _roll_back_for_good(self) -> None:
         try:
-            self.value.close()
+            self.value.rollback()
+        except Exception as error:
+            if _is_in_use(error):
+                return  # `close` does it
+            if not self._watch.was_cut:
+                raise
+            self._watch.report_cut(error)
+
+    def close(self) -> None:
+        """Give the connection back, and let go of the objects."""
+        session: Session = self.value
+        watch = self._watch
+        watch.is_ending = watch.has_ended = True
+        try:
+            # After a close, SQLAlchemy would refuse whoever comes late before our watch can. A class of the user's may have
+            # something to do in its close.
+            (session.reset if type(session) is Session else session.close)()
+        except Exception as error:
+            watch.cut()
+            if not _is_in_use(error):
+                raise
         finally:
-            self._watch.end()
+            watch.end()
 
     def savepoint(self) -> SessionSavepoint:
         """Flush, and set a savepoint."""
         return SessionSavepoint(self, self.value.begin_nested())
+
+
+def _is_in_use(error: Exception) -> bool:
+    """Whether SQLAlchemy has refused to end a session, as another thread or task is in one of its methods."""
+    return isinstance(error, InvalidRequestError) and error.code == ILLEGAL_STATE_CHANGE
 
 
 def _is_answer(error: Exception) -> bool:

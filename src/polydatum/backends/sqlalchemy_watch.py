@@ -1,21 +1,25 @@
 """Detects whether the context ends a session's transaction, or a service that calls the session's own methods.
 
-A service's rollback undoes the work of others on the session, and its commit keeps it, whatever the context decides.
-Neither can be prevented, so both are observed: on the session's connections, just before they happen.
+A service's rollback undoes what others have done with the session, and its commit keeps it, whatever the context decides.
+Neither can be forbidden, so both are seen: on the session's connections, in the moment before it happens.
+
+Threads and tasks may outlast the context and still be in a method of its session. SQLAlchemy then refuses to end that, so
+what they get afterwards is ended in the moment they get it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 from weakref import ref
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from polydatum.backends.sqlalchemy_databases import DATABASES, Begun
-from polydatum.errors import ConfigurationError, shown
+from polydatum.errors import ConfigurationError, ContextClosedError, shown
+from polydatum.reporting import log_error
 
 
 class SessionWatch:
@@ -24,19 +28,25 @@ class SessionWatch:
     Call `end`: a connection whose transaction the session has joined outlives it, and would go on notifying this watch.
 
     Attributes:
-        begun: the open transactions, by connection.
-        undone: whether services have rolled back changes that were, or were going to be, written.
-        has_committed: whether services have committed changes that may have been written.
-        is_ending: whether the context is ending the session, so that it causes all that follows.
+        begun: what is under way, on one connection or several.
+        undone: services have rolled back what may have been written, or was going to be.
+        has_committed: services have committed what may have been written.
+        is_ending: the context ends the session now; what happens from here on is its doing.
+        has_ended: nothing begins or commits any more.
+        was_cut: a connection could not roll back in the end, and was closed.
     """
 
-    def __init__(self, session: Session, name: str, *, read_only: bool) -> None:
+    def __init__(self, session: Session, name: str, context: ref[Any], *, read_only: bool) -> None:
         self.undone = False
         self.has_committed = False
         self.is_ending = False
+        self.has_ended = False
+        self.was_cut = False
         self._name = name
+        self._context = context
         self._read_only = read_only
         bind = session.bind
+        self._lent = bind if isinstance(bind, Connection) else None
         self._joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
         self.begun: dict[Connection, Begun] = {}
         self._told_by: list[Any] = []
@@ -55,33 +65,67 @@ class SessionWatch:
         self.begun.clear()
 
     def end(self) -> None:
-        """Stop watching: the session has ended, but a connection that is not its own lives on."""
-        for connection in self._told_by:
-            connection._polydatum_told.remove(ref(self))
-        self._told_by.clear()
+        """The session has ended, but a connection that is not its own goes on."""
+        while self._told_by:
+            self._told_by.pop()._polydatum_told.remove(ref(self))
         if self._read_only:
             for connection, begun in self.begun.items():
                 if not connection.closed:  # pragma: no branch - unless a service has closed it
                     begun.allow_writes()
         self.begun.clear()
 
+    def refuse_late(self) -> NoReturn:
+        """Raise `ContextClosedError`: the session has ended with its context."""
+        context = self._context()
+        raise ContextClosedError(self._name) if context is None else context._closed_error(self._name)
+
+    def cut(self) -> None:
+        """Close the connections under way, when the session refuses to end: somebody is in its methods, or in the driver's."""
+        while self.begun:
+            try:
+                connection, begun = self.begun.popitem()  # in one step: a thread that comes late does the same
+            except KeyError:  # pragma: no cover - it was faster
+                return
+            if connection is not self._lent:
+                if not connection.closed:
+                    connection.invalidate()
+                continue
+            if self._read_only:
+                begun.allow_writes()
+            own = begun.savepoint if begun.joins else connection.get_transaction()
+            if own is not None:
+                own.rollback()
+
+    def report_cut(self, error: Exception) -> None:
+        """Log that a connection was closed, which undoes what was done as well as a rollback, but costs a connection."""
+        log_error(
+            "resource %s: its connection was closed, as it could not roll back (%s). Is a task or a thread still using it "
+            "when its context ends? Have it end before, or open a context of its own",
+            shown(self._name),
+            type(error).__name__,
+        )
+
     def note_begun(self, connection: Any) -> None:
         """Note that the session has begun to use a connection."""
         engine = connection.engine
         kind: type[Begun] = getattr(engine, "_polydatum_kind", None) or _listen(engine)
         begun = self.begun[connection] = kind(connection, joins=connection is self._joined)
-        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT" or begun.is_autocommit():
-            raise ConfigurationError(
-                f"resource {shown(self._name)}: its connection is in AUTOCOMMIT mode, so each statement would be kept, "
-                "however the context ends; leave that mode to the engine itself, for what cannot run in a transaction: "
-                f"dm.get_client({shown(self._name)})"
-            )
         told = getattr(connection, "_polydatum_told", None)
         if told is None:
             told = connection._polydatum_told = []
         if connection not in self._told_by:
             self._told_by.append(connection)
             told.append(ref(self))
+        if self.has_ended:  # asked only now: who ends the session sees what is under way, or we see that it has ended
+            self.cut()
+            self.end()
+            self.refuse_late()
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT" or begun.is_autocommit():
+            raise ConfigurationError(
+                f"resource {shown(self._name)}: its connection is in AUTOCOMMIT mode, so each statement would be kept, "
+                "however the context ends; leave that mode to the engine itself, for what cannot run in a transaction: "
+                f"dm.get_client({shown(self._name)})"
+            )
         if self._read_only:
             begun.refuse_writes(self._name)
 
@@ -93,7 +137,9 @@ class SessionWatch:
             self.undone = bool(is_prepared) or _says_yes(begun.is_dead) or _says_yes(begun.may_have_written)
 
     def note_commit(self, connection: Connection, is_prepared: bool) -> None:
-        """Note that a connection is about to commit."""
+        """A connection is about to commit."""
+        if self.has_ended:
+            self.refuse_late()
         begun = self.begun.get(connection)
         if self.is_ending and (begun is None or begun.savepoint is None):
             self._commits_sent.add(connection)
@@ -103,7 +149,9 @@ class SessionWatch:
             self.has_committed = self.has_committed or is_prepared or _says_yes(begun.may_have_written)
 
     def note_release(self, connection: Connection) -> None:
-        """Note a release of a savepoint, which is the commit of a session that has joined a transaction."""
+        """A session that has joined a transaction commits by that."""
+        if self.has_ended:
+            self.refuse_late()
         begun = self._ended_by_service(connection, savepoint=True)
         if begun is not None:
             self.has_committed = self.has_committed or _says_yes(begun.may_have_written)
@@ -135,6 +183,14 @@ class SessionWatch:
 
 # One for all sessions, and one per engine for all its connections: adding a listener takes longer than a statement.
 # Our state is stored in attributes of the session, connection and engine: a WeakKeyDictionary look-up takes four calls.
+
+
+@event.listens_for(Session, "after_transaction_create")
+def _refuse_late(session: Session, transaction: SessionTransaction) -> None:
+    watch: SessionWatch | None = getattr(session, "_polydatum_watch", None)
+    if watch is not None and watch.has_ended:
+        transaction.close()
+        watch.refuse_late()
 
 
 @event.listens_for(Session, "after_begin")
@@ -171,6 +227,20 @@ def _note_savepoint_release(connection: Connection, name: str, context: None) ->
         watch.note_release(connection)
 
 
+def _note_error(context: ExceptionContext) -> None:
+    """A connection that cannot roll back must not go back to its pool.
+
+    That is so for drivers that do one thing at a time, if a task or a thread of the ended context is using it still.
+    """
+    if context.statement is None:
+        for watch in _watching(context.connection):
+            if watch.has_ended:
+                watch.was_cut = True
+                if not context.is_disconnect:
+                    context.is_disconnect = True
+                    context.invalidate_pool_on_disconnect = False  # the others are good
+
+
 def _watching(connection: Any) -> list[SessionWatch]:
     """The watches of the sessions that use the connection."""
     return [watch for told in getattr(connection, "_polydatum_told", ()) if (watch := told()) is not None]
@@ -183,6 +253,7 @@ _LISTENERS: dict[str, Callable[..., None]] = {
     "release_savepoint": _note_savepoint_release,
     "commit_twophase": _note_commit,
     "commit": _note_commit,
+    "handle_error": _note_error,
 }
 
 
@@ -192,9 +263,9 @@ def _listen(engine: Any) -> type[Begun]:
     The engine may share the listeners of another one (``execution_options()``), so an event may arrive twice.
     """
     kind = DATABASES.get(engine.dialect.name, Begun)
-    for name, listener in {**_LISTENERS, "handle_error": kind.note_error}.items():
-        event.listen(engine, name, listener)  # a no-op if already added
-    engine._polydatum_kind = kind  # last, so that a thread that sees it has all listeners
+    for name, listener in (("handle_error", kind.note_error), *_LISTENERS.items()):
+        event.listen(engine, name, listener)  # does nothing if it listens already
+    engine._polydatum_kind = kind  # the last step: then all are there, whichever thread has added them
     return kind
 
 
