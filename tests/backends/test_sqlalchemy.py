@@ -16,7 +16,7 @@ from weakref import ref
 import pymysql
 import pytest
 from sqlalchemy import URL, create_engine, delete, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import StaticPool
@@ -419,6 +419,24 @@ class TestSources:
         with pytest.raises(ConfigurationError, match="no bind"):
             SQLAlchemyBackend(sessionmaker())
 
+    @pytest.mark.parametrize("way", ["url", "engine", "factory"])
+    def test_an_async_driver_is_refused_by_the_sync_backend(self, way: str) -> None:
+        engine = create_engine("sqlite+aiosqlite://")
+        source: Any = {"url": "sqlite+aiosqlite://", "engine": engine, "factory": sessionmaker(engine)}[way]
+        with pytest.raises(ConfigurationError, match=r"sqlite\+aiosqlite, an async driver: use AsyncSQLAlchemyBackend"):
+            SQLAlchemyBackend(source)
+
+    def test_a_sync_driver_is_refused_by_the_async_backend(self) -> None:
+        with pytest.raises(
+            ConfigurationError, match=r"mysql\+pymysql, a sync driver: use SQLAlchemyBackend, or an async"
+        ):
+            AsyncSQLAlchemyBackend("mysql+pymysql://ann:secret@127.0.0.1/shop")
+
+    def test_a_driver_that_is_not_there_is_sqlalchemys_to_refuse(self) -> None:
+        backend = SQLAlchemyBackend("nonsense://127.0.0.1")
+        with pytest.raises(NoSuchModuleError):
+            backend.connect()
+
     def test_a_password_in_the_query_is_not_shown(self) -> None:
         backend = SQLAlchemyBackend("postgresql+psycopg://ann:secret@127.0.0.1/shop?password=secret")
         assert repr(backend) == "SQLAlchemyBackend(postgresql+psycopg://ann:***@127.0.0.1/shop)"
@@ -796,12 +814,16 @@ def _create(session: Session) -> None:
     ENTRIES.create(session.connection())
 
 
-def test_without_sqlalchemy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+@pytest.mark.parametrize(("module", "package"), [("sqlalchemy", "sqlalchemy"), ("sqlalchemy.ext.asyncio", "greenlet")])
+def test_without_sqlalchemy(monkeypatch: pytest.MonkeyPatch, module: str, package: str) -> None:
+    """The latter is how SQLAlchemy 2.1 is without greenlet, which it does not bring along."""
+    monkeypatch.setitem(sys.modules, module, None)
     spec = find_spec("polydatum.backends.sqlalchemy")
     assert spec
     assert spec.loader
-    with pytest.raises(MissingClientError, match=r"pip install 'polydatum\[sqlalchemy\]'"):
+    with pytest.raises(
+        MissingClientError, match=rf"needs the package {package}: pip install 'polydatum\[sqlalchemy\]'"
+    ):
         spec.loader.exec_module(module_from_spec(spec))
 
 

@@ -12,10 +12,14 @@ from polydatum.errors import ConfigurationError, MissingClientError
 
 try:
     from sqlalchemy import URL, Engine, create_engine, event, make_url, select
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+    from sqlalchemy.exc import ArgumentError
     from sqlalchemy.orm import Session, sessionmaker
 except ImportError as error:
     raise MissingClientError("SQLAlchemyBackend", "sqlalchemy", "sqlalchemy") from error
+try:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+except ImportError as error:
+    raise MissingClientError("SQLAlchemyBackend", "greenlet", "sqlalchemy") from error
 
 from polydatum.backends.sqlalchemy_sqlite import SharedMemory, begin_transactions, is_memory
 from polydatum.backends.sqlalchemy_transactions import AsyncSQLAlchemyTransaction, SQLAlchemyTransaction
@@ -45,6 +49,7 @@ class _Sessions(Generic[MakerT]):
             )
         if self._url is None:
             refuse_options(self, options, "engine")
+        self._refuse_driver(source if maker is None else _engine_of(maker))
         self._maker = maker
         self._options = options
         self._resolve_unknown = resolve_unknown
@@ -54,6 +59,21 @@ class _Sessions(Generic[MakerT]):
         # A given engine may already be in use, so its pool is replaced in every child of this process.
         self._process: int | None = os.getpid()
         self._inherited_pools: list[Any] = []
+
+    def _refuse_driver(self, engine: Any) -> None:
+        """Raise if it is a sync one and should be async, or the other way round; SQLAlchemy would say so in other words, late."""
+        wanted = isinstance(self, AsyncBackend)
+        try:
+            dialect = engine.dialect if self._url is None else self._url.get_dialect(wanted)
+        except (ArgumentError, ImportError):
+            return  # there is no such driver, which SQLAlchemy says when it is to connect
+        if dialect.is_async is not wanted:
+            kinds = ("a sync", "an async")
+            other = (AsyncSQLAlchemyBackend, SQLAlchemyBackend)[wanted]
+            raise ConfigurationError(
+                f"{type(self).__name__} cannot use {dialect.name}+{dialect.driver}, {kinds[not wanted]} driver: "
+                f"use {other.__name__}, or {kinds[wanted]} driver"
+            )
 
     def _shown(self, client: Any) -> str:
         url = client.url if self._url is None else self._url
