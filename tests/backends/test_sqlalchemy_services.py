@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
-from polydatum import AlreadyCommittedError, RollbackOnlyError
+from polydatum import AlreadyCommittedError, ConfigurationError, RollbackOnlyError
 from polydatum.testing.backend_contract import Bench, Failure, scenario, settled
 from tests.backends.sql_servers import NAME, table_on
 from tests.backends.sqlalchemy_hosts import HOSTS, MARIA, POSTGRES, SQLITE, Entry, SQLAlchemyHost, on, server_for
@@ -274,6 +274,59 @@ class TestCommit:
             assert ctx.outcome == "partial"
         finally:
             server.ask(f"DROP TABLE {table}")
+
+
+# --- Statements -------------------------------------------------------------------------------------------------------
+
+
+class TestStatements:
+    """A COMMIT or ROLLBACK as SQL: SQLAlchemy does not see it, so it is refused."""
+
+    @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+    def test_that_end_the_transaction_are_refused(self, host: Any, end: str) -> None:
+        async def check() -> None:
+            bench = Bench(host)
+            with pytest.raises(ConfigurationError, match=r"'db'.*leave its end to the context"):
+                async with bench.context() as ctx:
+                    await bench.write(ctx)
+                    await settled((await bench.value(ctx)).execute(text(end)))
+            assert ctx.outcome == "rolled_back"
+            assert bench.look() is None
+            await bench.close()
+
+        host.run(check())
+
+    @pytest.mark.parametrize(
+        "statement",
+        ["-- done\ncommit;", "/* a\nb */ END", "rollback work", "COMMIT AND NO CHAIN", "abort -- it", "commit;x"],
+    )
+    @on(SQLITE[0])
+    def test_however_they_are_written(self, host: Any, statement: str) -> None:
+        bench = Bench(host)
+        with pytest.raises(ConfigurationError):
+            with bench.manager.context() as ctx:
+                ctx.db.connection().exec_driver_sql(statement)
+        bench.manager.close()
+
+    @pytest.mark.parametrize("statement", ["ROLLBACK TO mine", "RELEASE mine", "SELECT 1 -- COMMIT"])
+    @on(SQLITE[0])
+    def test_others_are_not(self, host: Any, statement: str) -> None:
+        bench = Bench(host)
+        with bench.manager.context() as ctx:
+            host.write(ctx.db, bench.key(), "tea")
+            ctx.db.execute(text("SAVEPOINT mine"))
+            ctx.db.execute(text(statement))
+        assert bench.look() == "tea"
+        bench.manager.close()
+
+    @on(SQLITE[0])
+    def test_beside_a_context_they_are_nobodys_matter(self, host: Any) -> None:
+        bench = Bench(host)
+        with bench.manager.context() as ctx:
+            host.write(ctx.db, bench.key(), "tea")
+        with bench.manager.get_client("db").connect() as connection:
+            connection.execute(text("ROLLBACK"))
+        bench.manager.close()
 
 
 # --- Closing ----------------------------------------------------------------------------------------------------------

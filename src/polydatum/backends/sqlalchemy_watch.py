@@ -9,6 +9,7 @@ what they get afterwards is ended in the moment they get it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 from weakref import ref
@@ -103,6 +104,14 @@ class SessionWatch:
             "when its context ends? Have it end before, or open a context of its own",
             shown(self._name),
             type(error).__name__,
+        )
+
+    def refuse_statement(self) -> NoReturn:
+        """Raise, as a statement would end the transaction: some drivers would keep all that follows, one by one."""
+        raise ConfigurationError(
+            f"resource {shown(self._name)}: a COMMIT or ROLLBACK as a statement would end the transaction behind SQLAlchemy's "
+            "back; leave its end to the context, undo a part in a block of ctx.nested(), and keep something in any case by a "
+            "context of its own: 'with dm.context():'"
         )
 
     def note_begun(self, connection: Any) -> None:
@@ -227,6 +236,21 @@ def _note_savepoint_release(connection: Connection, name: str, context: None) ->
         watch.note_release(connection)
 
 
+_ENDS = re.compile(
+    r"(?:\s|;|--[^\n]*\n|/\*.*?\*/)*(?:COMMIT|END|ABORT|ROLLBACK)"
+    r"(?:\s+(?:WORK|TRANSACTION|AND|NO|CHAIN|RELEASE))*\s*(?:;|--|/\*|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What ends a transaction: not a savepoint, nor one that is prepared, as SQLAlchemy does by statements."""
+_ends_transaction = _ENDS.match  # bound once: it is hot
+
+
+def _refuse_end(connection: Connection, cursor: object, statement: str, *_: object) -> None:
+    if _ends_transaction(statement):
+        for watch in _watching(connection):
+            watch.refuse_statement()
+
+
 def _note_error(context: ExceptionContext) -> None:
     """A connection that cannot roll back must not go back to its pool.
 
@@ -254,6 +278,7 @@ _LISTENERS: dict[str, Callable[..., None]] = {
     "commit_twophase": _note_commit,
     "commit": _note_commit,
     "handle_error": _note_error,
+    "before_cursor_execute": _refuse_end,
 }
 
 
