@@ -16,7 +16,7 @@ from asgi_polydatum.connection import STREAM_HINT, ScopeFacts
 from asgi_polydatum.frameworks import UNHANDLED_KEY, has_500_handler, has_no_handler
 from asgi_polydatum.protocol import ASGIApp, Message, Receive, Scope, Send
 from polydatum import Context, ContextClosedError, ServiceError
-from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, failures_logged
+from polydatum.adapting import ServiceAnswer, admit_answer, answer_for, check_raw_head, failures_logged
 
 CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | None] | None]
 """The type of ``on_commit_error``: is called with the request and the error, and may return a response."""
@@ -74,6 +74,11 @@ class Exchange:
         if not self.has_started:
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if self._failure is None:
+                    headers = message.get("headers", ())
+                    if not isinstance(headers, (list, tuple)):
+                        headers = message["headers"] = list(headers)  # an iterator can be read once only
+                    check_raw_head(status, headers)
                 if status < 400 and self._failure is None:
                     # `_close` inlined: this is the hot path, where each coroutine counts.
                     try:

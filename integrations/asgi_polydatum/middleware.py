@@ -54,6 +54,8 @@ class PolydatumMiddleware:
     * **The commit fails**: the error is raised out of the application's ``send``. Nothing of its answer is sent, and
       from then on no answer below 500. Unless the application itself answers with a 500, the original error is raised
       again, for the 500 handler, the log and the server. ``scope["session"]`` is restored.
+    * **No server would send the answer**, because of its status or a header: `UnsendableAnswerError` is raised out of
+      ``send``.
     * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and answers with that status and the error's text.
     * **Any other exception escapes**: rolls back and raises it again, even if a context middleware suppressed it.
     * **Cancelled, or no answer at all**: rolls back.

@@ -23,7 +23,7 @@ from flask_polydatum import failing
 from flask_polydatum.configuration import Configuration
 from flask_polydatum.requests import CONTEXT, FAILED_HINT, STREAM_HINT, FlaskFacts, context_of, current_request
 from polydatum import Context, PolydatumError, ServiceError
-from polydatum.adapting import StreamedBody, answer_for
+from polydatum.adapting import StreamedBody, UnsendableAnswerError, answer_for, check_head, check_pieces
 
 ERROR = "polydatum_error"
 """The attribute of a request that holds the exception which an error handler turned into the answer."""
@@ -100,6 +100,13 @@ class Dispatch:
     def _close(self, context: Context, request: flask.Request, response: flask.Response) -> None:
         status = response.status_code
         was_handled = hasattr(request, ERROR)
+        if context.state == "open":
+            try:
+                _check_sendable(request, response)
+            except UnsendableAnswerError as error:
+                context.close(error, status=500, keep_current=True, late_hint=FAILED_HINT)
+                failing.drop(self._app, request, response)
+                raise
         try:
             # The cause is not kept in a variable: its traceback refers to this frame, which would make a cycle.
             context.close(
@@ -160,6 +167,17 @@ class Dispatch:
         if outcome is not None and outcome.http_status is not None:  # there was an answer, and then the commit failed
             failing.as_failure(response)
         return response
+
+
+def _check_sendable(request: flask.Request, response: flask.Response) -> None:
+    status: str = response.status
+    try:
+        check_head(status, response.headers)
+    except UnsendableAnswerError:
+        check_head(status, response.get_wsgi_headers(request.environ))  # of which Werkzeug has encoded a Location
+    body: Any = response.response
+    if isinstance(body, (list, tuple)):
+        check_pieces(body, (bytes, str))
 
 
 def _cause(request: flask.Request, status: int) -> BaseException | None:

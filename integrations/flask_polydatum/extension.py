@@ -40,6 +40,8 @@ class FlaskPolydatum(Generic[DalT]):
     * **The commit fails**: the answer is dropped, and the session is reset to what the client sent. ``on_commit_error``
       may answer. Otherwise Flask handles the error like an unhandled one of the view: with the 500 handler, where it is
       ``original_exception``, or by raising it (``TESTING``). An answer to it below 400 becomes a 500.
+    * **No server would send the answer**, because of its status line, a header, or a list as its body: rolls back, and
+      Flask handles an `UnsendableAnswerError` in the same way.
     * **A ServiceError with 400 <= code < 500 is raised**: rolls back; answered by the app's handler for it, or else
       with that status and the error's text. ``after_request`` functions run and the session is saved, as for every
       handled error.

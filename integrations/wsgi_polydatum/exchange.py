@@ -20,6 +20,8 @@ from polydatum.adapting import (
     StreamedBody,
     admit_answer,
     answer_for,
+    check_head,
+    check_pieces,
     failures_logged,
     reason_phrase,
 )
@@ -54,7 +56,10 @@ class Exchange:
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
         """The application's ``start_response``."""
-        code = status_code(status)
+        if not isinstance(headers, list):
+            headers = list(headers)  # an iterator would be exhausted by the check
+        check_head(status, headers)
+        code = int(status[:3])
         if self._failure is not None and code < 500:
             raise self._failure
         if self._write is not None:
@@ -71,7 +76,7 @@ class Exchange:
             return self._server(status, headers)
         outcome = self._context.outcome
         decided = outcome.http_status if outcome is not None else None
-        if exc_info[1] is not None and decided is not None and status_code(status) < 400 <= decided:
+        if exc_info[1] is not None and decided is not None and int(status[:3]) < 400 <= decided:
             raise exc_info[1]
         return self._server(status, headers, exc_info)
 
@@ -81,6 +86,8 @@ class Exchange:
         return error if isinstance(error, Exception) and error is not self._outside else None
 
     def _write_started(self, data: bytes) -> object:
+        if self._write is None:
+            check_pieces((data,))
         write = self._write or self._start()
         return write(data)
 
@@ -114,6 +121,8 @@ class Exchange:
                 while self._held is None and self._write is None and pulled.pull() == b"":
                     pass
             if self._write is None:
+                if pulled is None:
+                    check_pieces(body)
                 self._start()
         except BaseException:
             with contextlib.suppress(Exception):  # only the first error is reported
@@ -171,7 +180,8 @@ class Exchange:
     def _start_instead(
         self, failure: Exception, status: str, headers: Headers, exc_info: ExcInfo | None = None
     ) -> Write:
-        admit_answer(status_code(status), failure)
+        check_head(status, headers)
+        admit_answer(int(status[:3]), failure)
         self._write = self._server(status, headers)
         return self._write
 
@@ -203,11 +213,3 @@ class PulledBody:
     def close(self) -> None:
         """Close the application's body, if it can be closed."""
         self._body.close()
-
-
-def status_code(status: str) -> int:
-    """The number of a status line; 500 for an invalid one, which the server has to reject."""
-    try:
-        return int(status[:3])
-    except ValueError:
-        return 500

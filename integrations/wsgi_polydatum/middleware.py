@@ -31,6 +31,8 @@ class PolydatumWSGI:
     * **The commit fails**: nothing of the answer is sent. The error is raised out of ``write()``, where the application
       can handle it like one of its own, or, once the application has returned, to the server. If the application then
       answers with a status of 500 or more, that answer is sent.
+    * **No server would send the answer**, because of its status line, a header, or a list as its body:
+      `UnsendableAnswerError` is raised out of ``start_response()`` or ``write()``, or when the application has returned.
     * **A ServiceError with 400 <= code < 500 escapes**: rolls back, and answers with that status and the error's text.
     * **Any other exception escapes**: rolls back and raises it again, even if a context middleware suppressed it.
     * **A context middleware fails to set up**: the application is not called; the error is raised.

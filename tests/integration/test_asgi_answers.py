@@ -13,8 +13,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from asgi_polydatum import PolydatumMiddleware
+from polydatum.adapting import UnsendableAnswerError
 from polydatum.testing import Call, Reply
 from polydatum.testing.shop import Shop
 from polydatum.testing.wire import scope_of
@@ -142,3 +144,45 @@ def test_65_range_requests_and_conditional_ones_are_answered_as_ever(shop: Shop,
         ours = Starlette(routes=[Route("/things/{id}", endpoint)])
         ours.add_middleware(PolydatumMiddleware, data_manager=shop.dm)
         assert run(ours, shop, headers=headers) == run(bare, shop, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "told"),
+    [
+        (200, [(b"x-name", b"a\nb")], "the header 'x-name' has a control character"),
+        (200, [(b"x-name", "text")], "the header 'x-name' has a value of str, not bytes"),
+        (200, [("x-name", b"a")], "a header has a name of str, not bytes"),
+        (200, [(b"x name", b"a")], "the header 'x name' has no proper name"),
+        (150, [], "the status is below 200"),
+    ],
+)
+def test_01_an_answer_that_no_server_sends_keeps_nothing(shop: Shop, status: int, headers: Any, told: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"]["dal"].items.add("tea")
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+
+    with pytest.raises(UnsendableAnswerError, match=f"this answer cannot be sent: {told}"):
+        run(PolydatumMiddleware(app, data_manager=shop.dm), shop)
+    assert shop.names == []
+    assert shop.is_left
+
+
+def test_01_a_header_with_a_line_break_is_a_500_of_starlette(shop: Shop) -> None:
+    async def bad(request: Request) -> Response:
+        request.state.dal.items.add("tea")
+        return PlainTextResponse("", headers={"X-Name": "a\nb"})
+
+    app = Starlette(routes=[Route("/", bad)])
+    app.add_middleware(PolydatumMiddleware, data_manager=shop.dm)
+    assert TestClient(app, raise_server_exceptions=False).get("/").status_code == 500
+    assert shop.names == []
+
+
+@pytest.mark.parametrize("given", [{}, {"headers": iter([(b"x-name", b"\xfa\t")])}])
+def test_headers_may_be_an_iterator_or_missing(shop: Shop, given: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, **given})
+        await send({"type": "http.response.body"})
+
+    start, _ = run(PolydatumMiddleware(app, data_manager=shop.dm), shop)
+    assert list(start.get("headers", [])) == ([(b"x-name", b"\xfa\t")] if given else [])

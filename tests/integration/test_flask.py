@@ -34,7 +34,7 @@ from polydatum import (
     ServiceError,
     bind,
 )
-from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
+from polydatum.adapting import InvalidManagerError, ManagerNotFoundError, UnsendableAnswerError
 from polydatum.testing import Call, Reply
 from polydatum.testing.hosts import logged_exceptions
 from polydatum.testing.shop import Shop
@@ -387,6 +387,62 @@ def test_41_testing_raises_the_commit_error(shop: Shop, app: flask.Flask, client
     with pytest.raises(RuntimeError) as raised:
         client.get("/add")
     assert raised.value is failure
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda: ("", {"X-Name": "účet"}), "the header 'X-Name' has a character outside of Latin-1"),
+        (lambda: ("", {"X-Name": "a\x00b"}), "the header 'X-Name' has a control character"),
+        (lambda: ("", {"X Name": "a"}), "the header 'X Name' has no proper name"),
+        (lambda: flask.Response("", "banana"), "the status line is not like '200 OK'"),
+        (lambda: flask.Response([b"1", 2]), "the body has a piece of int, not bytes"),  # type: ignore[list-item]
+    ],
+)
+def test_01_an_answer_that_no_server_sends_keeps_nothing(
+    shop: Shop, app: flask.Flask, client: Any, answer: Callable[[], Any], told: str
+) -> None:
+    @app.get("/bad")
+    def bad() -> Any:
+        current_flask_request().dal.items.add("tea")
+        flask.session["bought"] = "tea"
+        return answer()
+
+    @app.errorhandler(500)
+    def handle(error: InternalServerError) -> str:  # forgets the status
+        assert isinstance(error.original_exception, UnsendableAnswerError)
+        return str(error.original_exception)
+
+    reply = client.get("/bad")
+    assert reply.status_code == 500
+    assert reply.text.startswith(f"this answer cannot be sent: {told}")
+    assert "Set-Cookie" not in reply.headers
+    assert shop.names == []
+    assert shop.is_left
+
+
+def test_01_what_werkzeug_encodes_itself_is_sent(shop: Shop, app: flask.Flask, client: Any) -> None:
+    @app.get("/moved")
+    def moved() -> Any:
+        current_flask_request().dal.items.add("tea")
+        return flask.redirect("/účet")
+
+    assert client.get("/moved").headers["Location"] == "/%C3%BA%C4%8Det"
+    assert shop.names == ["tea"]
+
+
+def test_01_a_session_in_a_store_is_not_saved_for_an_answer_that_no_server_sends(shop: Shop) -> None:
+    app = flask.Flask("shop")
+    app.session_interface = sessions = StoredSessions()
+    flask_polydatum.init_app(app, shop.dm)
+
+    @app.get("/")
+    def log_in() -> Any:
+        flask.session["user"] = "ann"
+        return "", {"X-Name": "účet"}
+
+    assert app.test_client().get("/").status_code == 500
+    assert sessions.store == {}
 
 
 def test_42_session_and_after_request_functions_come_before_the_close(

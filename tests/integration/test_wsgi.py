@@ -18,7 +18,7 @@ import werkzeug
 from werkzeug.test import Client
 
 from polydatum import ConfigurationError, ContextClosedError, DataManager, NoActiveContextError, NotFound, ServiceError
-from polydatum.adapting import InvalidManagerError, ManagerNotFoundError
+from polydatum.adapting import InvalidManagerError, ManagerNotFoundError, UnsendableAnswerError
 from polydatum.testing import Answer, Call, Reply
 from polydatum.testing.shop import Shop, ShopDAL
 from polydatum.testing.wire import environ_of, over_wsgi
@@ -147,6 +147,64 @@ def test_60_a_client_that_leaves_closes_the_body_once(shop: Shop, is_late: bool)
     body.close()
     assert ended == ["closed"]
     assert shop.is_left
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "told"),
+    [
+        ("200 OK", [("X-Name", "účet")], [], "the header 'X-Name' has a character outside of Latin-1"),
+        ("200 OK", [("X-Name", "a\nb")], [], "the header 'X-Name' has a control character"),
+        ("200 OK", [("X-Name", 7)], [], "the header 'X-Name' has a value of int, not str"),
+        ("200 OK", [("X:Name", "a")], [], "the header 'X:Name' has no proper name"),
+        ("200", [], [], "the status line is not like '200 OK'"),
+        (b"200 OK", [], [], "the status line is of bytes, not str"),
+        ("200 OK", [], ["text"], "the body has a piece of str, not bytes"),
+        ("200 OK", [], ("text",), "the body has a piece of str, not bytes"),
+    ],
+)
+def test_01_60_an_answer_that_no_server_sends_keeps_nothing(
+    shop: Shop, status: Any, headers: Any, body: Any, told: str
+) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        environ["polydatum.dal"].items.add("tea")
+        start_response(status, headers)
+        return body
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.headers) == (500, [])
+    assert isinstance(answer.raised, UnsendableAnswerError)
+    assert str(answer.raised).startswith(f"this answer cannot be sent: {told}")
+    assert shop.names == []
+    assert shop.is_left
+
+
+def test_01_60_so_does_a_write_of_text(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        environ["polydatum.dal"].items.add("tea")
+        start_response("200 OK", [])("text")
+
+    assert isinstance(get(PolydatumWSGI(app, shop.dm), shop).raised, UnsendableAnswerError)
+    assert shop.names == []
+
+
+def test_01_60_an_application_may_answer_instead(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        try:
+            start_response("200 OK", [("X-Name", "účet")])
+        except UnsendableAnswerError:
+            start_response("503 Sorry", [("X-Name", "ucet")])
+        return [b"sorry"]
+
+    answer = get(PolydatumWSGI(app, shop.dm), shop)
+    assert (answer.status, answer.header("x-name"), answer.body) == (503, "ucet", b"sorry")
+
+
+def test_60_headers_may_be_an_iterator(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", iter([("X-Name", "ucet")]))
+        return []
+
+    assert get(PolydatumWSGI(app, shop.dm), shop).headers == [("x-name", "ucet")]
 
 
 def test_60_an_application_that_never_starts_rolls_back(shop: Shop) -> None:
@@ -588,17 +646,3 @@ def test_64_a_request_and_its_streams_have_one_id(shop: Shop) -> None:
 
     answer = get(PolydatumWSGI(application, shop.dm), shop)
     assert answer.body.decode().split() == [answer.header("X-Id")] * 2
-
-
-def test_65_a_status_line_without_a_number_is_for_the_server(shop: Shop) -> None:
-    lines: list[str] = []
-
-    def application(environ: Any, start_response: Any) -> list[bytes]:
-        environ["polydatum.dal"].items.add("tea")
-        start_response("OK", [])
-        return [b"done"]
-
-    app = PolydatumWSGI(application, shop.dm)
-    assert app(environ_of(Call(lambda request: Reply(), None)), lambda line, headers: lines.append(line)) == [b"done"]
-    assert lines == ["OK"]
-    assert shop.names == []  # as nobody can know what it says

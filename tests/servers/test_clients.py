@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.servers.books import eventually
-from tests.servers.deployments import CLIENTS, DJANGO_ASYNC, GUNICORN_ASGI, STARLETTE, Deployment
+from tests.servers.deployments import CLIENTS, DJANGO_ASYNC, FLASK, GUNICORN_ASGI, STARLETTE, WSGI, Deployment
 from tests.servers.server import Server
 from tests.servers.wire import BrokenOff
 
@@ -36,6 +36,17 @@ def test_01_the_next_request_after_a_failed_commit_is_served(server: Server) -> 
     assert (answer.status, answer.body) == (200, b"transferred")
     assert answer.headers["x-endpoint"] == "transfer"
     assert (server.books.is_kept("first"), server.books.is_kept("second")) == (False, True)
+
+
+@pytest.mark.parametrize("deployment", [FLASK[0], WSGI[0], STARLETTE[0]], ids=str)
+def test_01_an_answer_that_the_server_refuses_keeps_nothing(
+    start: Callable[..., Server], deployment: Deployment
+) -> None:
+    server = start(deployment)
+    server.expect("UnsendableAnswerError: this answer cannot be sent: the header ")
+    with server.connect() as connection:
+        assert connection.fetch("POST", "/unsendable?key=unsent").status == 500
+    assert server.books.names("unsent") == ["db.open", "db.rollback", "db.close"]
 
 
 def test_02_a_connection_serves_on_after_a_commit(server: Server) -> None:

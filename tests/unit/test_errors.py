@@ -11,7 +11,13 @@ import pytest
 
 from django_polydatum.configuration import UnknownKeysError
 from polydatum import errors
-from polydatum.adapting import AdapterMissingError, InvalidManagerError, InvalidRuleError, ManagerNotFoundError
+from polydatum.adapting import (
+    AdapterMissingError,
+    InvalidManagerError,
+    InvalidRuleError,
+    ManagerNotFoundError,
+    UnsendableAnswerError,
+)
 from polydatum.backends.blob_journal import ForkedStoreError
 from polydatum.backends.blobs import UrlNotSupported
 from polydatum.backends.redis_commands import ImmediateWriteError
@@ -217,6 +223,11 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
         AdapterMissingError("request.dal", "install it"),
         {"fix": "install it"},
         ["no context for request.dal: install it"],
+    ),
+    (
+        UnsendableAnswerError("the status line", "is bad"),
+        {"part": "the status line", "problem": "is bad"},
+        ["this answer cannot be sent: the status line is bad"],
     ),
     (InvalidRuleError("app.conf.x", "no rule"), {"place": "app.conf.x"}, ["app.conf.x: no rule"]),
     (

@@ -7,6 +7,8 @@ with `StreamedBody`. Beyond that, it has to ensure:
 
 * one context per request, closed before the first byte of the answer, with the final status and the exception, if one
   escaped or the framework turned it into a status of 400 or more;
+* `check_head` or `check_raw_head` before that close: an answer that no server would send is an error while everything
+  can still be rolled back;
 * what `Context.close` raises is the answer: the response is dropped, the framework shows its 500 page;
 * an exception that escaped is raised again unless it is answered, even if a context middleware suppressed it.
 """
@@ -25,6 +27,7 @@ from .answers import (
     prefers_json,
     reason_phrase,
 )
+from .heads import UnsendableAnswerError, check_head, check_pieces, check_raw_head
 from .health import HealthAnswer, health_answer
 from .managers import InvalidManagerError, ManagerNotFoundError, find_manager
 from .requests import AdapterMissingError, Params, RequestDal, RequestFacts
@@ -47,10 +50,14 @@ __all__ = [
     "RollbackRule",
     "ServiceAnswer",
     "StreamedBody",
+    "UnsendableAnswerError",
     "UserId",
     "admit_answer",
     "answer_for",
     "as_text",
+    "check_head",
+    "check_pieces",
+    "check_raw_head",
     "failures_logged",
     "find_manager",
     "find_rule",

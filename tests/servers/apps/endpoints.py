@@ -14,6 +14,8 @@ from tests.servers.apps.journal import write
 
 HEADERS = {"X-Endpoint": "transfer", "Set-Cookie": "receipt=1"}
 """What a transfer is answered with; none of it may be seen when the commit fails."""
+UNSENDABLE = "\u00fa\u010det.pdf"
+"""A value of a header that no server sends."""
 
 
 def transfer(dal: Any, key: str, fail: str | None, gate: str | None) -> str:

@@ -38,6 +38,12 @@ def late() -> flask.Response:
     return flask.Response(endpoints.late_chunks(request.dal), headers=endpoints.HEADERS)
 
 
+@app.post("/unsendable")
+def unsendable() -> flask.Response:
+    request.dal.accounts.transfer()
+    return flask.Response("transferred", headers={"X-Name": endpoints.UNSENDABLE})
+
+
 @app.get("/healthy")
 def healthy() -> str:
     return "healthy"

@@ -44,6 +44,11 @@ async def late(request: Any) -> Response:
     return StreamingResponse(endpoints.late_chunks_async(request.dal), headers=endpoints.HEADERS)
 
 
+async def unsendable(request: Any) -> Response:
+    request.dal.accounts.transfer()
+    return PlainTextResponse("transferred", headers={"X-Name": "two\nlines"})
+
+
 async def healthy(request: Request) -> Response:
     return PlainTextResponse("healthy")
 
@@ -85,6 +90,7 @@ app = Starlette(
         Route("/send", send, methods=["POST"]),
         Route("/stream", stream),
         Route("/late", late, methods=["POST"]),
+        Route("/unsendable", unsendable, methods=["POST"]),
         Route("/healthy", healthy),
     ],
     middleware=[Middleware(PolydatumMiddleware, data_manager=dm)],

@@ -32,6 +32,10 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
             dal.accounts.transfer(fail=query.get("fail"))
             start_response("200 OK", [TEXT, *endpoints.HEADERS.items()])
             return endpoints.late_chunks(dal)
+        case "POST", "/unsendable":
+            dal.accounts.transfer()
+            start_response("200 OK", [TEXT, ("X-Name", endpoints.UNSENDABLE)])
+            return [b"transferred"]
         case "GET", "/healthy":
             start_response("200 OK", [TEXT, ("Content-Length", "7")])
             return [b"healthy"]

@@ -1,0 +1,149 @@
+"""Whether a server will take an answer: looked at before the commit, as one that it refuses is a 500 to the client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from polydatum.errors import PolydatumError, shown
+
+_STATUS = re.compile(r"[1-9][0-9]{2} [^\x00-\x1f\x7f]*")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_RAW_NAME = re.compile(_NAME.pattern.encode())
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_RAW_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class UnsendableAnswerError(PolydatumError):
+    """The status line, a header or the body of an answer is such that a server refuses to send it.
+
+    Raised while the context is open, so that it rolls back. The value is not told: it may be secret.
+
+    Attributes:
+        part: what cannot be sent.
+        problem: what is wrong with it, and what to do.
+    """
+
+    def __init__(self, part: str, problem: str) -> None:
+        super().__init__(part, problem)
+        self.part = part
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"this answer cannot be sent: {self.part} {self.problem}"
+
+
+def check_head(status: str, headers: Iterable[tuple[str, str]]) -> None:
+    """Refuse the head of an answer that a WSGI server has to refuse (PEP 3333).
+
+    Args:
+        status: the status line.
+        headers: read more than once.
+
+    Raises:
+        UnsendableAnswerError: if it is not ``NNN reason``, or if a header has no proper name, or its value is no string
+            of Latin-1 without control characters.
+
+    Example:
+        >>> check_head("200 OK", [("Content-Type", "text/plain")])
+        >>> check_head("200 OK", [("X-Name", "účet")])
+        Traceback (most recent call last):
+        polydatum.adapting.heads.UnsendableAnswerError: this answer cannot be sent: the header 'X-Name' has a character outside of Latin-1; ...
+    """
+    try:
+        names, values = zip(*headers, strict=True)
+        value = "".join(values)
+        # Of nearly every answer this is all: a few steps in C.
+        if value.isascii() and value.isprintable() and _are_names(names) and _is_status(status):
+            return
+    except (TypeError, ValueError):
+        pass
+    _find_problem(status, headers)
+
+
+def _find_problem(status: object, headers: Iterable[tuple[object, object]]) -> None:
+    if not isinstance(status, str):
+        raise UnsendableAnswerError("the status line", f"is of {type(status).__name__}, not str")
+    if not _is_status(status):
+        raise UnsendableAnswerError("the status line", "is not like '200 OK': three digits, a space and a reason")
+    for name, value in headers:
+        part = _named(name)
+        if not isinstance(value, str):
+            raise UnsendableAnswerError(part, f"has a value of {type(value).__name__}, not str")
+        if _CONTROL.search(value):
+            raise UnsendableAnswerError(part, _HAS_CONTROL)
+        if not _is_latin_1(value):
+            raise UnsendableAnswerError(
+                part, "has a character outside of Latin-1; encode it, as in filename*=UTF-8''%C3%BA (RFC 8187)"
+            )
+
+
+_HAS_CONTROL = "has a control character, such as a line break; leave it out"
+
+
+def _named(name: object) -> str:
+    if not isinstance(name, str):
+        raise UnsendableAnswerError("a header", f"has a name of {type(name).__name__}, not str")
+    part = f"the header {shown(name)}"
+    if not _NAME.fullmatch(name):
+        raise UnsendableAnswerError(part, "has no proper name: ASCII letters, digits and !#$%&'*+-.^_`|~ only")
+    return part
+
+
+# An application has few statuses, and few combinations of names.
+
+
+@lru_cache(256)
+def _is_status(status: str) -> bool:
+    return _STATUS.fullmatch(status) is not None and _is_latin_1(status)
+
+
+@lru_cache(1024)
+def _are_names(names: tuple[str, ...]) -> bool:
+    return all(map(_NAME.fullmatch, names))
+
+
+@lru_cache(1024)
+def _are_raw_names(names: tuple[bytes, ...]) -> bool:
+    return all(map(_RAW_NAME.fullmatch, names))
+
+
+def _is_latin_1(text: str) -> bool:
+    return text.isascii() or max(text) <= "\xff"
+
+
+def check_raw_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """`check_head` for ASGI, where a status is a number and headers are bytes.
+
+    Raises:
+        UnsendableAnswerError: if the status is none of an answer, or if a header has no proper name, or its value has
+            control characters.
+    """
+    if not 200 <= status <= 999:
+        raise UnsendableAnswerError("the status", "is below 200, which is no answer yet, or above 999")
+    try:
+        names, values = zip(*headers, strict=True)
+        if b"".join(values).decode("latin-1").isprintable() and _are_raw_names(names):
+            return
+    except (TypeError, ValueError):
+        pass
+    for name, value in headers:
+        if not isinstance(name, bytes):
+            raise UnsendableAnswerError("a header", f"has a name of {type(name).__name__}, not bytes")
+        part = _named(name.decode("latin-1"))
+        if not isinstance(value, bytes):
+            raise UnsendableAnswerError(part, f"has a value of {type(value).__name__}, not bytes")
+        if _RAW_CONTROL.search(value):
+            raise UnsendableAnswerError(part, _HAS_CONTROL)
+
+
+def check_pieces(body: Iterable[object], kinds: type | tuple[type, ...] = bytes) -> None:
+    """Refuse a body, of which all pieces are known, if one of them is not of its kind.
+
+    Raises:
+        UnsendableAnswerError: if it is not.
+    """
+    for piece in body:
+        if not isinstance(piece, kinds):
+            raise UnsendableAnswerError("the body", f"has a piece of {type(piece).__name__}, not bytes")
