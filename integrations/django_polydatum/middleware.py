@@ -18,7 +18,7 @@ from django_polydatum.configuration import Configuration
 from django_polydatum.requests import CONTEXT, ERROR, FAILED_HINT, STREAM_HINT, DjangoFacts, put_dal_on_requests
 from django_polydatum.threads import in_view_thread
 from polydatum import ConfigurationError, Context, ServiceError
-from polydatum.adapting import AsyncStreamedBody, StreamedBody, answer_for
+from polydatum.adapting import AsyncStreamedBody, StreamedBody, answer_for, check_head
 
 GetResponse = Callable[[HttpRequest], Any]
 
@@ -40,6 +40,8 @@ class PolydatumMiddleware:
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
     * **The commit fails**: the answer is dropped, the session is reset to what the client sent, and the error is
       raised; Django logs it and answers 500, unless ``POLYDATUM["ON_COMMIT_ERROR"]`` returns an answer of 400 or more.
+    * **No server would send the answer**, because of its reason phrase, a header or a cookie: rolls back, and raises
+      `UnsendableAnswerError`.
     * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and answers with that status and the
       error's text, unless the ``process_exception`` of an inner middleware has answered it.
     * **Any other exception escapes**: Django turns it into a 500, or whatever it maps it to; rolls back, even if a
@@ -87,6 +89,7 @@ class PolydatumMiddleware:
             try:
                 context.open()
                 response = self.get_response(request)
+                _check_sendable(request, response)
             except BaseException as error:
                 context.close(error, keep_current=True, late_hint=FAILED_HINT)
                 raise
@@ -127,6 +130,7 @@ class PolydatumMiddleware:
             try:
                 await context.aopen()
                 response = await self.get_response(request)
+                _check_sendable(request, response)
             except BaseException as error:
                 await context.aclose(error, keep_current=True, late_hint=FAILED_HINT)
                 raise
@@ -164,6 +168,17 @@ class PolydatumMiddleware:
     def _is_served(self, context: Context) -> bool:
         """Whether an outer PolydatumMiddleware has given the request this context."""
         return context.state == "open" and context.data_manager is self._manager
+
+
+def _check_sendable(request: HttpRequest, response: HttpResponseBase) -> None:
+    headers: Any = response.headers._store.values()  # what `items()` gives, without looking each up again
+    try:
+        if response.cookies:
+            headers = [*headers, *(("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values())]
+        check_head(f"{response.status_code} {response.reason_phrase}", headers)
+    except Exception:
+        _discard(request, response)
+        raise
 
 
 def _discard(request: HttpRequest, response: Any) -> None:

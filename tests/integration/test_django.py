@@ -35,6 +35,7 @@ from polydatum import (
     NotFound,
     ServiceError,
 )
+from polydatum.adapting import UnsendableAnswerError
 from polydatum.testing import Call, Reply
 from polydatum.testing.shop import Shop
 from polydatum.testing.wire import over_asgi, over_asgi_async, over_wsgi, scope_of
@@ -183,6 +184,36 @@ def remember_status(get_response: Any) -> Any:
 
 
 STATUSES: list[int] = []
+
+
+def unsendable(kind: str) -> HttpResponse:
+    response = HttpResponse("bought")
+    if kind == "cookie":
+        response.set_cookie("name", "účet")
+    elif kind == "header":
+        response["X-Name"] = "a\x00b"
+    elif kind == "reason":
+        response.reason_phrase = "účet"
+    return response
+
+
+@pytest.mark.parametrize("kind", ["cookie", "header", "reason"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_01_an_answer_that_no_server_sends_keeps_nothing(shop: Shop, serve: Any, kind: str, is_async: bool) -> None:
+    def view(request: Any) -> HttpResponse:
+        request.dal.items.add("tea")
+        return unsendable(kind)
+
+    async def async_view(request: Any) -> HttpResponse:
+        return view(request)
+
+    serve(async_view if is_async else view)
+    with pytest.raises(UnsendableAnswerError, match="this answer cannot be sent: the "):
+        Client().get("/")
+    with pytest.raises(UnsendableAnswerError):
+        asyncio.run(AsyncClient().get("/"))
+    assert shop.names == []
+    assert shop.is_left
 
 
 def test_51_outer_middleware_sees_the_500(shop: Shop, serve: Any) -> None:
