@@ -14,7 +14,8 @@ from polydatum.adapting import AdapterMissingError
 
 _WHERE = (
     "use it while a request is handled, in a command with @flask_polydatum.with_context, "
-    "or in 'with flask_polydatum.context():'"
+    "or in 'with flask_polydatum.context():'; a thread that a view starts has no context, even with "
+    "copy_current_request_context, run polydatum.bind(fn) in it"
 )
 
 

@@ -983,3 +983,22 @@ def test_64_a_stream_has_the_request_id_of_its_request(shop: Shop, app: flask.Fl
 def test_a_thread_without_an_app_is_told_to_bind(app: flask.Flask) -> None:
     with pytest.raises(NoActiveContextError, match=r"polydatum\.bind\(fn\)"):
         flask_polydatum.dal.items  # noqa: B018
+
+
+def test_a_thread_with_a_copy_of_the_request_is_told_to_bind(shop: Shop, app: flask.Flask, client: Any) -> None:
+    @app.get("/thread")
+    def start() -> str:
+        told: list[str] = []
+
+        @flask.copy_current_request_context
+        def work() -> None:
+            with pytest.raises(NoActiveContextError) as raised:
+                flask_polydatum.dal.items  # noqa: B018
+            told.append(str(raised.value))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return told[0]
+
+    assert "polydatum.bind(fn)" in client.get("/thread").text

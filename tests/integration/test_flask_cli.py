@@ -382,7 +382,8 @@ def test_13_outside_of_a_context_the_proxies_say_where_to_use_them(
                 proxy.items  # noqa: B018
             assert str(raised.value) == (
                 f"no context for {name}: use it while a request is handled, in a command with "
-                "@flask_polydatum.with_context, or in 'with flask_polydatum.context():'"
+                "@flask_polydatum.with_context, or in 'with flask_polydatum.context():'; a thread that a view starts has no "
+                "context, even with copy_current_request_context, run polydatum.bind(fn) in it"
             )
             assert "unbound" in repr(proxy)
     with pytest.raises(AdapterMissingError, match=r"flask_polydatum.dal: there is no current app here"):
