@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,9 @@ class PolydatumTask(CeleryTask):
         except NoActiveContextError:
             raise AdapterMissingError(
                 f"{self.name}.dal",
-                "use it while the task runs; a thread that the task starts has no context, run polydatum.bind(fn) in it",
+                "use it while the function of the task runs; before_start, on_success, on_failure and the like have no context: "
+                "open one there, 'with dm.context():'; a thread that the task starts has none either, run polydatum.bind(fn) in "
+                "it",
             ) from None
 
     def apply_async(
@@ -163,9 +166,10 @@ class PolydatumTask(CeleryTask):
     ) -> None:
         """Send the task when the current context has committed, and not at all if it rolls back.
 
-        Without a context the task is sent at once, as Celery's ``DjangoTask`` does. The message is lost if the process
-        dies right after the commit, or if the broker cannot be reached then: the error is logged, and changes neither
-        the outcome nor the answer.
+        Without a context the task is sent as Celery's ``DjangoTask`` does it: when the surrounding
+        ``transaction.atomic()`` of Django's default database has committed, or at once if there is none. The message is
+        lost if the process dies right after the commit, or if the broker cannot be reached then: the error is logged,
+        and changes neither the outcome nor the answer.
 
         Args:
             args: positional arguments for the task.
@@ -184,6 +188,18 @@ class PolydatumTask(CeleryTask):
         try:
             context = self.polydatum_configuration.data_manager.require_active_context()
         except NoActiveContextError:
-            send()
+            after_django_commit(send)
         else:
             context.on_commit(send)
+
+
+def after_django_commit(send: Callable[[], Any]) -> None:
+    """Send when the transaction of Django's default database has committed; at once if there is none, or no Django."""
+    transaction: Any = sys.modules.get("django.db.transaction")
+    if transaction is not None and sys.modules["django.conf"].settings.configured:
+        connection = transaction.get_connection()
+        # One that is not connected is in no transaction, and `on_commit` would connect it.
+        if connection.connection is not None or connection.in_atomic_block:
+            transaction.on_commit(send)
+            return
+    send()

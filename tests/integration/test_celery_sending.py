@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -62,6 +63,29 @@ def test_it_is_dropped_when_the_context_rolls_back(shop: Shop, app: Celery, who:
         ctx.dal.items.add("tea")
         who.delay_on_commit()
     assert sent(app) == []
+
+
+@pytest.mark.usefixtures("django_settings")
+def test_without_a_context_the_transaction_of_django_decides(tmp_path: Path, app: Celery, who: Any) -> None:
+    from django.db import connection, transaction
+
+    from tests.integration.django_serving import databases, sqlite
+
+    who.delay_on_commit(1)  # there is no database
+    with databases(default=sqlite(tmp_path / "django.db")):
+        who.delay_on_commit(2)
+        assert connection.connection is None
+        with transaction.atomic():
+            who.delay_on_commit(3)
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                who.delay_on_commit("of the savepoint")
+                raise ZeroDivisionError
+            assert [message.decode()[0] for message in sent(app)] == [[1], [2]]
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            who.delay_on_commit("rolled back")
+            raise ZeroDivisionError
+        who.delay_on_commit(4)
+    assert [message.decode()[0] for message in sent(app)] == [[3], [4]]
 
 
 def test_a_task_sends_on_its_own_commit(shop: Shop, app: Celery, who: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery.bootsteps import Step
 
-from celery_polydatum import Configuration
+from celery_polydatum import Configuration, PolydatumTask
 from celery_polydatum.configuration import CheckConfiguration
 from polydatum import ContextClosedError, DataManager
 from polydatum.adapting import AdapterMissingError, InvalidManagerError, InvalidRuleError, ManagerNotFoundError
@@ -101,9 +101,28 @@ def test_rules_of_the_app_hold_for_tasks(shop: Shop) -> None:
     assert shop.names == ["ValueError"]
 
 
+def test_the_dal_in_a_handler_of_the_task_says_what_to_do(shop: Shop) -> None:
+    told: list[str] = []
+
+    class Handled(PolydatumTask):
+        name = "handled"
+
+        def run(self) -> None:
+            pass
+
+        def on_success(self, *args: Any) -> None:
+            with pytest.raises(AdapterMissingError) as raised:
+                self.dal  # noqa: B018
+            told.append(str(raised.value))
+
+    app = celery_app(shop)
+    assert work(app.register_task(Handled())).state == "SUCCESS"
+    assert "on_failure and the like have no context: open one there, 'with dm.context():'" in told[0]
+
+
 def test_the_dal_outside_of_a_run_says_what_to_do(shop: Shop) -> None:
     task = task_of(celery_app(shop))
-    with pytest.raises(AdapterMissingError, match="while the task runs"):
+    with pytest.raises(AdapterMissingError, match="while the function of the task runs"):
         task.dal  # noqa: B018
     with shop.dm.context():
         assert task.dal is shop.dm.get_dal()
