@@ -80,11 +80,10 @@ def tree(description: Mapping[str, Any]) -> Iterator[str]:
         entries = description[title]
         named = entries.items() if title == "resources" else [(entry["name"], entry) for entry in entries]
         for name, entry in named:
-            notes = [
-                entry.get("scope"),
-                "async" if entry.get("async") else None,
-                entry.get("kind", entry.get("spelling")),
-            ]
+            kind = entry.get("kind", entry.get("spelling"))
+            if kind in ("Callable", "AsyncBackend"):  # of which the class or the function says more
+                kind = entry["factory"]
+            notes = [entry.get("scope"), "async" if entry.get("async") else None, kind]
             yield f"  {name}  ({', '.join(note for note in notes if note)})" if any(notes) else f"  {name}"
 
 

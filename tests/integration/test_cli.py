@@ -119,12 +119,20 @@ def test_an_error_in_the_users_module_shows_where(tmp_path: Path, monkeypatch: p
 
 
 def test_tree_shows_services_and_resources(dm: DataManager[AppDAL, Any]) -> None:
-    dm.register_resources(rate=ValueResource(1))
+    dm.register_resources(
+        rate=ValueResource(1),
+        sql=SQLAlchemyBackend("sqlite://"),
+        asql=AsyncSQLAlchemyBackend("sqlite+aiosqlite://"),
+        job=Journal,
+    )
     code, output, _ = ended("tree")
     lines = output.splitlines()
     assert (code, lines[:2]) == (0, ["services", "  mails  (Mails)"])
     assert any(line.startswith("    @command send(to: ") for line in lines)
     assert "  rate  (context, value)" in lines
+    assert "  sql  (context, SQLAlchemyBackend)" in lines
+    assert "  asql  (context, async, AsyncSQLAlchemyBackend)" in lines
+    assert "  job  (context, Journal)" in lines
     described = json.loads(ended("tree", "--json")[1])
     assert described == dm.describe()
 
