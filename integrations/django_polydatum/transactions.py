@@ -122,7 +122,7 @@ class OrmTransaction:
         if self._watch.undone:
             raise RollbackOnlyError(self._name, undone=True)
         if _is_doomed(self._connection):
-            raise RollbackOnlyError(self._name)
+            raise RollbackOnlyError.after(self._name, _doom_of(self._connection))
 
     def refuse_elsewhere(self) -> None:
         """Refuse to work in another thread, whose connection is not in this transaction.
@@ -281,3 +281,8 @@ def _is_doomed(connection: Any) -> bool:
     if connection.vendor != "postgresql" or connection.connection is None:
         return False
     return connection.connection.info.transaction_status in _ABORTED
+
+
+def _doom_of(connection: Any) -> BaseException | None:
+    """The error that has doomed it, if Django knows."""
+    return connection.rollback_exc if connection.needs_rollback else None

@@ -25,13 +25,27 @@ second bases keep code working that was written for the built-in classes, or for
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 
 def shown(name: object) -> str:
     """A name for a message: quoted, with special characters escaped, cut at 80 characters."""
     text = str(name)
     return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def kind_of(error: BaseException) -> str:
+    """An error of a database for a message: its class and, if it has one, its SQLSTATE, but not its text, which has values."""
+    name = type(error).__name__
+    for one in (
+        error,
+        getattr(error, "orig", None),
+        error.__cause__,
+    ):  # a driver's, or SQLAlchemy's or Django's around it
+        state = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
+        if isinstance(state, str):
+            return f"{name}, SQLSTATE {state}"
+    return name
 
 
 class PolydatumError(Exception):
@@ -379,16 +393,24 @@ class RollbackOnlyError(SettleError):
         resource: the name of its resource.
         undone: whether a service had rolled it back, and with its own work that of others.
         ended: whether a service had ended it by SQL, and kept or lost the work of others with its own.
+        earlier: the class and SQLSTATE of the error that was swallowed, if they are known.
     """
 
-    def __init__(self, resource: str, undone: bool = False, ended: bool = False) -> None:
-        super().__init__(resource, undone, ended)
+    def __init__(self, resource: str, undone: bool = False, ended: bool = False, earlier: str = "") -> None:
+        super().__init__(resource, undone, ended, earlier)
         self.resource = resource
         self.undone = undone
         self.ended = ended
+        self.earlier = earlier
+
+    @classmethod
+    def after(cls, resource: str, error: BaseException | None) -> Self:
+        """The error for a transaction that an earlier error has doomed; None if that is not known."""
+        return cls(resource, earlier="" if error is None else kind_of(error))
 
     def __str__(self) -> str:
-        why = "an earlier error made it rollback-only; let that error escape, or run the statement in a savepoint"
+        earlier = f" ({self.earlier})" if self.earlier else ""
+        why = f"an earlier error{earlier} made it rollback-only; let that error escape, or run the statement in a savepoint"
         if self.undone:
             why = (
                 "a service rolled it back, including the work of others; let an exception leave the context instead, "

@@ -224,7 +224,7 @@ async def _awaited(call: Callable[[], Any]) -> Any:
 
 
 def _refuse(name: str, cause: BaseException) -> None:
-    raise RollbackOnlyError(name) from cause
+    raise RollbackOnlyError.after(name, cause) from cause
 
 
 def _hook_failed(error: Exception) -> None:

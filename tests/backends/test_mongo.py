@@ -244,7 +244,7 @@ def test_the_names_of_operations_are_pymongos() -> None:
 def test_a_swallowed_error_is_no_silent_rollback(dm: Any, host: MongoHost) -> None:
     """The server has ended the transaction."""
     host.items.insert_one({"_id": 1})
-    with pytest.raises(RollbackOnlyError):
+    with pytest.raises(RollbackOnlyError, match=r"an earlier error \(DuplicateKeyError\)"):
         with dm.context() as ctx:
             ctx.db.items.insert_one({"_id": 2})
             with pytest.raises(DuplicateKeyError):

@@ -87,7 +87,10 @@ class TestSwallowedErrors:
 
         async def check() -> None:
             bench = Bench(host)
-            with pytest.raises(RollbackOnlyError, match="'db'"):
+            told = (
+                "earlier error .*22012. made" if way == "text" else "an earlier error made"
+            )  # a driver's is not known
+            with pytest.raises(RollbackOnlyError, match=told):
                 async with bench.context() as ctx:
                     await bench.write(ctx)
                     session = await bench.value(ctx)
@@ -96,6 +99,8 @@ class TestSwallowedErrors:
                             await settled(session.execute(text("SELECT 1 / 0")))
                         else:
                             await settled((await driver_connection(session)).execute("SELECT 1 / 0"))
+                    with pytest.raises(DBAPIError):
+                        await settled(session.execute(text("SELECT 1")))  # refused for the first one
             assert ctx.outcome == "rolled_back"
             assert bench.look() is None
             await bench.close()
@@ -154,7 +159,7 @@ class TestSwallowedErrors:
     @scenario()
     async def test_none_can_after_a_failed_flush(self, bench: Bench) -> None:
         """It has rolled back everything, the statements before it too."""
-        with pytest.raises(RollbackOnlyError) as raised:
+        with pytest.raises(RollbackOnlyError, match=r"an earlier error \(.*(Integrity|Unique)") as raised:
             async with bench.context() as ctx:
                 await bench.write(ctx)
                 session = await bench.value(ctx)
@@ -194,7 +199,7 @@ class TestSwallowedErrors:
             await bench.write(ctx, "a")
             await bench.write(ctx, "b")
         change = text(f"UPDATE {NAME} SET text = 'rice' WHERE name = :name")
-        with pytest.raises(RollbackOnlyError):
+        with pytest.raises(RollbackOnlyError, match=r"an earlier error \(OperationalError"):
             async with bench.context() as ctx:
                 session = await bench.value(ctx)
                 await settled(session.execute(change, {"name": bench.key("a")}))

@@ -177,6 +177,11 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
     (RolledBack("status", 404), {"reason": "status", "status": 404}, ["rolled back: status"]),
     (RollbackOnlyError("db"), {"resource": "db"}, ["resource 'db' cannot commit", "savepoint"]),
     (
+        RollbackOnlyError.after("db", ZeroDivisionError("secret")),
+        {"earlier": "ZeroDivisionError"},
+        ["an earlier error (ZeroDivisionError) made it rollback-only"],
+    ),
+    (
         RollbackOnlyError("db", undone=True),
         {"resource": "db", "undone": True},
         ["resource 'db' cannot commit", "a service rolled it back", "ctx.nested()"],

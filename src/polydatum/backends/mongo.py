@@ -94,7 +94,7 @@ class _MongoTransaction(Transaction):
 
     def prepare(self) -> None:
         if self._work.wrote and self._work.failed:
-            raise RollbackOnlyError(self._name)
+            raise RollbackOnlyError(self._name, earlier=self._work.failed)
 
     def wrote(self) -> bool:
         return self._work.wrote
@@ -113,7 +113,8 @@ class _MongoTransaction(Transaction):
     def rollback(self) -> None:
         self._abort()
         self._session.start_transaction()
-        self._work.wrote = self._work.failed = False
+        self._work.wrote = False
+        self._work.failed = ""
 
     def close(self) -> None:
         self._abort()
@@ -196,7 +197,7 @@ class _AsyncMongoTransaction(AsyncTransaction):
 
     async def prepare(self) -> None:
         if self._work.wrote and self._work.failed:
-            raise RollbackOnlyError(self._name)
+            raise RollbackOnlyError(self._name, earlier=self._work.failed)
 
     async def wrote(self) -> bool:
         return self._work.wrote
@@ -215,7 +216,8 @@ class _AsyncMongoTransaction(AsyncTransaction):
     async def rollback(self) -> None:
         await self._abort()
         await self._session.start_transaction()
-        self._work.wrote = self._work.failed = False
+        self._work.wrote = False
+        self._work.failed = ""
 
     async def close(self) -> None:
         await self._abort()

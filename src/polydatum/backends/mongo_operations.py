@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from polydatum.errors import ReadOnlyError
+from polydatum.errors import ReadOnlyError, kind_of
 
 ClassT = TypeVar("ClassT", bound="type[InTransaction]")
 
@@ -51,14 +51,16 @@ class Work:
     Attributes:
         session: the session passed to its operations.
         wrote: whether it has had an operation that may write.
-        failed: whether an operation failed or was cancelled, which ends the transaction on the server.
+        failed: the class of the error of an operation that failed or was cancelled, which ends the transaction on the
+            server; empty if there was none.
     """
 
     def __init__(self, name: str, session: Any, *, read_only: bool) -> None:
         self.name = name
         self.session = session
         self.read_only = read_only
-        self.wrote = self.failed = False
+        self.wrote = False
+        self.failed = ""
 
     def begin(self, operation: str, *, takes_part: bool) -> None:
         """Refuse a write in a read-only context; note a write that takes part."""
@@ -136,8 +138,8 @@ def _operation(
             return method(self, *args, **options)
         try:
             return self._joined(method(self, *args, **options))
-        except ending:
-            self._work.failed = True
+        except ending as error:
+            self._work.failed = kind_of(error)
             raise
 
     @functools.wraps(method)
@@ -147,8 +149,8 @@ def _operation(
             return await method(self, *args, **options)
         try:
             return self._joined(await method(self, *args, **options))
-        except awaited_ending:
-            self._work.failed = True
+        except awaited_ending as error:
+            self._work.failed = kind_of(error)
             raise
 
     return acall if inspect.iscoroutinefunction(method) else call

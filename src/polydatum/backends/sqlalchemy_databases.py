@@ -19,7 +19,7 @@ from polydatum.backends.postgresql import (
     was_committed,
 )
 from polydatum.backends.sqlalchemy_sqlite import begins_transactions
-from polydatum.errors import ConfigurationError, shown
+from polydatum.errors import ConfigurationError, kind_of, shown
 from polydatum.retrying import MARIADB_ROLLED_BACK
 
 
@@ -58,6 +58,10 @@ class Begun:
     def is_dead(self) -> bool:
         """Whether a commit would not keep the changes made since the transaction began."""
         return self.connection.invalidated
+
+    def fatal(self, last: str) -> str:
+        """The error that `is_dead` is due to, of which the last one is known."""
+        return last
 
     def wrote(self) -> bool | None:
         """Whether there is anything to commit; None if the database cannot tell."""
@@ -157,7 +161,7 @@ class MariaDB(Begun):
         """Note an error that has rolled the transaction back."""
         code = next(iter(context.original_exception.args), None)
         if context.connection is not None and code in MARIADB_ROLLED_BACK:
-            context.connection.info[MariaDB.ROLLED_BACK] = True
+            context.connection.info[MariaDB.ROLLED_BACK] = kind_of(context.original_exception)
 
     def is_autocommit(self) -> bool:
         """As on PostgreSQL; some drivers cannot tell without asking the server."""
@@ -177,6 +181,10 @@ class MariaDB(Begun):
     def is_dead(self) -> bool:
         """Whether an error has rolled back the changes made before it."""
         return super().is_dead() or self.ROLLED_BACK in self.connection.info
+
+    def fatal(self, last: str) -> str:
+        """Others may have followed."""
+        return last if self.connection.invalidated else str(self.connection.info[self.ROLLED_BACK])
 
 
 class SQLite(Begun):

@@ -60,17 +60,17 @@ class SQLAlchemyTransaction(Transaction):
     def refuse_dead(self) -> None:
         """Raise `RollbackOnlyError` if a commit would not keep the changes."""
         session: Session = self.value
+        watch = self._watch
         if not session.is_active:  # a failed flush has rolled back, and its error was swallowed
             try:
                 session.connection()
             except PendingRollbackError as error:
-                raise RollbackOnlyError(self._name) from error
-        watch = self._watch
+                raise RollbackOnlyError(self._name, earlier=watch.error) from error
         if watch.undone:
             raise RollbackOnlyError(self._name, undone=True)
         for begun in list(watch.begun.values()):
             if begun.is_dead():
-                raise RollbackOnlyError(self._name)
+                raise RollbackOnlyError(self._name, earlier=begun.fatal(watch.error))
 
     def prepare(self) -> None:
         """Flush; raise if the session cannot commit any more, or would commit to several databases."""

@@ -18,8 +18,9 @@ from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
 
+from polydatum.backends.postgresql import IN_FAILED_TRANSACTION_STATE
 from polydatum.backends.sqlalchemy_databases import DATABASES, Begun
-from polydatum.errors import ConfigurationError, ContextClosedError, shown
+from polydatum.errors import ConfigurationError, ContextClosedError, kind_of, shown
 from polydatum.reporting import log_error
 
 
@@ -32,6 +33,7 @@ class SessionWatch:
         begun: what is under way, on one connection or several.
         undone: services have rolled back what may have been written, or was going to be.
         has_committed: services have committed what may have been written.
+        error: the last one of the database, told by its class; not the refusals that follow one on PostgreSQL.
         is_ending: the context ends the session now; what happens from here on is its doing.
         has_ended: nothing begins or commits any more.
         was_cut: a connection could not roll back in the end, and was closed.
@@ -43,6 +45,7 @@ class SessionWatch:
         self.is_ending = False
         self.has_ended = False
         self.was_cut = False
+        self.error = ""
         self._name = name
         self._context = context
         self._read_only = read_only
@@ -63,6 +66,7 @@ class SessionWatch:
     def begin_anew(self) -> None:
         """Start over: everything was rolled back, and services go on."""
         self.undone = self.is_ending = False
+        self.error = ""
         self.begun.clear()
 
     def end(self) -> None:
@@ -241,8 +245,8 @@ _ENDS = re.compile(
     r"(?:\s+(?:WORK|TRANSACTION|AND|NO|CHAIN|RELEASE))*\s*(?:;|--|/\*|$)",
     re.IGNORECASE | re.DOTALL,
 )
-"""What ends a transaction: not a savepoint, nor one that is prepared, as SQLAlchemy does by statements."""
-_ends_transaction = _ENDS.match  # bound once: it is hot
+"""Statements that end a transaction, but for savepoints and prepared ones, which SQLAlchemy handles by statements, too."""
+_ends_transaction = _ENDS.match  # bound once, for the hot path
 
 
 def _refuse_end(connection: Connection, cursor: object, statement: str, *_: object) -> None:
@@ -252,17 +256,20 @@ def _refuse_end(connection: Connection, cursor: object, statement: str, *_: obje
 
 
 def _note_error(context: ExceptionContext) -> None:
-    """A connection that cannot roll back must not go back to its pool.
+    """Note which error it was; and keep a connection that cannot roll back from returning to its pool.
 
-    That is so for drivers that do one thing at a time, if a task or a thread of the ended context is using it still.
+    The latter happens with drivers that do one thing at a time, if a task or thread of the ended context still uses it.
     """
-    if context.statement is None:
-        for watch in _watching(context.connection):
-            if watch.has_ended:
-                watch.was_cut = True
-                if not context.is_disconnect:
-                    context.is_disconnect = True
-                    context.invalidate_pool_on_disconnect = False  # the others are good
+    error = context.original_exception
+    is_refusal = getattr(error, "sqlstate", None) == IN_FAILED_TRANSACTION_STATE
+    for watch in _watching(context.connection):
+        if isinstance(error, Exception) and not is_refusal:
+            watch.error = kind_of(error)
+        if watch.has_ended and context.statement is None:
+            watch.was_cut = True
+            if not context.is_disconnect:
+                context.is_disconnect = True
+                context.invalidate_pool_on_disconnect = False  # the others are good
 
 
 def _watching(connection: Any) -> list[SessionWatch]:
