@@ -13,8 +13,9 @@ import flask
 import pytest
 from django.http import HttpRequest
 from django.test import override_settings
+from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from werkzeug.test import Client
 
@@ -67,9 +68,23 @@ Answer = tuple[int, dict[str, Any], dict[str, str]]
 
 
 def over_asgi(dm: Any, method: str = "GET", **options: Any) -> Answer:
+    app = Starlette(routes=[Route("/health", asgi_polydatum.health(dm, **options))])
+    return of_client(app, dm, method, "/health")
+
+
+def over_fastapi(dm: Any, method: str = "GET", **options: Any) -> Answer:
+    app = FastAPI(routes=[Route("/health", asgi_polydatum.health(dm, **options))])
+    return of_client(app, dm, method, "/health")
+
+
+def over_a_mount(dm: Any, method: str = "GET", **options: Any) -> Answer:
     app = Starlette(routes=[Mount("/health", asgi_polydatum.health(dm, **options))])
+    return of_client(app, dm, method, "/health/")
+
+
+def of_client(app: Starlette, dm: Any, method: str, path: str) -> Answer:
     app.add_middleware(asgi_polydatum.PolydatumMiddleware, data_manager=dm)
-    reply = TestClient(app).request(method, "/health")
+    reply = TestClient(app).request(method, path, follow_redirects=False)
     return reply.status_code, reply.json() if reply.content else {}, {**reply.headers}
 
 
@@ -102,7 +117,7 @@ def over_async_django(dm: Any, method: str = "GET", **options: Any) -> Answer:
 
 
 SYNC = (over_wsgi, over_flask, over_django)
-ASYNC = (over_asgi, over_async_django)
+ASYNC = (over_asgi, over_fastapi, over_a_mount, over_async_django)
 pytestmark = pytest.mark.usefixtures("django_settings")
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from asgi_polydatum import PolydatumMiddleware, health
 from tests.soak.layer import Order, async_manager
@@ -56,6 +56,6 @@ class Cancelling:
             handle.cancel()
 
 
-inner = Starlette(routes=[Route("/carry-out", carry_out, methods=["POST"]), Mount("/health", health(dm))])
+inner = Starlette(routes=[Route("/carry-out", carry_out, methods=["POST"]), Route("/health", health(dm))])
 inner.add_middleware(PolydatumMiddleware, data_manager=dm)
 app = Cancelling(inner)
