@@ -171,10 +171,13 @@ class Dispatch:
 
 def _check_sendable(request: flask.Request, response: flask.Response) -> None:
     status: str = response.status
+    encoded = None
     try:
         check_head(status, response.headers)
     except UnsendableAnswerError:
-        check_head(status, response.get_wsgi_headers(request.environ))  # of which Werkzeug has encoded a Location
+        encoded = response.get_wsgi_headers(request.environ)  # Werkzeug encodes a Location when it sends it
+    if encoded is not None:
+        check_head(status, encoded)
     body: Any = response.response
     if isinstance(body, (list, tuple)):
         check_pieces(body, (bytes, str))
