@@ -171,7 +171,7 @@ class PolydatumMiddleware:
 
 
 def _check_sendable(request: HttpRequest, response: HttpResponseBase) -> None:
-    headers: Any = response.headers._store.values()  # what `items()` gives, without looking each up again
+    headers: Any = response.headers.items()
     try:
         if response.cookies:
             headers = [*headers, *(("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values())]

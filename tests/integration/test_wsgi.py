@@ -156,7 +156,8 @@ def test_60_a_client_that_leaves_closes_the_body_once(shop: Shop, is_late: bool)
         ("200 OK", [("X-Name", "a\nb")], [], "the header 'X-Name' has a control character"),
         ("200 OK", [("X-Name", 7)], [], "the header 'X-Name' has a value of int, not str"),
         ("200 OK", [("X:Name", "a")], [], "the header 'X:Name' has no proper name"),
-        ("200", [], [], "the status line is not like '200 OK'"),
+        ("OK", [], [], "the status line is not like '200 OK'"),
+        ("2000", [], [], "the status line is not like '200 OK'"),
         (b"200 OK", [], [], "the status line is of bytes, not str"),
         ("200 OK", [], ["text"], "the body has a piece of str, not bytes"),
         ("200 OK", [], ("text",), "the body has a piece of str, not bytes"),
@@ -197,6 +198,14 @@ def test_01_60_an_application_may_answer_instead(shop: Shop) -> None:
 
     answer = get(PolydatumWSGI(app, shop.dm), shop)
     assert (answer.status, answer.header("x-name"), answer.body) == (503, "ucet", b"sorry")
+
+
+def test_60_a_status_line_may_lack_its_reason(shop: Shop) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200", [])
+        return []
+
+    assert get(PolydatumWSGI(app, shop.dm), shop).status == 200
 
 
 def test_60_headers_may_be_an_iterator(shop: Shop) -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from polydatum.errors import PolydatumError, shown
 
-_STATUS = re.compile(r"[1-9][0-9]{2} [^\x00-\x1f\x7f]*")
+_STATUS = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x1f\x7f]*)?")  # PEP 3333 wants a reason, servers do not
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RAW_NAME = re.compile(_NAME.pattern.encode())
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
