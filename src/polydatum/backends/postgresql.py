@@ -1,4 +1,4 @@
-"""PostgreSQL's transaction states, and how to ask what became of a commit, for all backends that use it."""
+"""PostgreSQL's transaction states, and how to find out whether a commit succeeded, for all backends that use it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def status_of(xid: str) -> str:
 def asking(xid: str) -> Generator[str, object, bool | None]:
     """Yield statements; the caller sends the last column of each answer, or the exception if there was none.
 
-    The server may notice late that a connection is gone, so the question is repeated while the transaction is in
-    progress. In the end the server forgets the transaction.
+    The server may notice late that a connection is gone, so the query is repeated while the transaction is in progress.
+    Eventually the server forgets the transaction.
     """
     failures = 0
     for _ in range(QUESTIONS):

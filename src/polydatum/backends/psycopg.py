@@ -53,10 +53,10 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
     """Connections of a psycopg pool: ``dm.register_resources(pg=PsycopgBackend("postgresql://127.0.0.1/shop"))``.
 
     Services get a real `psycopg.Connection`, one per context, taken from the pool and in a transaction from the first
-    touch on. It commits when the context closes, and rolls back if the context ends otherwise. Meanwhile psycopg
-    refuses ``commit()`` and ``rollback()``, and ``with connection.transaction():`` is a savepoint. Afterwards it is
-    dead: a task or thread that still holds it gets `ContextClosedError`. Works in sync contexts, and in async ones,
-    where it blocks. `DataManager.get_client` returns the pool.
+    touch on. It commits when the context closes, and rolls back if the context ends otherwise. Until then psycopg
+    refuses ``commit()`` and ``rollback()``, and ``with connection.transaction():`` is a savepoint. Afterwards the
+    connection object is dead: a task or thread that still uses it gets `ContextClosedError`. Works in sync contexts,
+    and in async ones, where it blocks. `DataManager.get_client` returns the pool.
 
     Args:
         source: a URL or conninfo; or an open pool of your own, which is never closed, and cannot be used in a process
@@ -69,9 +69,9 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
         ConfigurationError: if the source is something else, or if options are given along with a pool.
         psycopg_pool.PoolTimeout: at the first touch, if no connection becomes available in time.
         RollbackOnlyError: when the context closes, if an SQL error was swallowed outside of a savepoint, if the
-            connection was lost before the commit, or if a service has sent COMMIT or ROLLBACK as SQL.
-        ResourceTimeoutError: when the context closes, if a task or thread is executing a statement that takes longer
-            than half of the teardown limit.
+            connection was lost before the commit, or if a service executed COMMIT or ROLLBACK as SQL.
+        ResourceTimeoutError: when the context closes, if a statement of a task or thread is still running after half of
+            the teardown limit.
         CommitOutcomeUnknown: when the context closes, if the connection was lost during the commit.
         psycopg.Error: any other error of psycopg, unchanged.
     """
@@ -122,9 +122,9 @@ class PsycopgBackend(_Pools["ConnectionPool[Any]"], Backend["ConnectionPool[Any]
 
 
 def _is_in_use(connection: Any) -> bool:
-    """Whether there is a transaction on a connection of the pool, of whoever holds it still; if so it is his from now on.
+    """Whether a pooled connection is in a transaction, of code that still holds it; if so, the pool has to replace it.
 
-    A block of ours would be a savepoint in it.
+    Our block would only be a savepoint in that transaction.
     """
     if connection.pgconn.transaction_status in (IDLE, UNKNOWN):
         return False

@@ -1,7 +1,7 @@
-"""The connection that services get: one for each context, over what its pool has lent, and dead once the context has ended.
+"""The connection that services get: an object for each context, over a pooled connection, dead once the context has ended.
 
-The pool's own object goes from context to context. A task or thread that outlives its context, and holds it still, would
-write into the transaction of a stranger, or end it; and libpq does not survive two threads in one of its connections.
+The pool's own object passes from context to context. A task or thread that outlives its context and still holds that
+object would write into another context's transaction, or end it; and libpq crashes if two threads use one connection.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from psycopg.pq import PGconn, TransactionStatus
 from polydatum.errors import ContextClosedError
 
 LEAVE_TIMEOUT = 1.0
-"""For whoever is in the middle of an exchange, in seconds: psycopg wakes up every 0.1 s."""
+"""How many seconds a task or thread gets to abandon its exchange with the server; psycopg wakes up every 0.1 s."""
 IDLE = int(TransactionStatus.IDLE)
-DEAD: Any = PGconn.connect_start(b"port=none")  # a port that cannot be: closed, without asking anybody
-"""What takes the place of a connection to the server: psycopg takes it for one that is closed."""
+DEAD: Any = PGconn.connect_start(b"port=none")  # an invalid port: fails without any network access
+"""Replaces a connection to the server; psycopg treats it as closed."""
 DEAD.finish()
 LENT: Any = object()
-"""In place of the pool: a service can neither give the connection back, nor close it by a ``with``."""
+"""Replaces the pool, so that a service can neither return the connection nor close it by a ``with``."""
 
 
 class Guard:
     """Who may use the connection of a context, and until when.
 
     Attributes:
-        is_closed: nobody begins an exchange with the server any more.
-        gives_up: nor does anybody bring one to its end.
-        saw_no_transaction: somebody has ended the context's transaction, by a COMMIT or ROLLBACK in SQL.
+        is_closed: whether new exchanges with the server are refused.
+        gives_up: whether exchanges under way are abandoned, too.
+        saw_no_transaction: whether a service has ended the context's transaction, by a COMMIT or ROLLBACK in SQL.
     """
 
     def __init__(self, name: str, context: ReferenceType[Any]) -> None:
@@ -46,24 +46,24 @@ class Guard:
         self._context = context
 
     def admit(self, pgconn: Any) -> None:
-        """Somebody is about to begin an exchange with the server."""
+        """Called before an exchange with the server begins; raises if it is too late for one."""
         if self.is_closed:
             raise self.refusal()
         if pgconn.transaction_status == IDLE:
             self.saw_no_transaction = True
 
     def refusal(self) -> Exception:
-        """What who comes too late gets."""
+        """The error for a use of the connection that comes too late."""
         context = self._context()
         if context is None:
             return ContextClosedError(self._name)
-        if context.state == "open":  # a block of it has ended in the middle of an exchange
+        if context.state == "open":  # only a nested() block has ended, in the middle of an exchange
             return OperationalError("the connection is closed")
         error: Exception = context._closed_error(self._name)
         return error
 
     def watched(self, exchange: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """An exchange that can be given up at its next turn; then there may be no connection any more."""
+        """Wrap an exchange so that its next step abandons it if `gives_up` is set; the connection may be gone by then."""
         try:
             wanted = next(exchange)
             while True:
@@ -76,7 +76,7 @@ class Guard:
 
 
 class SyncGuard(Guard):
-    """Of a connection that threads may share."""
+    """The guard of a connection that threads may share."""
 
     def __init__(self, name: str, context: ReferenceType[Any]) -> None:
         super().__init__(name, context)
@@ -84,17 +84,17 @@ class SyncGuard(Guard):
         self.left_behind: Any = None
 
     def leave_behind(self, pgconn: Any) -> None:
-        """Whoever is inside closes the connection to the server when he leaves: nobody else can."""
+        """Leave it to the thread in the exchange to close the connection to the server: no other thread can do so safely."""
         self.left_behind = pgconn
-        if self.exchange.acquire(False):  # he has just left
+        if self.exchange.acquire(False):  # that thread has just left
             pgconn.finish()
             self.exchange.release()
 
     def end(self, patience: float) -> bool:
-        """Let nobody in any more, and see out who is inside; whether he has left.
+        """Refuse new exchanges, and wait for the one under way; return whether no thread is in one any more.
 
         Args:
-            patience: how many seconds he has got to bring it to its end.
+            patience: how many seconds it may take to complete before it is abandoned.
         """
         self.is_closed = True
         has_left = self.exchange.acquire(False) or (patience > 0 and self.exchange.acquire(timeout=patience))
@@ -107,7 +107,7 @@ class SyncGuard(Guard):
 
 
 class AsyncGuard(Guard):
-    """Of a connection that tasks may share."""
+    """The guard of a connection that tasks may share."""
 
     def __init__(self, name: str, context: ReferenceType[Any]) -> None:
         super().__init__(name, context)
@@ -116,7 +116,7 @@ class AsyncGuard(Guard):
         self._left_behind: Any = None
 
     def leave(self) -> None:
-        """A task has ended its exchange."""
+        """Called when a task has ended its exchange."""
         self.inside -= 1
         if self._left is not None and not self.inside:
             self._left.set()
@@ -139,7 +139,7 @@ class AsyncGuard(Guard):
 
     async def _see_out(self, seconds: float) -> None:
         self._left = left = asyncio.Event()
-        # No asyncio.timeout: it cancels the task, which is held off at the end of a context.
+        # Not asyncio.timeout: it would cancel the task, and cancellations are held off at the end of a context.
         timer = asyncio.get_running_loop().call_later(seconds, left.set)
         try:
             await left.wait()
@@ -151,12 +151,12 @@ class AsyncGuard(Guard):
 
 
 class ContextConnection(Connection[Any]):
-    """What makes the connection of a pool, of whatever class, that of a context."""
+    """Mixed into the class of a pooled connection, makes it a context's connection."""
 
     _polydatum_guard: SyncGuard
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
-        """Every exchange with the server, by a cursor or otherwise, passes here."""
+        """All exchanges with the server go through here, those of cursors, too."""
         guard = self._polydatum_guard
         with guard.exchange:
             guard.admit(self.pgconn)
@@ -200,7 +200,7 @@ def _of_context(kind: Any, pooled: Any) -> Any:
 
 
 class Loan:
-    """A connection of a pool, while a context has it: what services set on theirs ends with the context."""
+    """A pooled connection while a context has it; its settings are restored when the context ends."""
 
     def __init__(self, pooled: Any) -> None:
         self._pooled = pooled
@@ -211,9 +211,9 @@ class Loan:
         self._prepared = prepared.prepare_threshold, prepared.prepared_max
 
     def made_for(self, guard: Guard, kind: Any, lock: Any) -> Any:
-        """The connection for the services of a context; its transaction has begun."""
+        """The connection for the context's services; its transaction has already begun."""
         pooled = self._pooled
-        # libpq tells the pooled one, which calls what services have added to lists that both share for now.
+        # libpq notifies the pooled object, which calls its handlers: both objects share copies of the lists for now.
         pooled._notice_handlers = [*self._notice_handlers]
         pooled._notify_handlers = [*self._notify_handlers]
         connection = object.__new__(_of_context(kind, pooled.__class__))
@@ -223,7 +223,7 @@ class Loan:
         return connection
 
     def returned(self) -> None:
-        """Undo what services have changed, but for the read-only mode, which only its connection's methods can set."""
+        """Restore the settings that services may have changed; not the read-only mode, which only the connection's methods set."""
         pooled = self._pooled
         pooled._notice_handlers = self._notice_handlers
         pooled._notify_handlers = self._notify_handlers

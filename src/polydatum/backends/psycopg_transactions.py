@@ -31,9 +31,9 @@ ConnectionT = TypeVar("ConnectionT", "Connection[Any]", "AsyncConnection[Any]")
 GuardT = TypeVar("GuardT", SyncGuard, AsyncGuard)
 
 ASK_TIMEOUT = 1.0
-"""For a new connection, when asking what became of a commit, in seconds: the teardown limit has room for two."""
+"""How many seconds a query for a commit's outcome waits for a connection; the teardown limit has room for two."""
 CANCEL_TIMEOUT = 1.0
-"""For the server to be told that nobody waits any more for a statement that it is busy with, in seconds."""
+"""How many seconds it may take to ask the server to cancel a running statement."""
 IDLE, ACTIVE, INERROR, UNKNOWN = (
     int(status)
     for status in (
@@ -46,10 +46,11 @@ IDLE, ACTIVE, INERROR, UNKNOWN = (
 
 
 class _Connected(Generic[ConnectionT, GuardT]):
-    """What the sync and the async transaction know of their connection.
+    """Common to the sync and the async transaction.
 
-    Services get one of the context's own, ``value``. The transaction begins and ends over the pool's, which nobody else
-    has, so that it does not depend on what they have left behind, such as psycopg's lock.
+    Services get ``value``, the context's own connection object. The transaction begins and ends on the pool's object,
+    which nobody else has, so that it does not depend on the state in which services leave theirs, such as psycopg's
+    lock.
     """
 
     value: Any
@@ -83,36 +84,36 @@ class _Connected(Generic[ConnectionT, GuardT]):
 
     @property
     def _is_ended(self) -> bool:
-        """Whether somebody else has ended the transaction; by SQL, as psycopg's methods refuse it."""
+        """Whether a service has ended the transaction; only SQL can, as psycopg's methods refuse it."""
         return self._guard.saw_no_transaction or (self._block is not None and self._status == IDLE)
 
     @property
     def has_committed(self) -> bool:
-        """Whether a service may have committed: what it has sent was either COMMIT or ROLLBACK."""
+        """Whether a service may have committed: it has executed COMMIT or ROLLBACK, and which of the two is not known."""
         return self._is_ended
 
     def refuse_dead(self) -> None:
         """Raise `RollbackOnlyError` if a commit would not keep what was done."""
-        # After an error PostgreSQL would answer the COMMIT by a rollback, in silence; psycopg says nothing without a server.
+        # After an error, PostgreSQL answers COMMIT by a silent rollback; on a lost connection psycopg raises nothing.
         if self._status in (INERROR, UNKNOWN):
             raise RollbackOnlyError(self._name)
         if self._is_ended:
             raise RollbackOnlyError(self._name, ended=True)
 
     def _refuse_unfinished(self) -> None:
-        """Raise if services, or tasks and threads of theirs, are in the middle of something."""
+        """Raise if a service, or a task or thread of it, is in the middle of an operation or a block."""
         if self._status == ACTIVE or self._connection.pgconn.pipeline_status:
             raise OperationalError("the context ends in the middle of a COPY, a stream or a pipeline")
         if self.value._num_transactions != 1:
             raise OutOfOrderTransactionNesting("the context ends in a block of connection.transaction()")
 
     def _refuse_uncommitted(self) -> None:
-        """Raise if the commit was answered, and yet there is a transaction."""
+        """Raise if the server answered the commit, and the connection is still in a transaction."""
         if self._status not in (IDLE, UNKNOWN):
             raise CommitOutcomeUnknown(self._name)
 
     def _has_ended_use(self, has_left: bool) -> None:
-        """Nobody gets at the server by the connection of the context any more."""
+        """Cut the context's connection object off from the server."""
         if not has_left:
             self._guard.leave_behind(self._connection.pgconn)
             self._connection.pgconn = DEAD
@@ -120,12 +121,12 @@ class _Connected(Generic[ConnectionT, GuardT]):
         self.value.pgconn = DEAD
 
     def _refuse_given_up(self) -> None:
-        """Raise if a statement has taken half of the limit; the other half is needed to roll back."""
+        """Raise if a statement has used up half of the limit; the other half is for the rollback."""
         if self._guard.gives_up:
             raise ResourceTimeoutError(f"waiting for a statement over resource {self._name!r}", self._limit)
 
     def _is_cancellable(self) -> bool:
-        """Whether the server is busy with a statement that nobody waits for, and can be told so in time."""
+        """Whether a statement is still running, and libpq can cancel it within a time limit."""
         return self._status == ACTIVE and capabilities.has_cancel_safe()
 
 
@@ -147,7 +148,7 @@ class PsycopgSavepoint:
 
 
 class PsycopgTransaction(_Connected["Connection[Any]", SyncGuard], Transaction):
-    """A connection of the pool, in a block of psycopg's that is as long as the context."""
+    """A pooled connection, in a psycopg transaction block that lasts as long as the context."""
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class PsycopgTransaction(_Connected["Connection[Any]", SyncGuard], Transaction):
         self._block: psycopg.Transaction | None = None
 
     def begin(self) -> None:
-        """BEGIN, as psycopg would before the first statement; as a block, so that services cannot commit."""
+        """BEGIN, as psycopg would before the first statement, but as a block, so that services cannot commit."""
         if self._read_only:
             self._connection.read_only = True
         self._begin_block()
@@ -180,7 +181,7 @@ class PsycopgTransaction(_Connected["Connection[Any]", SyncGuard], Transaction):
             block.__exit__(Rollback, Rollback(), None)
 
     def prepare(self) -> None:
-        """Wait for statements under way, let nobody begin another, and see whether there is anything left that can commit."""
+        """Refuse new statements, wait for the one under way, and raise if the transaction cannot commit."""
         self._end_use(patience=self._limit / 2)
         self._refuse_given_up()
         if not self._read_only:
@@ -223,7 +224,7 @@ class PsycopgTransaction(_Connected["Connection[Any]", SyncGuard], Transaction):
         self._refuse_uncommitted()
 
     def _was_committed(self) -> bool | None:
-        self.close()  # frees its place in the pool, which may be the only one
+        self.close()  # frees its place in the pool, which may have no other
         return False if self._xid is None else was_committed(self._xid, self._ask_anew)
 
     def _ask_anew(self, statement: str) -> object:
@@ -231,7 +232,7 @@ class PsycopgTransaction(_Connected["Connection[Any]", SyncGuard], Transaction):
             return cursor.execute(statement).fetchone()[-1]
 
     def rollback(self) -> None:
-        """Roll back, and begin anew if services go on."""
+        """Roll back, and begin a new transaction if services may go on."""
         if self._block is None:
             return
         self._guard.saw_no_transaction = is_ended = self._is_ended
@@ -251,7 +252,7 @@ class PsycopgTransaction(_Connected["Connection[Any]", SyncGuard], Transaction):
         self._roll_back_block()
 
     def _cut(self) -> None:
-        """Close a connection in the middle of an exchange; ``close()`` may only return it to its pool."""
+        """Close the connection to the server in the middle of an exchange: psycopg's ``close()`` may only return it to its pool."""
         if self._is_cancellable():
             with suppress(Error):
                 self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
@@ -343,7 +344,7 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]", AsyncGuard], As
             has_left = False
             try:
                 has_left = await self._guard.end(patience)
-            finally:  # also if there is no time left
+            finally:  # even if the time is used up
                 self._has_ended_use(has_left)
 
     async def _ask_xid(self) -> str | None:
@@ -408,7 +409,7 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]", AsyncGuard], As
             return
         await self._end_use()
         task = asyncio.current_task()
-        # When psycopg is cancelled it cancels the query in the server, and that may come late and hit the next one.
+        # A cancelled psycopg call cancels its query on the server; that may arrive late and hit the next query.
         if self._status == ACTIVE or (task is not None and task.cancelling() > 0):
             await self._cut()
         await self._roll_back_block()
@@ -417,7 +418,7 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]", AsyncGuard], As
         """As `PsycopgTransaction._cut`."""
         try:
             if self._is_cancellable():
-                cancelling = asyncio.create_task(self._cancel())  # for its timeout's sake, see above
+                cancelling = asyncio.create_task(self._cancel())  # its timeout needs a task, as in _was_committed
                 try:
                     await asyncio.wait({cancelling})
                 finally:
@@ -441,7 +442,7 @@ class AsyncPsycopgTransaction(_Connected["AsyncConnection[Any]", AsyncGuard], As
                 await self._cut()
             elif self._read_only:
                 await connection.set_read_only(self._usual_read_only)
-        finally:  # also if there is no time left
+        finally:  # even if the time is used up
             self._loan.returned()
             await self._pool.putconn(connection)
 

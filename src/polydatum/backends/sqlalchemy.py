@@ -61,12 +61,12 @@ class _Sessions(Generic[MakerT]):
         self._inherited_pools: list[Any] = []
 
     def _refuse_driver(self, engine: Any) -> None:
-        """Raise if it is a sync one and should be async, or the other way round; SQLAlchemy would say so in other words, late."""
+        """Raise if the driver is sync and has to be async, or the reverse; SQLAlchemy would raise an obscure error, and late."""
         wanted = isinstance(self, AsyncBackend)
         try:
             dialect = engine.dialect if self._url is None else self._url.get_dialect(wanted)
         except (ArgumentError, ImportError):
-            return  # there is no such driver, which SQLAlchemy says when it is to connect
+            return  # there is no such driver: SQLAlchemy raises an error when it connects
         if dialect.is_async is not wanted:
             kinds = ("a sync", "an async")
             other = (AsyncSQLAlchemyBackend, SQLAlchemyBackend)[wanted]

@@ -60,7 +60,7 @@ class Begun:
         return self.connection.invalidated
 
     def fatal(self, last: str) -> str:
-        """The error that `is_dead` is due to, of which the last one is known."""
+        """The error that made `is_dead` true; ``last`` is the last one that was noted."""
         return last
 
     def wrote(self) -> bool | None:
@@ -183,7 +183,7 @@ class MariaDB(Begun):
         return super().is_dead() or self.ROLLED_BACK in self.connection.info
 
     def fatal(self, last: str) -> str:
-        """Others may have followed."""
+        """Not the last error, if others have followed the one that rolled back."""
         return last if self.connection.invalidated else str(self.connection.info[self.ROLLED_BACK])
 
 

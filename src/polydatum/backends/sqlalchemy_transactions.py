@@ -15,7 +15,7 @@ from polydatum.errors import AlreadyCommittedError, CommitOutcomeUnknown, Multip
 from polydatum.transactions import AsyncTransaction, Transaction
 
 ILLEGAL_STATE_CHANGE = "isce"
-"""The code of such an error of SQLAlchemy's."""
+"""The ``code`` of SQLAlchemy's ``IllegalStateChangeError``."""
 
 
 class SessionSavepoint:
@@ -118,12 +118,12 @@ class SQLAlchemyTransaction(Transaction):
                 raise
 
     def _was_committed(self) -> bool | None:
-        self.value.close()  # frees its place in the pool, which may be the only one
+        self.value.close()  # frees its place in the pool, which may have no other
         verdicts = {begun.was_committed() for begun in self._watch.begun.values()}
         return verdicts.pop() if len(verdicts) == 1 else None
 
     def rollback(self) -> None:
-        """Roll back; at the end of the context its objects are let go before, as a rollback expires what they have loaded."""
+        """Roll back; at the end of the context, detach the objects first, as a rollback would expire what they have loaded."""
         watch = self._watch
         watch.is_ending = True
         if self._goes_on:
@@ -141,19 +141,19 @@ class SQLAlchemyTransaction(Transaction):
             self.value.rollback()
         except Exception as error:
             if _is_in_use(error):
-                return  # `close` does it
+                return  # `close` undoes it
             if not self._watch.was_cut:
                 raise
             self._watch.report_cut(error)
 
     def close(self) -> None:
-        """Give the connection back, and let go of the objects."""
+        """Return the connection to its pool, and detach the objects."""
         session: Session = self.value
         watch = self._watch
         watch.is_ending = watch.has_ended = True
         try:
-            # After a close, SQLAlchemy would refuse whoever comes late before our watch can. A class of the user's may have
-            # something to do in its close.
+            # After close(), SQLAlchemy would refuse late use itself, before our watch can; but a subclass of the
+            # user's may rely on its close() being called.
             (session.reset if type(session) is Session else session.close)()
         except Exception as error:
             watch.cut()
@@ -168,7 +168,7 @@ class SQLAlchemyTransaction(Transaction):
 
 
 def _is_in_use(error: Exception) -> bool:
-    """Whether SQLAlchemy has refused to end a session, as another thread or task is in one of its methods."""
+    """Whether SQLAlchemy refused to end a session because another thread or task is in one of its methods."""
     return isinstance(error, InvalidRequestError) and error.code == ILLEGAL_STATE_CHANGE
 
 

@@ -1,10 +1,10 @@
 """Detects whether the context ends a session's transaction, or a service that calls the session's own methods.
 
-A service's rollback undoes what others have done with the session, and its commit keeps it, whatever the context decides.
-Neither can be forbidden, so both are seen: on the session's connections, in the moment before it happens.
+A service's rollback undoes the work of others on the session, and its commit keeps it, whatever the context decides.
+Neither can be prevented, so both are observed: on the session's connections, just before they happen.
 
-Threads and tasks may outlast the context and still be in a method of its session. SQLAlchemy then refuses to end that, so
-what they get afterwards is ended in the moment they get it.
+A thread or task may outlive the context and still be in a method of its session. SQLAlchemy then refuses to end the
+session, so any transaction or connection that the session gets afterwards is ended at once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class SessionWatch:
     Call `end`: a connection whose transaction the session has joined outlives it, and would go on notifying this watch.
 
     Attributes:
-        begun: what is under way, on one connection or several.
-        undone: services have rolled back what may have been written, or was going to be.
-        has_committed: services have committed what may have been written.
-        error: the last one of the database, told by its class; not the refusals that follow one on PostgreSQL.
-        is_ending: the context ends the session now; what happens from here on is its doing.
-        has_ended: nothing begins or commits any more.
-        was_cut: a connection could not roll back in the end, and was closed.
+        begun: the open transactions, by connection.
+        undone: whether services have rolled back changes that were, or were going to be, written.
+        has_committed: whether services have committed changes that may have been written.
+        error: the class and SQLSTATE of the last database error, except for the refusals that follow one on PostgreSQL.
+        is_ending: whether the context is ending the session, so that it causes all that follows.
+        has_ended: whether the session has ended, so that nothing may begin or commit any more.
+        was_cut: whether a connection was closed because it could not roll back at the end.
     """
 
     def __init__(self, session: Session, name: str, context: ref[Any], *, read_only: bool) -> None:
@@ -70,7 +70,7 @@ class SessionWatch:
         self.begun.clear()
 
     def end(self) -> None:
-        """The session has ended, but a connection that is not its own goes on."""
+        """Stop watching: the session has ended, but a connection that is not its own lives on."""
         while self._told_by:
             self._told_by.pop()._polydatum_told.remove(ref(self))
         if self._read_only:
@@ -85,11 +85,11 @@ class SessionWatch:
         raise ContextClosedError(self._name) if context is None else context._closed_error(self._name)
 
     def cut(self) -> None:
-        """Close the connections under way, when the session refuses to end: somebody is in its methods, or in the driver's."""
+        """Close the connections in use: the session refuses to end while a thread or task is in its methods, or the driver's."""
         while self.begun:
             try:
-                connection, begun = self.begun.popitem()  # in one step: a thread that comes late does the same
-            except KeyError:  # pragma: no cover - it was faster
+                connection, begun = self.begun.popitem()  # atomic: a late thread may do the same
+            except KeyError:  # pragma: no cover - the other thread was faster
                 return
             if connection is not self._lent:
                 if not connection.closed:
@@ -102,7 +102,7 @@ class SessionWatch:
                 own.rollback()
 
     def report_cut(self, error: Exception) -> None:
-        """Log that a connection was closed, which undoes what was done as well as a rollback, but costs a connection."""
+        """Log that a connection was closed: that undoes the work as a rollback does, but the pool loses the connection."""
         log_error(
             "resource %s: its connection was closed, as it could not roll back (%s). Is a task or a thread still using it "
             "when its context ends? Have it end before, or open a context of its own",
@@ -111,7 +111,7 @@ class SessionWatch:
         )
 
     def refuse_statement(self) -> NoReturn:
-        """Raise, as a statement would end the transaction: some drivers would keep all that follows, one by one."""
+        """Refuse a statement that would end the transaction: some drivers would then autocommit each later statement."""
         raise ConfigurationError(
             f"resource {shown(self._name)}: a COMMIT or ROLLBACK as a statement would end the transaction behind SQLAlchemy's "
             "back; leave its end to the context, undo a part in a block of ctx.nested(), and keep something in any case by a "
@@ -129,7 +129,9 @@ class SessionWatch:
         if connection not in self._told_by:
             self._told_by.append(connection)
             told.append(ref(self))
-        if self.has_ended:  # asked only now: who ends the session sees what is under way, or we see that it has ended
+        if (
+            self.has_ended
+        ):  # checked last: either the closer finds this connection in `begun`, or we see that it has ended
             self.cut()
             self.end()
             self.refuse_late()
@@ -150,7 +152,7 @@ class SessionWatch:
             self.undone = bool(is_prepared) or _says_yes(begun.is_dead) or _says_yes(begun.may_have_written)
 
     def note_commit(self, connection: Connection, is_prepared: bool) -> None:
-        """A connection is about to commit."""
+        """Note that a connection is about to commit."""
         if self.has_ended:
             self.refuse_late()
         begun = self.begun.get(connection)
@@ -162,7 +164,7 @@ class SessionWatch:
             self.has_committed = self.has_committed or is_prepared or _says_yes(begun.may_have_written)
 
     def note_release(self, connection: Connection) -> None:
-        """A session that has joined a transaction commits by that."""
+        """Note a release of a savepoint, which is the commit of a session that has joined a transaction."""
         if self.has_ended:
             self.refuse_late()
         begun = self._ended_by_service(connection, savepoint=True)
@@ -245,7 +247,7 @@ _ENDS = re.compile(
     r"(?:\s+(?:WORK|TRANSACTION|AND|NO|CHAIN|RELEASE))*\s*(?:;|--|/\*|$)",
     re.IGNORECASE | re.DOTALL,
 )
-"""Statements that end a transaction, but for savepoints and prepared ones, which SQLAlchemy handles by statements, too."""
+"""Matches statements that end a transaction; not those for savepoints and two-phase commits, which SQLAlchemy executes."""
 _ends_transaction = _ENDS.match  # bound once, for the hot path
 
 
@@ -256,9 +258,10 @@ def _refuse_end(connection: Connection, cursor: object, statement: str, *_: obje
 
 
 def _note_error(context: ExceptionContext) -> None:
-    """Note which error it was; and keep a connection that cannot roll back from returning to its pool.
+    """Note the error, and keep a connection that cannot roll back from returning to its pool.
 
-    The latter happens with drivers that do one thing at a time, if a task or thread of the ended context still uses it.
+    With drivers that allow one operation at a time, a rollback fails while a task or thread of the ended context still
+    uses the connection.
     """
     error = context.original_exception
     is_refusal = getattr(error, "sqlstate", None) == IN_FAILED_TRANSACTION_STATE
@@ -269,7 +272,7 @@ def _note_error(context: ExceptionContext) -> None:
             watch.was_cut = True
             if not context.is_disconnect:
                 context.is_disconnect = True
-                context.invalidate_pool_on_disconnect = False  # the others are good
+                context.invalidate_pool_on_disconnect = False  # the pool's other connections are fine
 
 
 def _watching(connection: Any) -> list[SessionWatch]:
@@ -296,8 +299,8 @@ def _listen(engine: Any) -> type[Begun]:
     """
     kind = DATABASES.get(engine.dialect.name, Begun)
     for name, listener in (("handle_error", kind.note_error), *_LISTENERS.items()):
-        event.listen(engine, name, listener)  # does nothing if it listens already
-    engine._polydatum_kind = kind  # the last step: then all are there, whichever thread has added them
+        event.listen(engine, name, listener)  # a no-op if already added
+    engine._polydatum_kind = kind  # last, so that a thread that sees it has all listeners
     return kind
 
 
