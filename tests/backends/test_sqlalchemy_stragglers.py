@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import async_sessionmaker
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.util import await_only
 
 from polydatum import ContextClosedError
@@ -151,6 +151,72 @@ class TestThreads:
         assert ctx.outcome == "rolled_back"
         assert bench.look() is None
         bench.manager.close()
+
+    @pytest.mark.parametrize(("joins", "read_only"), [(False, False), (False, True), (True, False)])
+    def test_one_that_has_a_lent_connection_leaves_it_to_its_lender(
+        self, host: Any, joins: bool, read_only: bool
+    ) -> None:
+        engine = host.backend().connect()
+        with engine.connect() as connection:
+            if joins:
+                connection.begin()
+            maker = sessionmaker(connection, join_transaction_mode="create_savepoint")
+            bench = Bench(host, host.make(maker))
+            straggler = Straggler(lambda: host.write(session, bench.key(), "tea"))
+            with pytest.raises(Failure), bench.manager.context(read_only=read_only) as ctx:
+                session: Any = ctx.db
+                event.listen(session, "after_begin", straggler.waits)
+                straggler.start()
+                raise Failure
+            assert not connection.invalidated
+            assert connection.in_transaction() is joins
+            straggler.finish()
+            connection.rollback()
+        assert bench.look() is None
+        bench.manager.close()
+        engine.dispose()
+
+
+# --- Connections and sessions that fail at the end --------------------------------------------------------------------
+
+
+@on(*SYNC)
+def test_a_final_rollback_that_fails_closes_its_connection(host: Any, monkeypatch: Any, log: Any) -> None:
+    bench = Bench(host)
+    engine = bench.manager.get_client("db")
+
+    def refuse(connection: Any) -> None:
+        monkeypatch.undo()
+        raise engine.dialect.dbapi.OperationalError("not now")
+
+    with pytest.raises(Failure), bench.manager.context() as ctx:
+        host.write(ctx.db, bench.key(), "tea")
+        monkeypatch.setattr(engine.dialect, "do_rollback", refuse)
+        raise Failure
+    assert ctx.outcome == "rolled_back"
+    assert ["its connection was closed" in message for message in log()] == [True]
+    assert engine.pool.checkedout() == 0
+    assert bench.look() is None
+    bench.manager.close()
+
+
+@on(*SYNC)
+def test_a_session_that_fails_to_close_is_told(host: Any, caplog: Any) -> None:
+    class Broken(Session):
+        def close(self) -> None:
+            super().close()
+            raise OSError("not now")
+
+    engine = host.backend().connect()
+    bench = Bench(host, host.make(sessionmaker(engine, class_=Broken)))
+    with bench.manager.context() as ctx:
+        host.write(ctx.db, bench.key(), "tea")
+    assert ctx.outcome == "committed"
+    assert [error.type for error in ctx.outcome.errors] == [OSError]
+    assert bench.look() == "tea"
+    caplog.clear()
+    bench.manager.close()
+    engine.dispose()
 
 
 # --- Tasks ------------------------------------------------------------------------------------------------------------

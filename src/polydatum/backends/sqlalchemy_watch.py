@@ -92,13 +92,13 @@ class SessionWatch:
             except KeyError:  # pragma: no cover - the other thread was faster
                 return
             if connection is not self._lent:
-                if not connection.closed:
+                if not connection.closed:  # pragma: no branch - the late thread may have closed it
                     connection.invalidate()
                 continue
             if self._read_only:
                 begun.allow_writes()
             own = begun.savepoint if begun.joins else connection.get_transaction()
-            if own is not None:
+            if own is not None:  # pragma: no branch - the late thread may have ended it
                 own.rollback()
 
     def report_cut(self, error: Exception) -> None:
@@ -153,7 +153,7 @@ class SessionWatch:
 
     def note_commit(self, connection: Connection, is_prepared: bool) -> None:
         """Note that a connection is about to commit."""
-        if self.has_ended:
+        if self.has_ended:  # pragma: no cover - between the final rollback and the close
             self.refuse_late()
         begun = self.begun.get(connection)
         if self.is_ending and (begun is None or begun.savepoint is None):
@@ -165,7 +165,7 @@ class SessionWatch:
 
     def note_release(self, connection: Connection) -> None:
         """Note a release of a savepoint, which is the commit of a session that has joined a transaction."""
-        if self.has_ended:
+        if self.has_ended:  # pragma: no cover - between the final rollback and the close
             self.refuse_late()
         begun = self._ended_by_service(connection, savepoint=True)
         if begun is not None:
@@ -270,9 +270,9 @@ def _note_error(context: ExceptionContext) -> None:
             watch.error = kind_of(error)
         if watch.has_ended and context.statement is None:
             watch.was_cut = True
-            if not context.is_disconnect:
-                context.is_disconnect = True
-                context.invalidate_pool_on_disconnect = False  # the pool's other connections are fine
+            # If the server is still there, the pool's other connections are fine.
+            context.invalidate_pool_on_disconnect = context.invalidate_pool_on_disconnect and context.is_disconnect
+            context.is_disconnect = True
 
 
 def _watching(connection: Any) -> list[SessionWatch]:
