@@ -115,7 +115,7 @@ def parse_arguments() -> argparse.Namespace:
 def port_number(text: str) -> int:
     """Parse a port number."""
     if not (text.isascii() and text.isdigit() and int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535 is")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number (0 to 65535)")
     return int(text)
 
 

@@ -168,8 +168,8 @@ class PolydatumMiddleware:
         elif not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                "the lifespan state has a 'dal' that is not Polydatum's; it stays what it was, and the DAL of a request is "
-                "scope['polydatum.context'].dal",
+                "the lifespan state has a 'dal' that is not Polydatum's; it is left unchanged; use "
+                "scope['polydatum.context'].dal for the DAL of a request",
                 stacklevel=2,
             )
 

@@ -50,7 +50,7 @@ class RunCommand(PolydatumTask):
             CommandError: if the message is refused.
         """
         if len(args) != 1 or kwargs or type(args[0]) is not str:
-            raise CommandRejected("it has to be text, and the only argument of its task")
+            raise CommandRejected("the message must be text, and the task's only argument")
         received = self.polydatum_configuration.data_manager.dispatch.receive(args[0])
         return {**task_facts(self, received.message.user_id), **received.facts}
 
@@ -102,8 +102,8 @@ class RunCommand(PolydatumTask):
         others = set(self.app.conf.accept_content) - _JSON
         if others:
             raise ConfigurationError(
-                f"app.conf.accept_content has {', '.join(sorted(others))}: a message that is no JSON is worked on before its "
-                "signature is looked at; accept JSON alone, or run commands by workers of their own"
+                f"app.conf.accept_content has {', '.join(sorted(others))}: other content is decoded before the "
+                "signature is checked; accept JSON alone, or run commands by workers of their own"
             )
 
 
@@ -173,8 +173,8 @@ class CeleryQueue(CommandQueue):
         task_class: Any = type("RunCommand", (RunCommand,), {"__module__": RunCommand.__module__, **task_options})
         if task_class.name in app.tasks:
             raise ConfigurationError(
-                f"the app has a task {task_class.name!r} already, which would run these commands or lose its own: use one "
-                "CeleryQueue for an app, or name the tasks of another DataManager, CeleryQueue(app, name=..., data_manager=...)"
+                f"the app already has a task {task_class.name!r}: use one CeleryQueue per app, "
+                "or name the task of another DataManager: CeleryQueue(app, name=..., data_manager=...)"
             )
         self._task: Any = app.register_task(task_class(), **task_options)
         if DeliverOutbox.name not in app.tasks:

@@ -50,7 +50,7 @@ def _middleware_problems() -> Iterator[CheckMessage]:
         )
     elif auth is not None and ours < auth:
         yield Warning(
-            "PolydatumMiddleware stands before AuthenticationMiddleware: meta.user is None until that has run.",
+            "PolydatumMiddleware comes before AuthenticationMiddleware: meta.user is None until that has run.",
             hint="Put it after AuthenticationMiddleware in MIDDLEWARE.",
             id="polydatum.W001",
         )

@@ -75,7 +75,7 @@ def problems() -> Iterator[ConfigurationError]:
     setting = getattr(settings, "POLYDATUM", None)
     if setting is not None and not isinstance(setting, Mapping):
         kind = type(setting).__name__
-        yield ManagerNotFoundError(["settings.POLYDATUM"], f"has to be a dict, not an object of {kind}")
+        yield ManagerNotFoundError(["settings.POLYDATUM"], f"has to be a dict, not an object of type {kind}")
         return
     unknown = [str(key) for key in _options() if key not in KEYS]
     if unknown:

@@ -25,8 +25,8 @@ STREAM_HINT = (
     "with django_polydatum.stream_context(request) as ctx"
 )
 FAILED_HINT = (
-    "the request has failed; ON_COMMIT_ERROR, handler500 and receivers of got_request_exception have no data of it: open a "
-    "context there, with dm.context()"
+    "the request has failed; ON_COMMIT_ERROR, handler500 and receivers of got_request_exception run after the context has "
+    "ended: open a new one there, with dm.context()"
 )
 
 

@@ -89,7 +89,7 @@ class OrmTransaction:
             raise
         except RuntimeError as error:
             raise ResourceError(
-                f"database {self.using!r} is in a transaction already, which this one would depend on: switch "
+                f"database {self.using!r} is already in a transaction, which would decide over this one: switch "
                 "ATOMIC_REQUESTS off, and open the context outside of atomic() and of other contexts that use the database"
             ) from error
         self._watch.begin()

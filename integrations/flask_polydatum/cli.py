@@ -50,7 +50,7 @@ def with_context(command: Callable[P, T]) -> Callable[P, T]:
     """
     if isinstance(command, click.Command):
         raise ConfigurationError(
-            f"@with_context has to stand below the decorator that makes the command {command.name!r}, next to its function"
+            f"@with_context must be placed below the decorator that makes the command {command.name!r}, next to its function"
         )
     if inspect.iscoroutinefunction(command):
         raise ConfigurationError(

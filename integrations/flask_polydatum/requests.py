@@ -15,16 +15,16 @@ CONTEXT = "polydatum_context"
 """The attribute of a request that holds its Context. Not on ``flask.g``: nested requests of one app share that."""
 
 _FIX = (
-    "nobody dispatched this request, or flask_polydatum is not installed in its app; call FlaskPolydatum(dm).init_app(app), "
-    "or flask_polydatum.init_app(app, dm)"
+    "the request was not dispatched by Flask, or flask_polydatum is not installed in its app; call "
+    "FlaskPolydatum(dm).init_app(app), or flask_polydatum.init_app(app, dm)"
 )
 STREAM_HINT = (
     "the answer has been decided; in a streamed body or background task open a context of its own: "
     "with flask_polydatum.stream_context(request) as ctx"
 )
 FAILED_HINT = (
-    "the request has failed; the 500 handler, and the after_request functions that its answer goes through, have no data: "
-    "ask dm.get_active_context(), which is None there"
+    "the request has failed; the 500 handler, and the after_request functions that its answer goes through, run after "
+    "the context has ended and cannot use the DAL: ask dm.get_active_context(), which is None there"
 )
 
 

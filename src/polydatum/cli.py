@@ -115,9 +115,9 @@ def print_tree(context: click.Context, as_json: bool) -> None:
 @polydatum.command("check")
 @click.pass_context
 def print_problems(context: click.Context) -> None:
-    """Find configuration problems, without opening anything.
+    """Report problems, without opening anything; the exit code is 1 if there are any.
 
-    Exit code 0: none; 1: some; 2: the DataManager could not be loaded.
+    It is 2 if the DataManager cannot be loaded.
     """
     problems = _load(context).check()
     for problem in problems:

@@ -401,9 +401,9 @@ def test_how_it_is_set_up(host: MongoHost) -> None:
         assert repr(MongoBackend(client, database="shop")) == "MongoBackend(<given client>, database='shop')"
         with pytest.raises(ConfigurationError, match="appname"):
             MongoBackend(client, database="shop", appname="x")
-        with pytest.raises(ConfigurationError, match="^MongoBackend: which database"):
+        with pytest.raises(ConfigurationError, match="^MongoBackend: no database named"):
             MongoBackend(client)
-    with pytest.raises(ConfigurationError, match="^AsyncMongoBackend: which database"):
+    with pytest.raises(ConfigurationError, match="^AsyncMongoBackend: no database named"):
         AsyncMongoBackend("mongodb://127.0.0.1/")
     with_secret = MongoBackend("mongodb://ann:hush@one:1,two:2/sh%6Fp?replicaSet=x")
     assert repr(with_secret) == "MongoBackend('mongodb://ann:***@one:1,two:2/sh%6Fp', database='shop')"

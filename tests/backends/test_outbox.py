@@ -434,9 +434,7 @@ def test_a_failure_is_logged_once_for_a_batch(host: SQLAlchemyHost, caplog: pyte
         await office.deliver()
 
     host.run(in_office(Office(host), test))
-    assert [record.message for record in caplog.records] == [
-        "2 messages of the outbox could not be sent; they stay in it"
-    ]
+    assert [record.message for record in caplog.records] == ["2 outbox messages could not be sent and will be retried"]
     assert "ConnectionRefusedError" in caplog.text
 
 
@@ -814,7 +812,7 @@ def test_a_broker_that_is_down_is_not_asked_without_a_pause(running: Any) -> Non
 def test_numbers_out_of_range_are_refused(options: dict[str, Any]) -> None:
     dm = DataManager(AppDAL)
     dm.register_command_queue(Queue(), outbox=Outbox("db"))
-    with pytest.raises(ConfigurationError, match="a number of 1 or more"):
+    with pytest.raises(ConfigurationError, match="batch has to be 1 or more"):
         Relay(dm, **options)
 
 

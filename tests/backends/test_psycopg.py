@@ -365,7 +365,9 @@ class AsyncRefusing(psycopg.AsyncConnection[Any]):
 class TestSources:
     def test_options_are_for_a_url(self) -> None:
         pool = AsyncConnectionPool("", open=False)
-        with pytest.raises(ConfigurationError, match="AsyncPsycopgBackend: max_size would go to the pool"):
+        with pytest.raises(
+            ConfigurationError, match=r"AsyncPsycopgBackend\(max_size=...\): options apply only if the pool"
+        ):
             AsyncPsycopgBackend(pool, max_size=2)
 
     @pytest.mark.parametrize(

@@ -419,7 +419,9 @@ class TestSources:
         engine = create_async_engine("sqlite+aiosqlite://")
         with pytest.raises(ConfigurationError, match="takes a URL, Engine or sessionmaker, not a AsyncEngine"):
             SQLAlchemyBackend(engine)  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="AsyncSQLAlchemyBackend: echo would go to the engine"):
+        with pytest.raises(
+            ConfigurationError, match=r"AsyncSQLAlchemyBackend\(echo=...\): options apply only if the engine"
+        ):
             AsyncSQLAlchemyBackend(engine, echo=True)
         with pytest.raises(ConfigurationError, match="no bind"):
             SQLAlchemyBackend(sessionmaker())
@@ -448,7 +450,7 @@ class TestSources:
 
     @pytest.mark.parametrize("way", ["url", "engine", "option of the engine", "option of a connection", "driver"])
     def test_autocommit_is_refused(self, host: Any, way: str) -> None:
-        """Each statement would be kept, however the context ends."""
+        """Each statement would be committed, however the context ends."""
 
         async def check() -> None:
             backend, engine = autocommitting(host, way)

@@ -175,4 +175,4 @@ def test_a_host_that_is_unknown_is_answered_with_those_that_are_known() -> None:
 
 def test_a_number_that_is_no_port_is_refused() -> None:
     code, message = refused("--port", "80000")
-    assert (code, "no port" in message) == (2, True)
+    assert (code, "not a port number" in message) == (2, True)

@@ -186,7 +186,7 @@ def test_it_is_asked_to_confirm_too_if_the_app_is_configured_later(bank: Bank) -
 
 def test_an_app_has_one_queue_for_a_manager(bank: Bank) -> None:
     """The second one's commands would be run by the first one's manager, or the other way round."""
-    with pytest.raises(ConfigurationError, match=r"a task 'polydatum\.run_command' already"):
+    with pytest.raises(ConfigurationError, match=r"already has a task 'polydatum\.run_command'"):
         CeleryQueue(bank.app)
 
 

@@ -75,7 +75,7 @@ def test_20_52_a_setting_that_cannot_be_used_fails_the_start_up(
 def test_20_52_a_setting_that_is_no_dict_fails_the_start_up() -> None:
     with override_settings(POLYDATUM="shop.data.dm", MIDDLEWARE=[OURS]):
         (problem,) = check_settings(None)
-        with pytest.raises(ImproperlyConfigured, match="POLYDATUM: has to be a dict, not an object of str"):
+        with pytest.raises(ImproperlyConfigured, match="POLYDATUM: has to be a dict, not an object of type str"):
             PolydatumMiddleware(add)
     assert problem.id == "polydatum.E001"
     assert "has to be a dict" in problem.msg

@@ -281,7 +281,7 @@ def test_13_it_is_one_object_wherever_the_context_is_open(shop: Shop, app: flask
 
 def test_13_a_request_that_nobody_dispatches_has_no_dal(app: flask.Flask) -> None:
     with app.test_request_context("/"):
-        with pytest.raises(NoActiveContextError, match="nobody dispatched this request"):
+        with pytest.raises(NoActiveContextError, match="the request was not dispatched by Flask"):
             current_flask_request().dal  # noqa: B018
 
 

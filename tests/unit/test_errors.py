@@ -243,7 +243,7 @@ INSTANCES: list[tuple[PolydatumError, dict[str, Any], list[str]]] = [
     (ManagerNotFoundError(iter(["one", "two"])), {"places": ("one", "two")}, ["set one of these: one, two"]),
     (ManagerNotFoundError(["one"], "no module"), {"places": ("one",)}, ["one: no module"]),
     (ForkedStoreError("blobs"), {"name": "blobs"}, ["resource 'blobs' cannot be used in this process"]),
-    (UrlNotSupported("blobs"), {"name": "blobs"}, ["resource 'blobs' makes no URLs"]),
+    (UrlNotSupported("blobs"), {"name": "blobs"}, ["resource 'blobs' cannot sign URLs"]),
     (ImmediateWriteError("cache", "SET"), {"name": "cache"}, ["resource 'cache' refuses SET", "immediate=True"]),
     (UnknownKeysError(iter(["DATA"])), {"keys": ("DATA",)}, ["unknown keys: DATA"]),
 ]

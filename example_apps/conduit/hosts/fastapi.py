@@ -128,7 +128,7 @@ def answer_invalid(request: ConduitRequest, error: RequestValidationError) -> An
 
 
 def answer_unreadable(request: ConduitRequest, error: Exception) -> Any:
-    return answer_conduit_error(request, Invalid(body="is no JSON"))
+    return answer_conduit_error(request, Invalid(body="is not valid JSON"))
 
 
 def make_app(dm: ConduitManager) -> FastAPI:

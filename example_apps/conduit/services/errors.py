@@ -70,7 +70,7 @@ WORDS = {
     "string_too_short": "can't be empty",
     "too_short": "can't be empty",
     "string_too_long": "is too long",
-    "json_invalid": "is no JSON",
+    "json_invalid": "is not valid JSON",
 }
 """The messages for pydantic's error types."""
 

@@ -55,7 +55,7 @@ class Schema(BaseModel):
         try:
             sent = json.loads(body)
         except (ValueError, RecursionError):
-            raise Invalid(body="is no JSON") from None
+            raise Invalid(body="is not valid JSON") from None
         return cls._checked(sent)
 
     @classmethod

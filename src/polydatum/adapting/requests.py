@@ -87,7 +87,7 @@ class RequestDal(Generic[RequestT]):
             request_class.dal = self  # type: ignore[attr-defined]
         elif not isinstance(present, RequestDal):
             warnings.warn(
-                f"{request_class.__qualname__} has an attribute 'dal' that is not Polydatum's; request.dal stays what it was",
+                f"{request_class.__qualname__} has an attribute 'dal' that is not Polydatum's; request.dal is left unchanged",
                 stacklevel=2,
             )
 

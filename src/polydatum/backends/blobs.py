@@ -48,7 +48,7 @@ class UrlNotSupported(ResourceError):
         self.name = name
 
     def __str__(self) -> str:
-        return f"the store of resource {shown(self.name)} makes no URLs; S3, Google Cloud Storage and Azure do"
+        return f"the store of resource {shown(self.name)} cannot sign URLs; only S3, Google Cloud Storage and Azure can"
 
 
 class Blobs:

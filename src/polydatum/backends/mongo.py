@@ -54,7 +54,7 @@ class _Clients(Generic[ClientT]):
         self._database = database or unquote(urlsplit(self._url or "").path.strip("/"))
         if not self._database:
             raise ConfigurationError(
-                f"{type(self).__name__}: which database? Name it in the URL's path, or with database="
+                f"{type(self).__name__}: no database named: put it in the URL's path, or pass database="
             )
 
     def __repr__(self) -> str:

@@ -91,7 +91,7 @@ class _InTable:
         if context.outcome != "committed":
             raise ConfigurationError(
                 f"{self!r}: its context was rolled back ({context.outcome.reason}); "
-                "let middleware leave contexts alone that have no user and no request"
+                "middleware must not roll back contexts that have no user and no request"
             )
 
 
@@ -320,7 +320,7 @@ def _send(carrier: dispatch.Dispatch, rows: Sequence[Any], locked_all: bool) -> 
         if monotonic() > ends:
             break
     if last_error is not None:
-        log_error("%d messages of the outbox could not be sent; they stay in it", len(batch.failed), error=last_error)
+        log_error("%d outbox messages could not be sent and will be retried", len(batch.failed), error=last_error)
     return batch
 
 

@@ -40,7 +40,7 @@ class Relay:
 
     def __init__(self, data_manager: Any, *, batch: int = 100, interval: float = 1.0) -> None:
         if batch < 1 or not interval > 0:
-            raise ConfigurationError("batch is a number of 1 or more, interval one of seconds above 0")
+            raise ConfigurationError("batch has to be 1 or more, and interval more than 0 seconds")
         self._data_manager = data_manager
         self._outbox = outbox_of(data_manager)
         self._batch = batch

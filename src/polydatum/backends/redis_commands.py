@@ -63,7 +63,7 @@ class ImmediateWriteError(ResourceError):
 
     def __str__(self) -> str:
         return (
-            f"resource {shown(self.name)} refuses {self.what}: what is sent at once stays when the context rolls back; "
+            f"resource {shown(self.name)} refuses {self.what}: a rollback could not undo it; "
             "queue it with .after_commit, or declare the resource non-transactional: RedisBackend(url, immediate=True)"
         )
 
@@ -191,7 +191,7 @@ class Queued:
 
     def execute(self, raise_on_error: bool = True) -> Any:
         """Refused: only the context sends the queue."""
-        raise ResourceError("after_commit is executed by its context, once that has committed")
+        raise ResourceError("after_commit is executed by the context after its commit; do not call execute()")
 
     def savepoint(self) -> Mark:
         """The mark to which ``ctx.nested()`` truncates the queue on rollback."""

@@ -45,9 +45,10 @@ def refuse_options(backend: object, options: Mapping[str, Any], what: str) -> No
         ConfigurationError: if there are any.
     """
     if options:
+        given = ", ".join(f"{name}=..." for name in sorted(options))
         raise ConfigurationError(
-            f"{type(backend).__name__}: {', '.join(sorted(options))} would go to the {what}, which is made already; "
-            "give it to that one, or the backend a URL"
+            f"{type(backend).__name__}({given}): options apply only if the {what} is made from a URL; "
+            f"set them on your own {what}, or pass a URL"
         )
 
 

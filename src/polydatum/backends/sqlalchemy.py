@@ -102,7 +102,7 @@ def _engine_of(maker: Any) -> Any:
     """The engine of a session factory, which may be bound to a connection instead, as in tests."""
     bind = maker.kw.get("bind")
     if bind is None:
-        raise ConfigurationError("the session factory has no bind: give it the engine, besides others it may use")
+        raise ConfigurationError("the session factory has no bind: bind it to the engine (it may use others, too)")
     return bind if isinstance(bind, Engine | AsyncEngine) else bind.engine
 
 

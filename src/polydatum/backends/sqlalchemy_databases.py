@@ -100,8 +100,8 @@ class PostgreSQL(Begun):
         """The setting ends with the transaction, or with the savepoint."""
         if self.joins and self.savepoint is None:
             raise ConfigurationError(
-                f"resource {shown(name)} cannot be read_only: its session joins a transaction that is under way, all of which "
-                "would be so from then on; make the session factory with join_transaction_mode='create_savepoint'"
+                f"resource {shown(name)} cannot be read_only: its session joins a transaction that is under way, which "
+                "would become read-only as a whole; make the session factory with join_transaction_mode='create_savepoint'"
             )
         self.connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 

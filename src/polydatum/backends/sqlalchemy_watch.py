@@ -137,8 +137,8 @@ class SessionWatch:
             self.refuse_late()
         if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT" or begun.is_autocommit():
             raise ConfigurationError(
-                f"resource {shown(self._name)}: its connection is in AUTOCOMMIT mode, so each statement would be kept, "
-                "however the context ends; leave that mode to the engine itself, for what cannot run in a transaction: "
+                f"resource {shown(self._name)}: its connection is in AUTOCOMMIT mode, so each statement would be committed, "
+                "however the context ends; use the engine for statements that cannot run in a transaction: "
                 f"dm.get_client({shown(self._name)})"
             )
         if self._read_only:

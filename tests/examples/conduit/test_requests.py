@@ -29,7 +29,7 @@ def ask(site: Site) -> Any:
 def test_a_body_that_is_no_json_is_answered_422(ask: Any, method: str, path: str, key: str) -> None:
     for body in (b"{", b"user=ann", b'{"user": '):
         answer = ask(method, path, body)
-        assert (answer.status, answer.json) == (422, {"errors": {"body": ["is no JSON"]}})
+        assert (answer.status, answer.json) == (422, {"errors": {"body": ["is not valid JSON"]}})
 
 
 @pytest.mark.parametrize(("method", "path", "key"), WRITES)
