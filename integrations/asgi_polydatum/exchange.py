@@ -23,9 +23,9 @@ CommitErrorHandler = Callable[[Any, Exception], ASGIApp | Awaitable[ASGIApp | No
 
 
 class HeldAnswer(NamedTuple):
-    """A 500 made of a ServiceError, held back until the application raises that error or returns.
+    """A 500 made from a ServiceError, held back until the application raises that error or returns.
 
-    A Starlette application that is mounted, or wrapped, sends its 500 for what it does not handle before it raises it.
+    For an error that it does not handle, a mounted or wrapped Starlette application sends its 500 before it raises it.
     """
 
     error: ServiceError
@@ -77,7 +77,7 @@ class Exchange:
                 if self._failure is None:
                     headers = message.get("headers", ())
                     if not isinstance(headers, (list, tuple)):
-                        headers = message["headers"] = list(headers)  # an iterator can be read once only
+                        headers = message["headers"] = list(headers)  # an iterator can be read only once
                     check_raw_head(status, headers)
                 if status < 400 and self._failure is None:
                     # `_close` inlined: this is the hot path, where each coroutine counts.
@@ -139,7 +139,7 @@ class Exchange:
             raise
 
     def _fail(self, failure: BaseException) -> None:
-        """Latch the failure, and restore the session, so that an outer session middleware saves no change of it."""
+        """Latch the failure, and restore the session, so that an outer session middleware saves none of its changes."""
         self._failure = failure
         if self._session is not None:
             self._session.restore(self._scope)
@@ -203,7 +203,7 @@ class Exchange:
         return leaving
 
     async def _release(self, held: HeldAnswer) -> None:
-        """Send a held answer: it was the application's own."""
+        """Send a held answer, which was the application's own."""
         self.has_started = True
         for message in held.messages:
             await self._send(message)

@@ -1,6 +1,6 @@
 """Support for Starlette, FastAPI, Litestar and Quart.
 
-They are looked up in `sys.modules`, never imported: an application has loaded its framework, a bare one needs none.
+They are looked up in `sys.modules`, never imported: an application that uses a framework has loaded it.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def has_no_handler(scope: Scope, error: Exception) -> bool:
 
 
 def has_500_handler(scope: Scope) -> bool:
-    """Whether the Starlette application that serves a scope has a handler for whatever it does not expect.
+    """Whether the Starlette application that serves a scope has a handler for unexpected errors.
 
-    Starlette raises the error again when such a handler has answered, as it does after its own 500.
+    Starlette re-raises the error after such a handler has answered, as it does after its own 500.
     """
     handlers = getattr(scope.get("app"), "exception_handlers", {})
     return 500 in handlers or Exception in handlers

@@ -14,7 +14,7 @@ def health(data_manager: DataManager[Any, Any] | str, *, timeout: float = PING_T
 
     The body is JSON, ``{"ok": true, "resources": {"db": true}}``. Route it where no login is required, with
     ``Route("/health", health(dm))`` among the ``routes`` of a Starlette or FastAPI application; a ``Mount`` would
-    redirect to ``/health/``. Each request is one exchange with each server: do not expose it to the public, or limit
+    redirect to ``/health/``. Each request costs one exchange with each server: do not expose it to the public, or limit
     its rate. Sync backends are pinged in a worker thread.
 
     Args:
@@ -29,7 +29,7 @@ def health(data_manager: DataManager[Any, Any] | str, *, timeout: float = PING_T
 
 
 class _Health:
-    """No function, because a ``Route`` of Starlette calls that with a request."""
+    """A class, because a Starlette ``Route`` would call a function with a request."""
 
     def __init__(self, manager: DataManager[Any, Any], timeout: float) -> None:
         self._manager = manager

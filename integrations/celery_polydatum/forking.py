@@ -1,6 +1,7 @@
-"""A forked child leaves the connections of its app to the parent, and makes its own.
+"""A forked child leaves its app's connections to the parent, and opens its own.
 
-Celery and kombu renew theirs after a fork by ``multiprocessing`` alone, not after ``os.fork``, and shut the parent's down then.
+Celery and kombu do so only after a fork by ``multiprocessing``, not after ``os.fork``, and then shut down the parent's
+connections.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from celery import Celery
 from kombu import pools
 
 apps: WeakSet[Celery] = WeakSet()
-"""Those that have a `PolydatumTask`."""
+"""The apps that have a `PolydatumTask`."""
 _of_the_parent: list[Any] = []
-"""Kept for good: what is collected may take its leave of the server, for both."""
+"""Never freed: a finalizer might say goodbye to the server, and so end the connection for the parent, too."""
 
 
 def _after_fork_in_child() -> None:
     for group in (pools.producers, pools.connections):
         for pool in group.values():
-            pool.collect_resource = _of_the_parent.append  # in place of closing it
+            pool.collect_resource = _of_the_parent.append  # instead of closing it
             pool.force_close_all()
         group.clear()
     for app in list(apps):
@@ -32,7 +33,7 @@ def _after_fork_in_child() -> None:
 def _forget_connections(app: Any) -> None:
     _of_the_parent.append((app._backend_cache, app._local))
     app._backend_cache = None
-    app._local = threading.local()  # its backend, or the name of its queue of results
+    app._local = threading.local()  # holds its backend, or the name of its result queue
     app._pool = None
     made = vars(app)
     made.pop("control", None)  # it holds a pool

@@ -79,8 +79,8 @@ def send_retry(task: Any, send: Callable[[], object]) -> object:
     delay of zero, which ``retry_backoff`` sometimes yields, the caller would wait for the result forever.
 
     Raises:
-        Reject: if the broker cannot be reached and will deliver this attempt's message again, because the task is late.
-        Exception: any other reason that it cannot be sent: nobody tries again, so the task is a failure.
+        Reject: if the broker cannot be reached and will deliver this attempt's message again, as the task acks late.
+        Exception: any other error of sending: nothing retries the task, so it fails.
     """
     try:
         return _store_and_send(task, send)
@@ -99,7 +99,7 @@ def _store_and_send(task: Any, send: Callable[[], object]) -> object:
         task.backend.mark_as_retry(task.request.id, reason, traceback.format_exc(), request=task.request)
     except Exception:
         logger.warning("Task %s: RETRY could not be stored before the retry is sent", task.request.id, exc_info=True)
-        return send()  # then Celery tries to store it
+        return send()  # Celery tries to store it afterwards
     sent = send()
     task.request.ignore_result = True  # so that Celery stores nothing more for this attempt
     return sent

@@ -1,4 +1,4 @@
-"""The sender of a task: a user id in a header of the message, which identifies a user and grants no rights.
+"""The sender of a task: a user id in a header of the message. It identifies a user, but grants no rights.
 
 Anyone who can write to the broker can claim any id. The rights are those of the user that is loaded for the id.
 """

@@ -29,7 +29,7 @@ class PolydatumTask(CeleryTask):
 
     To use it for all tasks of an app, set ``app.Task = PolydatumTask`` before the first one is defined. For single
     tasks, use ``@app.task(base=PolydatumTask)`` or ``@shared_task(base=...)``, or derive a class from it. The
-    DataManager is the task's attribute ``data_manager``, which ``@app.task(data_manager=dm)`` sets, too, or else
+    DataManager is the task's attribute ``data_manager``, which ``@app.task(data_manager=dm)`` also sets, or else
     ``app.conf.polydatum_data_manager``; both may be a dotted path to it. A worker that finds none does not start.
 
     What happens to a task:
@@ -141,11 +141,11 @@ class PolydatumTask(CeleryTask):
         return super().apply(*args, **options)
 
     def retry(self, *args: Any, **options: Any) -> Any:
-        """Try the task again, as Celery does; one whose retry cannot be sent is a failure, or if it is late, delivered again."""
+        """Retry the task, as Celery does. If the retry cannot be sent, the task fails; with late acks it is redelivered."""
         try:
             return super().retry(*args, **options)
         except Reject as reject:
-            unsent: Any = reject.args[0]  # Celery would drop the message, and some versions leave the state
+            unsent: Any = reject.args[0]  # Celery would drop the message; some versions do not even update the state
         raise unsent
 
     def on_replace(self, sig: Any) -> Any:
@@ -194,11 +194,11 @@ class PolydatumTask(CeleryTask):
 
 
 def after_django_commit(send: Callable[[], Any]) -> None:
-    """Send when the transaction of Django's default database has committed; at once if there is none, or no Django."""
+    """Send after the commit of Django's transaction on its default database; at once without a transaction or Django."""
     transaction: Any = sys.modules.get("django.db.transaction")
     if transaction is not None and sys.modules["django.conf"].settings.configured:
         connection = transaction.get_connection()
-        # One that is not connected is in no transaction, and `on_commit` would connect it.
+        # An unconnected connection is in no transaction, and `on_commit` would connect it.
         if connection.connection is not None or connection.in_atomic_block:
             transaction.on_commit(send)
             return

@@ -40,7 +40,7 @@ class PolydatumMiddleware:
     * **Vetoed** by ``ctx.set_rollback_only()``: rolls back, then sends the answer unchanged.
     * **The commit fails**: the answer is dropped, the session is reset to what the client sent, and the error is
       raised; Django logs it and answers 500, unless ``POLYDATUM["ON_COMMIT_ERROR"]`` returns an answer of 400 or more.
-    * **No server would send the answer**, because of its reason phrase, a header or a cookie: rolls back, and raises
+    * **The answer cannot be sent**, because of its reason phrase, a header or a cookie: rolls back, and raises
       `UnsendableAnswerError`.
     * **A ServiceError with 400 <= code < 500 escapes from the view**: rolls back, and answers with that status and the
       error's text, unless the ``process_exception`` of an inner middleware has answered it.

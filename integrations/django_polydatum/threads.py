@@ -1,4 +1,4 @@
-"""Where Django runs sync code in async programs: its connections belong to threads."""
+"""The thread in which Django runs sync code of async programs; its connections belong to threads."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ T = TypeVar("T")
 
 
 async def in_view_thread(job: Callable[[], T]) -> T:
-    """Run a function in the thread that ``await sync_to_async(function)()``, and so Django's sync views, run in here."""
+    """Run a function in the thread in which ``sync_to_async`` runs code here, and so also Django's sync views."""
     return await sync_to_async(job, thread_sensitive=True)()

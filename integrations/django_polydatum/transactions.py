@@ -31,8 +31,8 @@ def orm(using: str = DEFAULT_DB_ALIAS) -> Callable[[Context], OrmTransaction]:
     names them. ``transaction.on_commit`` functions run once everything has committed; as with ``ctx.on_commit``, an
     error there is logged and changes nothing.
 
-    For sync code: scripts, commands, tasks, and sync views, also under ASGI. Async code uses it as it uses the ORM, by
-    ``await sync_to_async(function)()``. Like Django's connections, it belongs to a thread: the one that touched it first.
+    For sync code: scripts, commands, tasks, and sync views, also under ASGI. Async code uses it like the ORM itself,
+    through ``await sync_to_async(function)()``. Like Django's connections, it belongs to the thread that touched it first.
 
     Args:
         using: the alias of the database in ``DATABASES``.
@@ -97,7 +97,7 @@ class OrmTransaction:
 
     @property
     def has_committed(self) -> bool:
-        """Whether a statement of a service has committed, as ``COMMIT`` does, and DDL on MariaDB."""
+        """Whether a service has committed by a statement, such as ``COMMIT`` or, on MariaDB, DDL."""
         self._watch.look()
         return self._watch.has_committed
 
@@ -125,7 +125,7 @@ class OrmTransaction:
             raise RollbackOnlyError.after(self._name, _doom_of(self._connection))
 
     def refuse_elsewhere(self) -> None:
-        """Refuse to work in another thread, whose connection is not in this transaction.
+        """Refuse calls from another thread, whose connection is not in this transaction.
 
         Raises:
             ResourceError: if another thread has opened it.
@@ -217,7 +217,7 @@ class OrmTransaction:
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[None]:
-        """Make the connection this thread's for a moment: a TestCase's transaction around this one has to go on."""
+        """Make the connection this thread's for a moment: an outer TestCase transaction must continue."""
         own = connections[self.using]
         self._connection.inc_thread_sharing()
         connections[self.using] = self._connection
@@ -228,7 +228,7 @@ class OrmTransaction:
             self._connection.dec_thread_sharing()
 
     def _drop_connection(self) -> None:
-        """Make the database roll back, called in another thread than the connection's own, which then reconnects."""
+        """Make the database roll back, from a thread that does not own the connection; the owner then reconnects."""
         self._atomic = None
         self._watch.end()
         self._connection.inc_thread_sharing()
@@ -275,7 +275,7 @@ class OrmSavepoint:
 
 
 def _is_doomed(connection: Any) -> bool:
-    """Whether COMMIT, or the end of ``atomic()``, would roll back: by Django's rules, or by PostgreSQL's."""
+    """Whether COMMIT, or the end of ``atomic()``, would roll back, by the rules of Django or PostgreSQL."""
     if connection.needs_rollback:
         return True
     if connection.vendor != "postgresql" or connection.connection is None:
@@ -284,5 +284,5 @@ def _is_doomed(connection: Any) -> bool:
 
 
 def _doom_of(connection: Any) -> BaseException | None:
-    """The error that has doomed it, if Django knows."""
+    """The error that doomed the transaction, if Django knows it."""
     return connection.rollback_exc if connection.needs_rollback else None

@@ -1,7 +1,7 @@
-"""Who ends a transaction: the context, or a service by a statement of its own.
+"""Detects that a service, and not the context, ends a transaction by a statement.
 
-Django does not look at what a cursor executes. So a ``COMMIT`` there, or DDL on MariaDB, would keep what the context then
-rolls back, and a ``ROLLBACK`` would undo what it then commits.
+Django does not inspect what a cursor executes. So a ``COMMIT``, or DDL on MariaDB, would keep work that the context then
+rolls back, and a ``ROLLBACK`` would undo work that it then commits.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 _IDLE = 0
-"""Of libpq's transaction states: there is none."""
+"""libpq's transaction state without a transaction."""
 _DEADLOCK = 1213
-"""Of MySQL's errors: the server has rolled back the whole transaction."""
+"""MySQL's error number after which the server has rolled back the whole transaction."""
 _COMMENTS = r"(?:\s|/\*.*?\*/|(?:--|#)[^\n]*\n)*"
 _VERB = re.compile(_COMMENTS + r"(\w+)", re.DOTALL)
 _ENDS_ON_MYSQL = re.compile(
@@ -22,15 +22,15 @@ _ENDS_ON_MYSQL = re.compile(
     r"|(?:CREATE|DROP)\b(?!\s+TEMPORARY\b))",
     re.DOTALL | re.IGNORECASE,
 )
-"""Drivers of MySQL keep to themselves whether there is a transaction, and DDL is kept in any case."""
+"""MySQL drivers do not tell whether a transaction is open; and DDL commits in any case."""
 
 
 class EndWatch:
-    """Notices, on a connection of Django's, that statements of services end the transaction.
+    """Notices, on a Django connection, that statements of services end the transaction.
 
     Attributes:
-        has_committed: they have committed what came before.
-        undone: they have rolled it back.
+        has_committed: whether they have committed the work before them.
+        undone: whether they have rolled it back.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -40,21 +40,23 @@ class EndWatch:
         self._is_inside = False
 
     def begin(self) -> None:
-        """The context's transaction has begun, and nothing is undone."""
+        """Start watching: the context's transaction has begun, and nothing is undone."""
         self.undone = False
-        self._connection.execute_wrappers.insert(0, self)  # who leaves an execute_wrapper() block removes the last one
+        self._connection.execute_wrappers.insert(
+            0, self
+        )  # first, as leaving an execute_wrapper() block removes the last one
 
     def end(self) -> None:
-        """What comes now is the context's own doing."""
+        """Stop watching: from now on the context itself ends the transaction."""
         self._is_inside = False
         self._connection.execute_wrappers.remove(self)
 
     def look(self) -> bool:
-        """Whether it is under way; see whether it was ended unseen by Django, such as by the driver's own methods."""
+        """Whether the transaction is under way; notes an end unseen by Django, as by the driver's own methods."""
         is_inside = self._is_in_transaction()
         if self._is_inside and not is_inside:
             self._is_inside = False
-            self.undone = self.has_committed = True  # which of the two is not known
+            self.undone = self.has_committed = True  # it is not known which of the two
         return is_inside
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -83,15 +85,17 @@ class EndWatch:
             self._note_end(committed=verb != "ROLLBACK", undone=verb not in ("COMMIT", "END"))
 
     def _note_end(self, *, committed: bool, undone: bool) -> None:
-        """Both, if it cannot be told."""
+        """Note the end; both are set if it is not known which one happened."""
         self.has_committed = self.has_committed or committed
         self.undone = self.undone or undone
 
     def _is_in_transaction(self) -> bool:
-        """What the server has said with its last answer; as before, if the driver cannot tell or the connection is lost."""
+        """By the server's last answer; unchanged if the driver cannot tell or the connection is lost."""
         raw = self._connection.connection
         if raw is not None and self._connection.vendor == "postgresql":
-            driver = getattr(raw, "pgconn", None) or raw.info  # of psycopg 3, which makes an ``info`` at each look
+            driver = (
+                getattr(raw, "pgconn", None) or raw.info
+            )  # psycopg 3 has `pgconn`, and creates `info` at each access
             return bool(driver.transaction_status != _IDLE)
         if raw is not None and self._connection.vendor == "sqlite":
             try:
@@ -102,6 +106,6 @@ class EndWatch:
 
 
 def _verb(sql: Any, cursor: Any) -> str:
-    """What was executed: in PostgreSQL's words, which answers ROLLBACK to the COMMIT of a failed transaction."""
+    """The verb of the statement; PostgreSQL's own if known: it answers ROLLBACK to the COMMIT of a failed transaction."""
     found = _VERB.match(getattr(cursor, "statusmessage", None) or str(sql))
     return found[1].upper() if found else ""

@@ -164,7 +164,7 @@ class Dispatch:
         response: flask.Response = self._handle(self._app, *args, **kwargs)
         context = context_of(current_request())
         outcome = context.outcome if context is not None else None
-        if outcome is not None and outcome.http_status is not None:  # there was an answer, and then the commit failed
+        if outcome is not None and outcome.http_status is not None:  # the commit failed after there was an answer
             failing.as_failure(response)
         return response
 
@@ -206,7 +206,7 @@ def _unbound(app: flask.Flask, name: str) -> Callable[..., Any]:
 def answer_service_error(error: ServiceError) -> Any:
     """The app's error handler for ServiceError: answers codes 400 to 499, and handles no others.
 
-    If the app has a handler for the status, that answers, as it does for ``abort(404, "item 7")``.
+    If the app has a handler for the status, that handler answers, as for ``abort(404, "item 7")``.
     """
     app = flask.current_app
     answer = answer_for(error, flask.request.headers.get("Accept"))

@@ -55,7 +55,7 @@ class Context(ResourceOwner):
         ('closed', 'committed')
     """
 
-    # Of the manager; set on the subclass that it generates.
+    # Per manager; set on the subclass that it generates.
     _var: ContextVar[Any]
     _under_way: UnderWay
     _set_up_placeholder: Placeholder
@@ -67,7 +67,7 @@ class Context(ResourceOwner):
     _settles = False  # more than the default rule runs at every close
     dal: Any = None
 
-    # Of one context; rare attributes stay on the class until they are needed.
+    # Per context; rarely used attributes stay on the class until they are needed.
     _meta: Any
     _token: Any
     _read_only = False
@@ -141,7 +141,7 @@ class Context(ResourceOwner):
         ``on_commit`` hooks registered in it are dropped, ``on_rollback`` hooks registered in it run, and the exception
         propagates; catch it outside the block, and the context can still commit. Otherwise the block's work becomes
         part of the context's. Blocks may nest. While one is open, no other task or thread may use the context: a
-        savepoint undoes everything that its connection was told since.
+        rollback to a savepoint undoes everything done on its connection since.
 
         Only transactional resources can be rolled back (see `polydatum.Transaction`): a generator that commits after
         its ``yield`` has no savepoints.
@@ -378,7 +378,7 @@ class Context(ResourceOwner):
             status: as in `close`.
             keep_current: as in `close`.
             late_hint: as in `close`.
-            in_thread: as in `close_in`, where an adapter knows it only now.
+            in_thread: as in `close_in`, for adapters that know it only now.
 
         Raises:
             ContextError: if it was opened with `open`, or is closed from inside its own unwinding.
@@ -401,13 +401,13 @@ class Context(ResourceOwner):
                 self.leave()
 
     def close_in(self, in_thread: Runner) -> None:
-        """Say in which thread the sync steps of an async context's end run: ``await in_thread(step)`` has to call them.
+        """Set how an async context runs the sync steps of its end: by ``await in_thread(step)``.
 
         For adapters, and for resources whose client belongs to a thread. It matters only if a sync resource was opened
         outside the event loop's thread. By default a worker thread of Polydatum's is used; the last call wins.
 
         Args:
-            in_thread: an async function that calls what it gets, without arguments, and returns the result.
+            in_thread: an async function that calls the given function, without arguments, and returns its result.
         """
         self._in_thread = in_thread
 
@@ -457,7 +457,7 @@ class Context(ResourceOwner):
             raise ContextError("this context was never opened")
         if self._state is CLOSED:
             return False
-        # Which thread closes is not recorded, as every close would pay for that; a wait for oneself is found here.
+        # The closing thread is not recorded, as every close would pay for that; a wait for oneself is found here.
         frame = sys._getframe(2)
         while frame is not None:
             if frame.f_code.co_filename in _CLOSING_FILES and self in (

@@ -35,13 +35,13 @@ def shown(name: object) -> str:
 
 
 def kind_of(error: BaseException) -> str:
-    """An error of a database for a message: its class and, if it has one, its SQLSTATE, but not its text, which has values."""
+    """A database error for a message: its class and any SQLSTATE, but not its text, which may contain values."""
     name = type(error).__name__
     for one in (
         error,
         getattr(error, "orig", None),
         error.__cause__,
-    ):  # a driver's, or SQLAlchemy's or Django's around it
+    ):  # the driver's error, or the one of SQLAlchemy or Django around it
         state = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
         if isinstance(state, str):
             return f"{name}, SQLSTATE {state}"
@@ -185,7 +185,7 @@ class AsyncResourceError(ContextError, TypeError):
     """Something async was used where nothing can be awaited, or was not awaited: a resource, a hook, a command, a step.
 
     Attributes:
-        name: the name of it; of a step, its place as error notes spell it.
+        name: its name; for a step, its place as in error notes.
         problem: what is wrong, and what to do.
         subject: what the message is about, if it is not the async resource of that name.
     """
@@ -306,7 +306,7 @@ class SavepointNotSupported(ResourceError):
 
 
 class ConcurrentBlockError(ContextError):
-    """What was tried beside a ``ctx.nested()`` block of another task or thread would be undone by a rollback of the block."""
+    """An operation would be undone if another task or thread rolled back its open ``ctx.nested()`` block."""
 
     def __init__(self, wanted: str) -> None:
         super().__init__(wanted)
@@ -391,8 +391,8 @@ class RollbackOnlyError(SettleError):
 
     Attributes:
         resource: the name of its resource.
-        undone: whether a service had rolled it back, and with its own work that of others.
-        ended: whether a service had ended it by SQL, and kept or lost the work of others with its own.
+        undone: whether a service had rolled it back, and with it the work of others.
+        ended: whether a service had ended it by SQL, so that the work of others is already kept or lost.
         earlier: the class and SQLSTATE of the error that was swallowed, if they are known.
     """
 
@@ -405,7 +405,7 @@ class RollbackOnlyError(SettleError):
 
     @classmethod
     def after(cls, resource: str, error: BaseException | None) -> Self:
-        """The error for a transaction that an earlier error has doomed; None if that is not known."""
+        """The error for a transaction that an earlier error has doomed; ``error`` is None if that one is not known."""
         return cls(resource, earlier="" if error is None else kind_of(error))
 
     def __str__(self) -> str:

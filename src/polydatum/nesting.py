@@ -1,7 +1,7 @@
 """The open `ctx.nested()` blocks of a Context: which code runs inside the innermost one, and which beside it.
 
-A savepoint undoes whatever its connection was told meanwhile. So a second task must not open a block, or register a hook,
-beside a block that may still roll back: what it did would be gone with it, although it was told that all went well.
+Rolling back to a savepoint undoes everything done on its connection since. So a second task must not open a block, or
+register a hook, beside a block that may still roll back: its work would be undone after it was reported as successful.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _entered: ContextVar[OpenBlock | None] = ContextVar("polydatum_nested", default=
 
 
 class OpenBlock:
-    """A block while it is open, on top of the one around it."""
+    """An open block, on top of the stack of the blocks around it."""
 
     def __init__(self, context: Any, wanted: str) -> None:
         refuse_beside(context, wanted)
@@ -29,7 +29,7 @@ class OpenBlock:
         context._block = self
 
     def end(self) -> None:
-        """Take it off, and what an abandoned thread has left on top of it."""
+        """Remove the block from the stack, and any block on top of it that an abandoned thread has left there."""
         top = self._context._block
         while top is not None and top is not self:
             top = top._outer
@@ -42,7 +42,7 @@ class OpenBlock:
                 _entered.set(self._outer)
 
     def is_beside(self) -> bool:
-        """Whether the running code is neither what entered the block nor was started inside of it."""
+        """Whether the running code neither entered the block nor was started inside it."""
         entered = _entered.get()
         while entered is not None:
             if entered is self:
@@ -53,7 +53,7 @@ class OpenBlock:
 
 
 def refuse_beside(context: Any, wanted: str) -> None:
-    """Refuse what the rollback of another task's open block would undo.
+    """Refuse an operation that the rollback of another task's open block would undo.
 
     Raises:
         ConcurrentBlockError: if such a block is open.
@@ -64,8 +64,8 @@ def refuse_beside(context: Any, wanted: str) -> None:
 
 
 def _running_in(context: Any) -> Any:
-    """What tells pieces of code apart that run at once: the thread, in an async context the task.
+    """Identifies code that may run concurrently: by its thread or, in an async context, by its task.
 
-    None in a thread of an async context: a framework may enter a block in one such thread and leave it in another.
+    None in a worker thread of an async context: a framework may enter a block in one and leave it in another.
     """
     return get_ident() if context._home is None else running_task()

@@ -21,7 +21,7 @@ _WANTED = "nested()"
 
 
 class Nested:
-    """One such block. A transaction that opens inside it has nothing from before it, and is rolled back whole."""
+    """A ``ctx.nested()`` block. A transaction that opens inside it has no earlier work, and is rolled back as a whole."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -40,7 +40,7 @@ class Nested:
                     wrote = getattr(transaction, "wrote", None)
                     if wrote is None or _call_sync(name, wrote):
                         raise SavepointNotSupported(name)
-                    continue  # it has nothing from before the block either
+                    continue  # it has no work from before the block either
                 self._savepoints.append((name, _call_sync(name, set_savepoint)))
                 self._opened_before.append(transaction)
         except BaseException as error:
@@ -172,7 +172,7 @@ class Nested:
         return list(self._context._transactions or ())
 
     def _rollbacks(self) -> list[tuple[str, Callable[[], Any]]]:
-        """What undoes the block, the latest first: savepoints, and whole transactions that have nothing from before."""
+        """What undoes the block, the latest first: savepoints, and whole transactions that began inside it."""
         known = {id(transaction) for transaction in self._opened_before}
         late = [(name, found.rollback) for name, found in self._transactions() if id(found) not in known]
         early = [(name, savepoint.rollback) for name, savepoint in self._savepoints]
@@ -189,7 +189,7 @@ class Nested:
         """Remove the block's hooks; returns its ``on_rollback`` hooks, to be run now.
 
         If work of the block may still be in a transaction, nothing of the context may commit, unless a block around
-        this one also rolls back, and takes that refusal with it.
+        this one also rolls back, which removes the refusal.
         """
         wishes = self._context._wishes
         if wishes is None and not kept:

@@ -42,7 +42,7 @@ class AsyncioWaiter:
         try:
             self._loop.call_soon_threadsafe(self._set)
         except RuntimeError:
-            pass  # its loop is closed: nobody waits any more
+            pass  # its loop is closed, so nothing waits any more
 
     async def wait(self) -> None:
         await self._woken
@@ -59,7 +59,7 @@ class TrioWaiter:
         try:
             self._token.run_sync_soon(self._event.set)
         except sys.modules["trio"].RunFinishedError:
-            pass  # likewise
+            pass  # as above
 
     async def wait(self) -> None:
         await self._event.wait()
@@ -72,7 +72,7 @@ def running_asyncio() -> Any:
 
 
 def running_loop() -> Any:
-    """The running event loop of this thread: asyncio's loop, or trio's token; None if there is none."""
+    """The running event loop of this thread: asyncio's loop, or trio's token; None if no loop runs."""
     asyncio = running_asyncio()
     if asyncio is not None:
         return asyncio.get_running_loop()

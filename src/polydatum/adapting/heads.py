@@ -1,4 +1,4 @@
-"""Whether a server will take an answer: looked at before the commit, as one that it refuses is a 500 to the client."""
+"""Checks, before the commit, that a server can send an answer; one that it refuses is a 500 to the client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from polydatum.errors import PolydatumError, shown
 
-_STATUS = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x1f\x7f]*)?")  # PEP 3333 wants a reason, servers do not
+_STATUS = re.compile(r"[1-9][0-9]{2}(?: [^\x00-\x1f\x7f]*)?")  # PEP 3333 requires a reason, servers do not
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RAW_NAME = re.compile(_NAME.pattern.encode())
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -16,9 +16,9 @@ _RAW_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class UnsendableAnswerError(PolydatumError):
-    """The status line, a header or the body of an answer is such that a server refuses to send it.
+    """A server would refuse to send an answer, because of its status line, a header or its body.
 
-    Raised while the context is open, so that it rolls back. The value is not told: it may be secret.
+    Raised while the context is open, so that it rolls back. The message omits the value, which may be secret.
 
     Attributes:
         part: what cannot be sent.
@@ -42,8 +42,8 @@ def check_head(status: str, headers: Iterable[tuple[str, str]]) -> None:
         headers: read more than once.
 
     Raises:
-        UnsendableAnswerError: if it is not ``NNN reason``, or if a header has no proper name, or its value is no string
-            of Latin-1 without control characters.
+        UnsendableAnswerError: if the status is not ``NNN reason``, or if a header has an invalid name, or a value that is
+            not a Latin-1 string without control characters.
 
     Example:
         >>> check_head("200 OK", [("Content-Type", "text/plain")])
@@ -54,7 +54,7 @@ def check_head(status: str, headers: Iterable[tuple[str, str]]) -> None:
     try:
         names, values = zip(*headers, strict=True)
         value = "".join(values)
-        # Of nearly every answer this is all: a few steps in C.
+        # Fast path: nearly every answer passes here, in a few steps in C.
         if value.isascii() and value.isprintable() and _are_names(names) and _is_status(status):
             return
     except (TypeError, ValueError):
@@ -91,7 +91,7 @@ def _named(name: object) -> str:
     return part
 
 
-# An application has few statuses, and few combinations of names.
+# Cached: an application has few statuses, and few combinations of header names.
 
 
 @lru_cache(256)
@@ -117,7 +117,7 @@ def check_raw_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """`check_head` for ASGI, where a status is a number and headers are bytes.
 
     Raises:
-        UnsendableAnswerError: if the status is none of an answer, or if a header has no proper name, or its value has
+        UnsendableAnswerError: if the status is not that of an answer, or if a header has an invalid name, or a value with
             control characters.
     """
     if not 200 <= status <= 999:
@@ -139,10 +139,10 @@ def check_raw_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def check_pieces(body: Iterable[object], kinds: type | tuple[type, ...] = bytes) -> None:
-    """Refuse a body, of which all pieces are known, if one of them is not of its kind.
+    """Refuse a body whose pieces are all known, if a piece is of another class than ``kinds``.
 
     Raises:
-        UnsendableAnswerError: if it is not.
+        UnsendableAnswerError: if one is.
     """
     for piece in body:
         if not isinstance(piece, kinds):
