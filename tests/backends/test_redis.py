@@ -312,7 +312,7 @@ def test_how_it_is_set_up(host: RedisHost) -> None:
     with redis.Redis.from_url(host.url) as client:
         assert repr(RedisBackend(client, immediate=True)) == "RedisBackend(<given client>, immediate=True)"
         assert repr(AsyncRedisBackend("redis://:hush@one:1/2")) == "AsyncRedisBackend('redis://:***@one:1/2')"
-        with pytest.raises(ConfigurationError, match="RedisBackend: decode_responses"):
+        with pytest.raises(ConfigurationError, match=r"RedisBackend\(decode_responses"):
             RedisBackend(client, decode_responses=True)
 
 

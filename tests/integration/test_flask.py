@@ -394,9 +394,9 @@ def test_41_testing_raises_the_commit_error(shop: Shop, app: flask.Flask, client
     [
         (lambda: ("", {"X-Name": "účet"}), "the header 'X-Name' has a character outside of Latin-1"),
         (lambda: ("", {"X-Name": "a\x00b"}), "the header 'X-Name' has a control character"),
-        (lambda: ("", {"X Name": "a"}), "the header 'X Name' has no proper name"),
+        (lambda: ("", {"X Name": "a"}), "the header 'X Name' has an invalid name"),
         (lambda: flask.Response("", "banana"), "the status line is not like '200 OK'"),
-        (lambda: flask.Response([b"1", 2]), "the body has a piece of int, not bytes"),  # type: ignore[list-item]
+        (lambda: flask.Response([b"1", 2]), "the body has a piece of type int, not bytes"),  # type: ignore[list-item]
     ],
 )
 def test_01_an_answer_that_no_server_sends_keeps_nothing(

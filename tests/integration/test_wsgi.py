@@ -154,14 +154,14 @@ def test_60_a_client_that_leaves_closes_the_body_once(shop: Shop, is_late: bool)
     [
         ("200 OK", [("X-Name", "účet")], [], "the header 'X-Name' has a character outside of Latin-1"),
         ("200 OK", [("X-Name", "a\nb")], [], "the header 'X-Name' has a control character"),
-        ("200 OK", [("X-Name", 7)], [], "the header 'X-Name' has a value of int, not str"),
-        ("200 OK", [(b"X-Name", "a")], [], "a header has a name of bytes, not str"),
-        ("200 OK", [("X:Name", "a")], [], "the header 'X:Name' has no proper name"),
+        ("200 OK", [("X-Name", 7)], [], "the header 'X-Name' has a value of type int, not str"),
+        ("200 OK", [(b"X-Name", "a")], [], "a header has a name of type bytes, not str"),
+        ("200 OK", [("X:Name", "a")], [], "the header 'X:Name' has an invalid name"),
         ("OK", [], [], "the status line is not like '200 OK'"),
         ("2000", [], [], "the status line is not like '200 OK'"),
-        (b"200 OK", [], [], "the status line is of bytes, not str"),
-        ("200 OK", [], ["text"], "the body has a piece of str, not bytes"),
-        ("200 OK", [], ("text",), "the body has a piece of str, not bytes"),
+        (b"200 OK", [], [], "the status line is of type bytes, not str"),
+        ("200 OK", [], ["text"], "the body has a piece of type str, not bytes"),
+        ("200 OK", [], ("text",), "the body has a piece of type str, not bytes"),
     ],
 )
 def test_01_60_an_answer_that_no_server_sends_keeps_nothing(

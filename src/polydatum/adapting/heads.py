@@ -64,13 +64,13 @@ def check_head(status: str, headers: Iterable[tuple[str, str]]) -> None:
 
 def _find_problem(status: object, headers: Iterable[tuple[object, object]]) -> None:
     if not isinstance(status, str):
-        raise UnsendableAnswerError("the status line", f"is of {type(status).__name__}, not str")
+        raise UnsendableAnswerError("the status line", f"is of type {type(status).__name__}, not str")
     if not _is_status(status):
         raise UnsendableAnswerError("the status line", "is not like '200 OK': three digits, a space and a reason")
     for name, value in headers:
         part = _named(name)
         if not isinstance(value, str):
-            raise UnsendableAnswerError(part, f"has a value of {type(value).__name__}, not str")
+            raise UnsendableAnswerError(part, f"has a value of type {type(value).__name__}, not str")
         if _CONTROL.search(value):
             raise UnsendableAnswerError(part, _HAS_CONTROL)
         if not _is_latin_1(value):
@@ -84,10 +84,10 @@ _HAS_CONTROL = "has a control character, such as a line break; leave it out"
 
 def _named(name: object) -> str:
     if not isinstance(name, str):
-        raise UnsendableAnswerError("a header", f"has a name of {type(name).__name__}, not str")
+        raise UnsendableAnswerError("a header", f"has a name of type {type(name).__name__}, not str")
     part = f"the header {shown(name)}"
     if not _NAME.fullmatch(name):
-        raise UnsendableAnswerError(part, "has no proper name: ASCII letters, digits and !#$%&'*+-.^_`|~ only")
+        raise UnsendableAnswerError(part, "has an invalid name; use only ASCII letters, digits and !#$%&'*+-.^_`|~")
     return part
 
 
@@ -121,7 +121,7 @@ def check_raw_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
             control characters.
     """
     if not 200 <= status <= 999:
-        raise UnsendableAnswerError("the status", "is below 200, which is no answer yet, or above 999")
+        raise UnsendableAnswerError("the status", "is not between 200 and 999")
     try:
         names, values = zip(*headers, strict=True)
         if b"".join(values).decode("latin-1").isprintable() and _are_raw_names(names):
@@ -130,10 +130,10 @@ def check_raw_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         pass
     for name, value in headers:
         if not isinstance(name, bytes):
-            raise UnsendableAnswerError("a header", f"has a name of {type(name).__name__}, not bytes")
+            raise UnsendableAnswerError("a header", f"has a name of type {type(name).__name__}, not bytes")
         part = _named(name.decode("latin-1"))
         if not isinstance(value, bytes):
-            raise UnsendableAnswerError(part, f"has a value of {type(value).__name__}, not bytes")
+            raise UnsendableAnswerError(part, f"has a value of type {type(value).__name__}, not bytes")
         if _RAW_CONTROL.search(value):
             raise UnsendableAnswerError(part, _HAS_CONTROL)
 
@@ -146,4 +146,4 @@ def check_pieces(body: Iterable[object], kinds: type | tuple[type, ...] = bytes)
     """
     for piece in body:
         if not isinstance(piece, kinds):
-            raise UnsendableAnswerError("the body", f"has a piece of {type(piece).__name__}, not bytes")
+            raise UnsendableAnswerError("the body", f"has a piece of type {type(piece).__name__}, not bytes")
