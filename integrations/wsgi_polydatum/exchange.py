@@ -56,10 +56,7 @@ class Exchange:
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Write:
         """The application's ``start_response``."""
-        if not isinstance(headers, list):
-            headers = list(headers)  # an iterator would be exhausted by the check
-        check_head(status, headers)
-        code = int(status[:3])
+        code, headers = _checked(status, headers)
         if self._failure is not None and code < 500:
             raise self._failure
         if self._write is not None:
@@ -180,8 +177,8 @@ class Exchange:
     def _start_instead(
         self, failure: Exception, status: str, headers: Headers, exc_info: ExcInfo | None = None
     ) -> Write:
-        check_head(status, headers)
-        admit_answer(int(status[:3]), failure)
+        code, headers = _checked(status, headers)
+        admit_answer(code, failure)
         self._write = self._server(status, headers)
         return self._write
 
@@ -213,3 +210,11 @@ class PulledBody:
     def close(self) -> None:
         """Close the application's body, if it can be closed."""
         self._body.close()
+
+
+def _checked(status: str, headers: Headers) -> tuple[int, Headers]:
+    """The number of a status line and the headers, if a server can send them."""
+    if not isinstance(headers, list):
+        headers = list(headers)  # an iterator would be exhausted by the check
+    check_head(status, headers)
+    return int(status[:3]), headers

@@ -388,11 +388,11 @@ class Context(ResourceOwner):
             raise ContextError("this context was opened with open() or 'with': call close()")
         if late_hint:
             self._late_hint = late_hint
-        if in_thread is not None:
-            self._in_thread = in_thread
         try:
             if self._state is OPEN:
                 self._state = CLOSING  # `_claim_close`, inlined
+                if in_thread is not None:
+                    self._in_thread = in_thread
                 ending: Any = closing.aclose(self, exc, status)
                 return ending if type(ending) is Outcome else await ending
             return await self._aclose(exc, status) or self._outcome

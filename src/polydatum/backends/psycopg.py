@@ -17,8 +17,8 @@ try:
 except ImportError as error:
     raise MissingClientError("PsycopgBackend", "psycopg", "psycopg") from error
 
-from polydatum.backends.psycopg_connections import DEAD
-from polydatum.backends.psycopg_transactions import IDLE, UNKNOWN, AsyncPsycopgTransaction, PsycopgTransaction
+from polydatum.backends.psycopg_connections import DEAD, IDLE, UNKNOWN
+from polydatum.backends.psycopg_transactions import AsyncPsycopgTransaction, PsycopgTransaction
 
 T = TypeVar("T")
 PoolT = TypeVar("PoolT", "ConnectionPool[Any]", "AsyncConnectionPool[Any]")

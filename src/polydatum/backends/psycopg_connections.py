@@ -21,7 +21,15 @@ from polydatum.errors import ContextClosedError
 
 LEAVE_TIMEOUT = 1.0
 """How many seconds a task or thread gets to abandon its exchange with the server; psycopg wakes up every 0.1 s."""
-IDLE = int(TransactionStatus.IDLE)
+IDLE, ACTIVE, INERROR, UNKNOWN = (
+    int(status)
+    for status in (
+        TransactionStatus.IDLE,
+        TransactionStatus.ACTIVE,
+        TransactionStatus.INERROR,
+        TransactionStatus.UNKNOWN,
+    )
+)
 DEAD: Any = PGconn.connect_start(b"port=none")  # an invalid port: fails without any network access
 """Replaces a connection to the server; psycopg treats it as closed."""
 DEAD.finish()

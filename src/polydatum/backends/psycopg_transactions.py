@@ -10,14 +10,17 @@ from weakref import ref
 
 import psycopg
 from psycopg import AsyncConnection, Connection, Error, OperationalError, Rollback, capabilities
-from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.transaction import OutOfOrderTransactionNesting
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from polydatum.backends.postgresql import TRANSACTION_ID, awas_committed, was_committed
 from polydatum.backends.psycopg_connections import (
+    ACTIVE,
     DEAD,
+    IDLE,
+    INERROR,
+    UNKNOWN,
     AsyncContextConnection,
     AsyncGuard,
     ContextConnection,
@@ -34,15 +37,6 @@ ASK_TIMEOUT = 1.0
 """How many seconds a query for a commit's outcome waits for a connection; the teardown limit has room for two."""
 CANCEL_TIMEOUT = 1.0
 """How many seconds it may take to ask the server to cancel a running statement."""
-IDLE, ACTIVE, INERROR, UNKNOWN = (
-    int(status)
-    for status in (
-        TransactionStatus.IDLE,
-        TransactionStatus.ACTIVE,
-        TransactionStatus.INERROR,
-        TransactionStatus.UNKNOWN,
-    )
-)
 
 
 class _Connected(Generic[ConnectionT, GuardT]):
