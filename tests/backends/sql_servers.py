@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pymysql
 
+from tests.forking import fork
 from tests.services import url_of
 
 NAME = f"polydatum_{os.getpid()}"
@@ -128,14 +129,10 @@ def table_on(server: Server) -> Iterator[Server]:
 
 def in_child(host: Any, check: Callable[[], None]) -> int:
     """Run a check in a forked child; gives its exit code."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            if host.is_async:
-                asyncio.events._set_running_loop(None)  # the parent's, which does not run there
-            check()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def work() -> None:
+        if host.is_async:
+            asyncio.events._set_running_loop(None)  # the parent's, which does not run there
+        check()
+
+    return fork(work)()

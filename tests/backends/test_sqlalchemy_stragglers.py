@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -76,6 +77,15 @@ class Straggler:
         self._thread.join()
 
 
+@contextmanager
+def left_behind(bench: Bench, straggler: Straggler, **options: Any) -> Iterator[Any]:
+    """A context that fails while the straggler is in its session; the block prepares both."""
+    with pytest.raises(Failure), bench.manager.context(**options) as ctx:
+        yield ctx
+        straggler.start()
+        raise Failure
+
+
 # --- Threads ----------------------------------------------------------------------------------------------------------
 
 
@@ -89,13 +99,11 @@ class TestThreads:
         bench = Bench(host, host.backend(pool_size=1, max_overflow=0, pool_timeout=1))
         engine = bench.manager.get_client("db")
         straggler = Straggler(lambda: host.write(session, bench.key(), "tea"))
-        with pytest.raises(Failure), bench.manager.context(read_only=read_only) as ctx:
+        with left_behind(bench, straggler, read_only=read_only) as ctx:
             session: Any = ctx.db
             event.listen(
                 *((engine, "checkout") if place == "connecting" else (session, "after_begin")), straggler.waits
             )
-            straggler.start()
-            raise Failure
         straggler.finish()
         assert isinstance(straggler.error, ContextClosedError if place == "connecting" else PendingRollbackError)
         assert engine.pool.checkedout() == 0
@@ -110,11 +118,9 @@ class TestThreads:
         bench = Bench(host)
         engine = bench.manager.get_client("db")
         straggler = Straggler(lambda: host.write(session, bench.key(), "tea"))
-        with pytest.raises(Failure), bench.manager.context() as ctx:
+        with left_behind(bench, straggler) as ctx:
             session: Any = ctx.db
             event.listen(session, "after_begin", straggler.waits)
-            straggler.start()
-            raise Failure
         assert engine.pool.checkedout() == 0
         straggler.finish()
         bench.manager.close()
@@ -123,12 +129,10 @@ class TestThreads:
         bench = Bench(host)
         engine = bench.manager.get_client("db")
         straggler = Straggler(lambda: session.flush())
-        with pytest.raises(Failure), bench.manager.context() as ctx:
+        with left_behind(bench, straggler) as ctx:
             session: Any = ctx.db
             session.add(Entry(name=bench.key(), text="tea"))
             event.listen(engine, "checkout", straggler.waits)
-            straggler.start()
-            raise Failure
         straggler.finish()
         assert isinstance(straggler.error, ContextClosedError)
         assert engine.pool.checkedout() == 0
@@ -139,12 +143,10 @@ class TestThreads:
         bench = Bench(host)
         engine = bench.manager.get_client("db")
         straggler = Straggler(lambda: session.commit())
-        with pytest.raises(Failure), bench.manager.context() as ctx:
+        with left_behind(bench, straggler) as ctx:
             session: Any = ctx.db
             host.write(session, bench.key(), "tea")
             event.listen(session, "before_commit", straggler.waits)
-            straggler.start()
-            raise Failure
         straggler.finish()
         assert straggler.error
         assert engine.pool.checkedout() == 0
@@ -163,11 +165,9 @@ class TestThreads:
             maker = sessionmaker(connection, join_transaction_mode="create_savepoint")
             bench = Bench(host, host.make(maker))
             straggler = Straggler(lambda: host.write(session, bench.key(), "tea"))
-            with pytest.raises(Failure), bench.manager.context(read_only=read_only) as ctx:
+            with left_behind(bench, straggler, read_only=read_only) as ctx:
                 session: Any = ctx.db
                 event.listen(session, "after_begin", straggler.waits)
-                straggler.start()
-                raise Failure
             assert not connection.invalidated
             assert connection.in_transaction() is joins
             straggler.finish()

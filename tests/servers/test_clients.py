@@ -133,6 +133,12 @@ def leave(server: Server) -> None:
         connection.reset()
 
 
+def expect_rollback(server: Server) -> None:
+    server.books.wait_for("db.close", "gone")
+    assert server.books.names("gone") == ["db.open", "db.rollback", "db.close"]
+    assert not server.books.is_kept("gone")
+
+
 @pytest.mark.parametrize("deployment", STARLETTE[:1], ids=str)
 def test_35_uvicorn_finishes_what_a_client_has_left(start: Callable[..., Server], deployment: Deployment) -> None:
     server = start(deployment)
@@ -145,14 +151,10 @@ def test_35_uvicorn_finishes_what_a_client_has_left(start: Callable[..., Server]
 def test_35_gunicorn_without_grace_rolls_it_back(start: Callable[..., Server]) -> None:
     server = start(GUNICORN_ASGI)
     leave(server)
-    server.books.wait_for("db.close", "gone")
-    assert server.books.names("gone") == ["db.open", "db.rollback", "db.close"]
-    assert not server.books.is_kept("gone")
+    expect_rollback(server)
 
 
 def test_49_django_on_uvicorn_rolls_back_what_a_client_has_left(start: Callable[..., Server]) -> None:
     server = start(DJANGO_ASYNC)
     leave(server)
-    server.books.wait_for("db.close", "gone")
-    assert server.books.names("gone") == ["db.open", "db.rollback", "db.close"]
-    assert not server.books.is_kept("gone")
+    expect_rollback(server)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from polydatum import (
     InvalidResourceError,
     UnknownResourceError,
 )
+from tests.forking import fork
 from tests.unit.ledgers import AsyncLedger, Ledger
 
 
@@ -425,15 +425,7 @@ def test_a_subclass_may_forget_the_constructor() -> None:
 
 def in_child(check: Any) -> None:
     """Run a check in a forked child; it raises if it fails there."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            check()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert fork(check)() == 0
 
 
 def test_a_child_makes_its_own_client() -> None:

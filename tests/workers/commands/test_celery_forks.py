@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
+from tests.forking import fork
 from tests.workers.worker import CommandSender, ended
 
 pytestmark = [
@@ -18,18 +18,6 @@ pytestmark = [
 
 Wait = Callable[[], int | None]
 """For the exit code of a child."""
-
-
-def by_os(work: Callable[[], None]) -> Wait:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def by_multiprocessing(work: Callable[[], None]) -> Wait:
@@ -43,9 +31,9 @@ def by_multiprocessing(work: Callable[[], None]) -> Wait:
     return wait
 
 
-@pytest.mark.parametrize("fork", [by_os, by_multiprocessing])
+@pytest.mark.parametrize("forked", [fork, by_multiprocessing])
 def test_a_forked_child_has_connections_of_its_own_and_leaves_the_parent_its(
-    sender: CommandSender, key: str, fork: Callable[[Callable[[], None]], Wait]
+    sender: CommandSender, key: str, forked: Callable[[Callable[[], None]], Wait]
 ) -> None:
     """Both send, and wait for results, at the same time."""
 
@@ -55,9 +43,9 @@ def test_a_forked_child_has_connections_of_its_own_and_leaves_the_parent_its(
             result = sender.command("add", one).send(id=one, retry=False)  # by the connection that there is
             assert ended(result) == ("SUCCESS", one)
 
-    key = f"{key}-{fork.__name__}"
+    key = f"{key}-{forked.__name__}"
     send(f"{key}-before")
-    wait = fork(partial(send, f"{key}-child"))
+    wait = forked(partial(send, f"{key}-child"))
     try:
         send(f"{key}-parent")
     finally:
